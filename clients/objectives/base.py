@@ -1,0 +1,39 @@
+"""What every local objective is: a scalar that a client minimises on each batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from clients.batch import Batch
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an objective may know beyond the batch.
+
+    Args:
+        class_counts: training examples of this site per class, (class,), int64.
+    """
+
+    class_counts: Tensor
+
+
+class Objective(BaseModel, ABC):
+    """A local objective: empirical risk on the batch plus a regulariser."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    reference: ClassVar[str] = ""
+    """BibTeX of the paper the objective comes from."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Batch, context: Context) -> Tensor:
+        """Return the objective on one batch, a scalar that can be differentiated."""

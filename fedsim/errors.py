@@ -1,0 +1,28 @@
+"""What can go wrong, and whose turn it is to mend it.
+
+FedsimError
+├── InputError          the scenario, the command or the data: exit code 2
+│   ├── ScenarioError   a scenario that does not say something runnable
+│   └── DataError       images or labels that are missing, damaged or not as declared
+└── RunError            a run that failed although its input was fine: exit code 1
+"""
+
+
+class FedsimError(Exception):
+    """Base of every error that fedsim raises on purpose."""
+
+
+class InputError(FedsimError):
+    """Something given by the user cannot be used; the message says what to change."""
+
+
+class ScenarioError(InputError):
+    """A scenario that is not valid, with file, line and key of every problem."""
+
+
+class DataError(InputError):
+    """Images or labels that are missing, damaged or not as declared."""
+
+
+class RunError(FedsimError):
+    """A run that failed although its input was fine."""
