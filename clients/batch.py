@@ -37,7 +37,7 @@ def shuffled(
     import torch
 
     order = torch.randperm(len(examples), generator=generator).to(examples.labels.device)
-    for index in order.split(batch_size):
+    for index in torch.split(order, batch_size):
         if drop_last and len(index) < batch_size:
             return
         yield examples[index]

@@ -1,0 +1,89 @@
+"""The one training loop: a client takes the global model, steps on its batches, hands it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import TYPE_CHECKING
+
+from clients.batch import shuffled
+from clients.objectives.base import Context
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from clients.batch import Batch
+    from clients.objectives.base import Objective
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much a client does in one round; exactly one of epochs and steps is given.
+
+    Args:
+        epochs: passes over the site's training examples.
+        steps: optimiser steps, over as many passes as they need.
+        batch_size: examples per step.
+        drop_last: leave out the smaller last batch of every pass.
+    """
+
+    batch_size: int
+    epochs: int | None = None
+    steps: int | None = None
+    drop_last: bool = False
+
+    def batches(self, examples: Batch, generator: torch.Generator) -> Iterator[Batch]:
+        """Yield the round's batches; every pass draws a new order from `generator`."""
+        passes = range(self.epochs) if self.epochs is not None else count()
+        stream = (
+            batch
+            for _ in passes
+            for batch in shuffled(
+                examples, self.batch_size, drop_last=self.drop_last, generator=generator
+            )
+        )
+        return islice(stream, self.steps)
+
+
+def train(
+    model: nn.Module,
+    examples: Batch,
+    plan: Plan,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    *,
+    num_classes: int,
+    generator: torch.Generator,
+    augment: Callable[[Batch], Batch] | None = None,
+) -> float:
+    """Train `model` in place and return the mean objective over all examples seen.
+
+    Args:
+        model: the global model of the round; becomes the local one.
+        examples: the site's training examples on the model's device.
+        plan: how many batches of which size.
+        objective: what is minimised.
+        optimizer: torch's optimiser over the model's parameters.
+        num_classes: C, so that class counts cover classes this site does not hold.
+        generator: source of the order of batches.
+        augment: applied to every batch, if given.
+
+    Returns:
+        The mean of the objective, weighted by batch size, at the parameters before each step.
+    """
+    import torch
+
+    context = Context(torch.bincount(examples.labels, minlength=num_classes))
+    model.train()
+    losses, sizes = [], []
+    for batch in plan.batches(examples, generator):
+        optimizer.zero_grad(set_to_none=True)
+        loss = objective.loss(model, augment(batch) if augment else batch, context)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(loss.detach())
+        sizes.append(len(batch))
+    weights = torch.tensor(sizes, dtype=torch.float64, device=losses[0].device)
+    return float(torch.stack(losses).double() @ weights / weights.sum())

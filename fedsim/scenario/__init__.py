@@ -1,0 +1,21 @@
+"""The contract: one scenario describes a whole federated study."""
+
+from fedsim.scenario.cohort import AllSites, Cohort, FixedSize, Poisson
+from fedsim.scenario.flower_strategy import FlowerStrategy
+from fedsim.scenario.load import load_scenario
+from fedsim.scenario.scenario import Client, Data, Evaluation, HeldOut, Scenario, Sites
+
+__all__ = [
+    "AllSites",
+    "Client",
+    "Cohort",
+    "Data",
+    "Evaluation",
+    "FixedSize",
+    "FlowerStrategy",
+    "HeldOut",
+    "Poisson",
+    "Scenario",
+    "Sites",
+    "load_scenario",
+]

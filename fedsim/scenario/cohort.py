@@ -1,0 +1,56 @@
+"""Which sites take part in a round."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from fedsim.plugins import Part
+
+
+class Cohort(Part):
+    """A rule that draws the sites of a round."""
+
+    kind: str
+
+    @abstractmethod
+    def draw(self, num_sites: int, rng: np.random.Generator) -> list[int]:
+        """Return the sites of one round in ascending order."""
+
+
+class AllSites(Cohort):
+    """Every site in every round."""
+
+    kind: Literal["all"] = "all"
+
+    def draw(self, num_sites: int, rng: np.random.Generator) -> list[int]:
+        """Return all sites."""
+        return list(range(num_sites))
+
+
+class FixedSize(Cohort):
+    """The same number of sites in every round, drawn without replacement."""
+
+    kind: Literal["fixed_size"] = "fixed_size"
+    num_sites: int = Field(gt=0)
+
+    def draw(self, num_sites: int, rng: np.random.Generator) -> list[int]:
+        """Return `self.num_sites` different sites."""
+        return sorted(int(site) for site in rng.permutation(num_sites)[: self.num_sites])
+
+
+class Poisson(Cohort):
+    """Every site independently with the same probability; a round may have no site at all."""
+
+    kind: Literal["poisson"] = "poisson"
+    sampling_rate: float = Field(gt=0, le=1)
+
+    def draw(self, num_sites: int, rng: np.random.Generator) -> list[int]:
+        """Return the sites whose coin came up."""
+        return [int(site) for site in np.flatnonzero(rng.random(num_sites) < self.sampling_rate)]
+
+
+BUILTIN = (AllSites, FixedSize, Poisson)

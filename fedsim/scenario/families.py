@@ -1,0 +1,65 @@
+"""The families of parts that a scenario chooses from, built in or brought by other packages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import clients.objectives
+import clients.optimizer
+import fedsim.data.partition
+import fedsim.data.sources
+import fedsim.models
+import strategies
+from fedsim.data import normalisation
+from fedsim.plugins import load, union
+from fedsim.scenario import cohort
+from fedsim.scenario.flower_strategy import FlowerStrategy
+
+FAMILIES = {
+    family: load(family, builtin)
+    for family, builtin in {
+        "sources": fedsim.data.sources.BUILTIN,
+        "normalisations": normalisation.BUILTIN,
+        "partitions": fedsim.data.partition.BUILTIN,
+        "models": fedsim.models.BUILTIN,
+        "objectives": clients.objectives.BUILTIN,
+        "optimizers": clients.optimizer.BUILTIN,
+        "schedules": clients.optimizer.SCHEDULES,
+        "cohorts": cohort.BUILTIN,
+        "strategies": (*strategies.BUILTIN, FlowerStrategy),
+        "server_optimizers": strategies.SERVER_OPTIMIZERS,
+    }.items()
+}
+"""Family name -> its parts, in the order in which they are listed."""
+
+if TYPE_CHECKING:
+    from clients.objectives import Objective
+    from clients.optimizer import Optimizer, Schedule
+    from fedsim.data.normalisation import Normalisation
+    from fedsim.data.partition import Partition
+    from fedsim.data.source import Source
+    from fedsim.models import Model
+    from fedsim.scenario.cohort import Cohort
+    from strategies import ServerSgd, Strategy
+
+    AnySource = Source
+    AnyNormalisation = Normalisation
+    AnyPartition = Partition
+    AnyModel = Model
+    AnyObjective = Objective
+    AnyOptimizer = Optimizer
+    AnySchedule = Schedule
+    AnyCohort = Cohort
+    AnyStrategy = Strategy | FlowerStrategy
+    AnyServerOptimizer = ServerSgd
+else:
+    AnySource = union(FAMILIES["sources"])
+    AnyNormalisation = union(FAMILIES["normalisations"])
+    AnyPartition = union(FAMILIES["partitions"])
+    AnyModel = union(FAMILIES["models"])
+    AnyObjective = union(FAMILIES["objectives"])
+    AnyOptimizer = union(FAMILIES["optimizers"])
+    AnySchedule = union(FAMILIES["schedules"])
+    AnyCohort = union(FAMILIES["cohorts"])
+    AnyStrategy = union(FAMILIES["strategies"])
+    AnyServerOptimizer = union(FAMILIES["server_optimizers"])

@@ -1,0 +1,159 @@
+"""The sections of a scenario and the scenario itself.
+
+Everything that may change results or privacy is here; how it is run (device, output) is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from clients.augmentation import Augmentation
+from clients.objectives import CrossEntropy
+from clients.optimizer import Constant, Sgd
+from clients.training import Plan
+from fedsim.data.appearance import Scanner
+from fedsim.data.normalisation import Unit
+from fedsim.data.partition import Iid
+from fedsim.models import SmallCnn
+from fedsim.plugins import Part
+from fedsim.scenario.cohort import AllSites
+from fedsim.scenario.families import (
+    AnyCohort,
+    AnyModel,
+    AnyNormalisation,
+    AnyObjective,
+    AnyOptimizer,
+    AnyPartition,
+    AnySchedule,
+    AnyServerOptimizer,
+    AnySource,
+    AnyStrategy,
+)
+from strategies import WeightedMean
+
+Task = Literal["binary", "multiclass", "ordinal"]
+
+
+class Data(Part):
+    """Which images, which labels, and what the network sees of them."""
+
+    source: AnySource = Field(description="where images and labels come from")
+    task: Task = Field(description="what is predicted; ordinal = grades in ascending order")
+    label_map: dict[int, int] | None = Field(
+        default=None, description="class of the source -> class of the task; default: unchanged"
+    )
+    class_names: tuple[str, ...] | None = Field(
+        default=None, description="names of the task's classes; default: the source's"
+    )
+    positive_class: int = Field(default=1, ge=0, description="binary tasks: the disease")
+    normalisation: AnyNormalisation = Unit()
+    augmentation: Augmentation = Augmentation()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the task's classes, in the order of their labels."""
+        source = self.source.facts().class_names
+        if self.class_names is not None:
+            return self.class_names
+        if self.label_map is None:
+            return source
+        merged: dict[int, list[str]] = {}
+        for before, after in sorted(self.label_map.items()):
+            merged.setdefault(after, []).append(source[before])
+        return tuple(" + ".join(names) for _, names in sorted(merged.items()))
+
+
+class HeldOut(Part):
+    """Shares of every site's examples that are kept from training, stratified by class."""
+
+    validation: float = Field(default=0.15, gt=0, lt=1)
+    test: float = Field(default=0.2, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _leave_something(self) -> HeldOut:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together must leave examples for training")
+        return self
+
+
+class Sites(Part):
+    """How many sites there are, who holds which examples and how their images look."""
+
+    num_sites: int = Field(gt=0)
+    partition: AnyPartition = Iid()
+    held_out: Literal["official"] | HeldOut = Field(
+        default=HeldOut(), description="shares per site, or `official` for the publisher's splits"
+    )
+    appearance: Scanner | None = Field(
+        default=None, description="scanner-like shift per site; default: none"
+    )
+
+
+class Client(Part):
+    """What a site does in a round."""
+
+    epochs: int | None = Field(default=None, gt=0, description="passes over the training examples")
+    steps: int | None = Field(default=None, gt=0, description="optimiser steps, instead of epochs")
+    batch_size: int = Field(gt=0)
+    drop_last: bool = Field(default=False, description="leave out a smaller last batch")
+    optimizer: AnyOptimizer = Sgd(learning_rate=0.05)
+    schedule: AnySchedule = Constant()
+    objective: AnyObjective = CrossEntropy()
+
+    @model_validator(mode="after")
+    def _epochs_or_steps(self) -> Client:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either epochs or steps")
+        return self
+
+    @property
+    def plan(self) -> Plan:
+        """How many batches of which size."""
+        return Plan(self.batch_size, self.epochs, self.steps, self.drop_last)
+
+
+class Evaluation(Part):
+    """When the global model is evaluated, by what, and what chooses the best round."""
+
+    every: int = Field(default=1, gt=0, description="rounds; round 0 and the last are always")
+    metrics: tuple[str, ...] = Field(default=("auroc", "balanced_accuracy", "loss"), min_length=1)
+    select_by: str = Field(
+        default="auroc", description="metric that chooses the best round, on validation images"
+    )
+    loss_decomposition: bool = Field(
+        default=True, description="FedLD's three terms, estimated on training images"
+    )
+
+
+class Scenario(Part):
+    """A whole federated study."""
+
+    version: Literal[1] = Field(description="version of this format")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)
+    description: str = ""
+    seed: int = Field(default=0, ge=0)
+    rounds: int = Field(gt=0)
+    data: Data
+    population: Sites
+    model: AnyModel = SmallCnn()
+    client: Client
+    cohort: AnyCohort = AllSites()
+    strategy: AnyStrategy = WeightedMean()
+    server_optimizer: AnyServerOptimizer | None = Field(
+        default=None, description="acts on the aggregate update; default: add it as it is"
+    )
+    evaluation: Evaluation = Evaluation()
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the scenario with every default written out, as plain data."""
+        return self.model_dump(mode="json")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that may change results: all but name and description."""
+        content = {k: v for k, v in self.resolved().items() if k not in ("name", "description")}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
