@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Task = Literal["binary", "multiclass", "ordinal"]
-ALL: tuple[Task, ...] = ("binary", "multiclass", "ordinal")
+TASKS: tuple[Task, ...] = ("binary", "multiclass", "ordinal")
 NUM_BINS = 15
 
 
@@ -55,7 +55,8 @@ class Predictions:
     @cached_property
     def decided(self) -> NDArray[np.int64]:
         """The most probable class, (example,); among equals the one of lowest index."""
-        return self.log_probabilities.argmax(axis=1)
+        decided: NDArray[np.int64] = self.log_probabilities.argmax(axis=1)
+        return decided
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
@@ -67,12 +68,14 @@ class Predictions:
     @cached_property
     def num_true(self) -> NDArray[np.int64]:
         """Examples per true class, (class,)."""
-        return self.confusion.sum(axis=1)
+        num_true: NDArray[np.int64] = self.confusion.sum(axis=1)
+        return num_true
 
     @cached_property
     def num_decided(self) -> NDArray[np.int64]:
         """Examples per decided class, (class,)."""
-        return self.confusion.sum(axis=0)
+        num_decided: NDArray[np.int64] = self.confusion.sum(axis=0)
+        return num_decided
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Metric:
     name: str
     title: str
     function: Callable[[Predictions], float | None]
-    tasks: tuple[Task, ...] = ALL
+    tasks: tuple[Task, ...] = TASKS
     higher_is_better: bool = True
     needs_two_classes: bool = False
     valid: Callable[[Predictions], int] = lambda p: len(p.labels)
@@ -149,7 +152,7 @@ def _finite(value: float | None) -> float | None:
     return float(value) if value is not None and np.isfinite(value) else None
 
 
-def _ratio(part: Any, whole: Any) -> float | None:
+def _ratio(part: np.int64, whole: np.int64) -> float | None:
     return float(part / whole) if whole else None
 
 
@@ -241,36 +244,26 @@ def loss(p: Predictions) -> float | None:
     return float(-np.mean(p.log_probabilities[np.arange(len(p.labels)), p.labels]))
 
 
-METRICS: Mapping[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("auroc", "AUROC", auroc, needs_two_classes=True),
-        Metric("balanced_accuracy", "balanced accuracy", balanced_accuracy, needs_two_classes=True),
-        Metric("accuracy", "accuracy", accuracy),
-        Metric(
-            "sensitivity",
-            "sensitivity",
-            sensitivity,
-            tasks=("binary",),
-            valid=lambda p: int(p.num_true[p.positive]),
-        ),
-        Metric(
-            "specificity",
-            "specificity",
-            specificity,
-            tasks=("binary",),
-            valid=lambda p: int(p.num_true[1 - p.positive]),
-        ),
-        Metric("f1", "F1", f1),
-        Metric(
-            "quadratic_kappa",
-            "quadratic kappa",
-            quadratic_kappa,
-            tasks=("ordinal",),
-            needs_two_classes=True,
-        ),
-        Metric("ece", "calibration error", ece, higher_is_better=False),
-        Metric("loss", "loss", loss, higher_is_better=False),
-    )
-}
+def _positives(p: Predictions) -> int:
+    return int(p.num_true[p.positive])
+
+
+def _negatives(p: Predictions) -> int:
+    return int(p.num_true[1 - p.positive])
+
+
+_CATALOGUE = (
+    Metric("auroc", "AUROC", auroc, needs_two_classes=True),
+    Metric("balanced_accuracy", "balanced accuracy", balanced_accuracy, needs_two_classes=True),
+    Metric("accuracy", "accuracy", accuracy),
+    Metric("sensitivity", "sensitivity", sensitivity, ("binary",), valid=_positives),
+    Metric("specificity", "specificity", specificity, ("binary",), valid=_negatives),
+    Metric("f1", "F1", f1),
+    Metric(
+        "quadratic_kappa", "quadratic kappa", quadratic_kappa, ("ordinal",), needs_two_classes=True
+    ),
+    Metric("ece", "calibration error", ece, higher_is_better=False),
+    Metric("loss", "loss", loss, higher_is_better=False),
+)
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _CATALOGUE}
 """Every metric by its name."""

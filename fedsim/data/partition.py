@@ -1,27 +1,211 @@
-"""How examples are spread over sites."""
+"""How examples are spread over sites.
+
+>>> labels = {"train": np.repeat([0, 1], 50), "test": np.repeat([0, 1], 10)}
+>>> sites = Dirichlet(alpha=0.3).split(labels, 3, 2, np.random.default_rng(0))
+>>> sum(len(site["train"]) for site in sites), min(len(site["train"]) for site in sites) >= 8
+(100, True)
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
 
+from fedsim.errors import DataError
 from fedsim.plugins import Part
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+LARGEST_ALPHA = 1e6
+"""Here a Dirichlet draw differs from equal shares by a thousandth of a share."""
 
 
 class Partition(Part, ABC):
-    """A rule that gives every example to exactly one site."""
+    """A rule that gives every example to exactly one site.
+
+    Args:
+        min_examples: of the training split (the first one) that every site gets at least.
+    """
 
     kind: str
+    min_examples: PositiveInt = 8
 
     @abstractmethod
     def split(
         self,
-        labels: Mapping[str, NDArray[np.int64]],
+        labels: Mapping[str, IntArray],
         num_sites: int,
         num_classes: int,
         rng: np.random.Generator,
-    ) -> list[dict[str, NDArray[np.int64]]]:
-        """Return for each site and split the sorted indices of its examples."""
+    ) -> list[dict[str, IntArray]]:
+        """Return for each site and split the sorted indices of its examples.
+
+        The result is a function of the labels, in their order, and of the state of `rng` alone.
+
+        Args:
+            labels: for each split, the training split first, (n,), each in [0, num_classes).
+            num_sites: how many sites to form.
+            num_classes: of the source, also those without examples.
+            rng: what all randomness comes from.
+
+        Raises:
+            DataError: if there are fewer training examples than `num_sites * min_examples`.
+        """
+
+
+class Proportional(Partition):
+    """A rule that says which share of each class goes to which site.
+
+    Every split is divided by the same shares, so a site's validation and test examples look like
+    its training examples. Within a class the examples are shuffled before they are cut, so no
+    order of the source (patient, hospital, date) reaches the sites. A site that would have fewer
+    than `min_examples` for training gets examples from the largest site, one by one and
+    preferably of its own classes; this is counted into the shares of the other splits, where a
+    site gets at least one example if there is one for each site.
+    """
+
+    @abstractmethod
+    def proportions(self, num_sites: int, num_classes: int, rng: np.random.Generator) -> FloatArray:
+        """Return the share of each class that each site gets, (site, class), columns sum to 1."""
+
+    def split(
+        self,
+        labels: Mapping[str, IntArray],
+        num_sites: int,
+        num_classes: int,
+        rng: np.random.Generator,
+    ) -> list[dict[str, IntArray]]:
+        """See `Partition.split`."""
+        shares = self.proportions(num_sites, num_classes, rng)
+        sites: list[dict[str, IntArray]] = [{} for _ in range(num_sites)]
+        for position, (split, split_labels) in enumerate(labels.items()):
+            num_examples = np.bincount(split_labels, minlength=num_classes)
+            least = self.min_examples if position == 0 else min(1, len(split_labels) // num_sites)
+            if len(split_labels) < num_sites * least:
+                raise DataError(
+                    f"{num_sites} sites of at least {least} examples each need "
+                    f"{num_sites * least}, but {split} has {len(split_labels)}: "
+                    "ask for fewer sites or a smaller partition.min_examples"
+                )
+            counts = fill(apportion(shares, num_examples), shares, least, rng)
+            if position == 0:
+                shares = np.where(num_examples > 0, counts / np.maximum(num_examples, 1), shares)
+            for site, indices in zip(sites, deal(split_labels, counts, rng), strict=True):
+                site[split] = indices
+        return sites
+
+
+def apportion(shares: FloatArray, num_examples: IntArray) -> IntArray:
+    """Round shares of each class to whole examples, (site, class).
+
+    Each count is the exact share rounded down or up. What is left of a class goes to the sites
+    that are furthest behind their due over the classes so far (largest remainders with carry), so
+    a site's total stays close to its due too. A share of 0 gets nothing.
+    """
+    due = np.round(shares * num_examples, 9)  # 2.9999999999 is 3: no remainder from float noise
+    counts = np.floor(due).astype(np.int64)
+    behind = np.zeros(len(shares))
+    for label, total in enumerate(num_examples):
+        remainders = due[:, label] - counts[:, label]
+        behind += remainders
+        order = np.lexsort((-behind, remainders == 0))
+        raised = order[: total - counts[:, label].sum()]
+        counts[raised, label] += 1
+        behind[raised] -= 1
+    return counts
+
+
+def fill(counts: IntArray, shares: FloatArray, least: int, rng: np.random.Generator) -> IntArray:
+    """Return counts, (site, class), with at least `least` examples at every site.
+
+    Each example that is missing somewhere comes from the site that is largest at that moment; its
+    class is drawn in proportion to what that site has of it times the share of the receiving site
+    in it, or to the former alone if they have no class in common.
+
+    Guarantees: the number of examples per class is unchanged; a site with `least` examples or
+    more is not brought below it, given `counts.sum() >= least * len(counts)`.
+    """
+    counts = counts.copy()
+    sizes = counts.sum(axis=1)
+    for site in np.flatnonzero(sizes < least):
+        while sizes[site] < least:
+            donor = int(sizes.argmax())
+            wanted = counts[donor] * shares[site]
+            weights = wanted if wanted.sum() > 0 else counts[donor]
+            label = rng.choice(len(weights), p=weights / weights.sum())
+            counts[donor, label] -= 1
+            counts[site, label] += 1
+            sizes[donor] -= 1
+            sizes[site] += 1
+    return counts
+
+
+def deal(labels: IntArray, counts: IntArray, rng: np.random.Generator) -> list[IntArray]:
+    """Return for each site the sorted indices of `counts[site, class]` random examples per class.
+
+    Guarantees: with column sums equal to the class counts of `labels`, each index appears once.
+    """
+    parts: list[list[IntArray]] = [[] for _ in counts]
+    for label in range(counts.shape[1]):
+        indices = rng.permutation(np.flatnonzero(labels == label))
+        for part, piece in zip(
+            parts, np.split(indices, counts[:, label].cumsum()[:-1]), strict=True
+        ):
+            part.append(piece)
+    return [np.sort(np.concatenate(part)) for part in parts]
+
+
+class Iid(Proportional):
+    """Every site gets the same number of examples of every class, to within one."""
+
+    kind: Literal["iid"] = "iid"
+
+    def proportions(self, num_sites: int, num_classes: int, rng: np.random.Generator) -> FloatArray:
+        """Return equal shares."""
+        return np.full((num_sites, num_classes), 1 / num_sites)
+
+
+class Dirichlet(Proportional):
+    """Label skew: each class is divided over the sites by a symmetric Dirichlet draw of its own.
+
+    Sources: Yurochkin et al., ICML 2019; Li et al., ICDE 2022 ("distribution-based label
+    imbalance"). Sizes differ too, as no site's total is held fixed. A share has mean 1/m and
+    variance (1/m)(1 - 1/m)/(m alpha + 1) over m sites.
+
+    Args:
+        alpha: concentration; 0.1 is severe skew, 1 moderate, 100 nearly iid.
+    """
+
+    kind: Literal["dirichlet"] = "dirichlet"
+    alpha: float = Field(gt=0, le=LARGEST_ALPHA)
+
+    def proportions(self, num_sites: int, num_classes: int, rng: np.random.Generator) -> FloatArray:
+        """Return one draw per class."""
+        return rng.dirichlet(np.full(num_sites, self.alpha), size=num_classes).T
+
+
+class Quantity(Proportional):
+    """Quantity skew: sites differ in size by a symmetric Dirichlet draw, not in class mix.
+
+    Source: Li et al., ICDE 2022 ("quantity skew").
+
+    Args:
+        alpha: concentration of the sizes; small is very unequal, 100 nearly equal.
+    """
+
+    kind: Literal["quantity"] = "quantity"
+    alpha: float = Field(default=1.0, gt=0, le=LARGEST_ALPHA)
+
+    def proportions(self, num_sites: int, num_classes: int, rng: np.random.Generator) -> FloatArray:
+        """Return one draw, the same for every class."""
+        sizes = rng.dirichlet(np.full(num_sites, self.alpha))
+        return np.repeat(sizes[:, None], num_classes, axis=1)
+
+
+BUILTIN: tuple[type[Partition], ...] = (Iid, Dirichlet, Quantity)

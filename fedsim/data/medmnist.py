@@ -1,0 +1,227 @@
+"""MedMNIST v2: twelve sets of small 2-D medical images with official splits.
+
+Source: Yang et al., MedMNIST v2, Scientific Data 10, 41 (2023). The file is looked for in the
+folder that FEDSIM_DATA_DIR names, then in fedsim's cache, then downloaded into the cache.
+
+>>> MedMnist(name="pneumoniamnist").facts().class_names
+('normal', 'pneumonia')
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import field_validator
+
+from fedsim.data import cache
+from fedsim.data.medmnist_registry import CITATION, REGISTRY, SIZES, Entry
+from fedsim.data.source import SPLITS, Dataset, Facts, Source
+from fedsim.errors import DataError
+
+if TYPE_CHECKING:
+    from fedsim.seeds import Streams
+
+Name = Literal[
+    "pathmnist",
+    "chestmnist",
+    "dermamnist",
+    "octmnist",
+    "pneumoniamnist",
+    "retinamnist",
+    "breastmnist",
+    "bloodmnist",
+    "tissuemnist",
+    "organamnist",
+    "organcmnist",
+    "organsmnist",
+]
+URL = "https://zenodo.org/records/10519652/files/{file}?download=1"
+PREFIXES = {"train": "train", "validation": "val", "test": "test"}
+"""Split -> how the file's array names begin."""
+
+Arrays = dict[str, NDArray[np.generic]]
+"""Array name of the file -> images, (n, height, width[, 3]), uint8, or labels, (n,), int64."""
+
+
+class MedMnist(Source):
+    """One of the 2-D MedMNIST sets.
+
+    BreastMNIST's class 0 is "malignant" and class 1 "normal, benign".
+
+    Args:
+        name: the set; chestmnist is refused, as its images have several labels each.
+        image_size: pixels; above 28 the files take up to 12 GB of disk and of memory.
+    """
+
+    kind: Literal["medmnist"] = "medmnist"
+    name: Name
+    image_size: Literal[28, 64, 128, 224] = 28
+
+    @field_validator("name")
+    @classmethod
+    def _one_label_per_image(cls, name: Name) -> Name:
+        if REGISTRY[name].multi_label:
+            raise ValueError(f"{name} is multi-label: multi-label tasks are not supported yet")
+        return name
+
+    @property
+    def file(self) -> str:
+        """The name of the official file."""
+        return f"{self.name}.npz" if self.image_size == 28 else f"{self.name}_{self.image_size}.npz"
+
+    def facts(self) -> Facts:
+        """Return what is known without reading or downloading anything."""
+        return describe(self.name, self.image_size)
+
+    def labels_available(self) -> bool:
+        """Return whether the file is on this machine, so that `open` needs no download."""
+        return self._local() is not None
+
+    def open(self, streams: Streams) -> Dataset:
+        """Find or download the file, check it, and return its labels and images.
+
+        Raises:
+            DataError: if the file is neither here nor to be had, is not the official one (nor a
+                copy of it with equal arrays), or is damaged.
+        """
+        path = self._local() or self._download()
+        stat = path.stat()
+        entry = REGISTRY[self.name]
+        arrays, sha256 = _load(path, (stat.st_mtime_ns, stat.st_size), entry, self.image_size)
+
+        def images(split: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+            found = arrays[f"{PREFIXES[split]}_images"][indices].astype(np.uint8, copy=False)
+            channels_first = found[:, None] if found.ndim == 3 else found.transpose(0, 3, 1, 2)
+            return np.ascontiguousarray(channels_first)
+
+        labels = {s: arrays[f"{PREFIXES[s]}_labels"].astype(np.int64) for s in SPLITS}
+        return Dataset(labels, images, {self.file: f"sha256:{sha256}"})
+
+    def _local(self) -> Path | None:
+        return next((f / self.file for f in _folders() if (f / self.file).is_file()), None)
+
+    def _download(self) -> Path:
+        import pooch
+
+        url = URL.format(file=self.file)
+        md5 = REGISTRY[self.name].md5[SIZES.index(self.image_size)]
+        try:
+            return Path(pooch.retrieve(url, f"md5:{md5}", fname=self.file, path=cache.folder()))
+        except (OSError, ValueError) as error:  # no network, no such file; another md5
+            raise DataError(
+                f"{self.file} is not in {' or '.join(map(str, _folders()))} and could not be "
+                f"downloaded ({type(error).__name__}): get it from {url} (md5 {md5}) and put it "
+                f"into {cache.folder()} or into the folder that FEDSIM_DATA_DIR names"
+            ) from error
+
+
+def describe(name: Name, image_size: int = 28) -> Facts:
+    """Return the facts of a set, of chestmnist too."""
+    entry = REGISTRY[name]
+    return Facts(
+        num_channels=entry.num_channels,
+        image_size=image_size,
+        class_names=entry.class_names,
+        ordinal=entry.ordinal,
+        num_examples=dict(zip(SPLITS, entry.num_examples, strict=True)),
+        licence=entry.licence,
+        citation=CITATION,
+    )
+
+
+def array_hash(arrays: Mapping[str, NDArray[np.generic]]) -> str:
+    """Return the sha256 over name, dtype, shape and bytes of `arrays`, in order of their names.
+
+    Copies of a file that were zipped anew have another md5 but the same array hash.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data.cast("B") if array.size else b"")
+    return digest.hexdigest()
+
+
+def _folders() -> list[Path]:
+    named = os.environ.get("FEDSIM_DATA_DIR")
+    return [*([Path(named)] if named else []), cache.folder()]
+
+
+@functools.lru_cache(maxsize=2)
+def _load(path: Path, stamp: tuple[int, int], entry: Entry, image_size: int) -> tuple[Arrays, str]:
+    """Return the checked arrays of a file and its sha256; `stamp` changes when the file does."""
+    md5, sha256 = _checksums(path)
+    arrays = _checked(path, _read(path), entry, image_size)
+    expected_md5 = entry.md5[SIZES.index(image_size)]
+    expected = entry.arrays_28 if image_size == 28 else ""
+    if md5 != expected_md5 and (actual := array_hash(arrays)) != expected:
+        raise DataError(
+            f"{path} is not the official file: md5 {md5}, expected {expected_md5}; array hash "
+            f"{actual}, expected {expected or '(not recorded for this file)'}. {_mend(path)}"
+        )
+    return arrays, sha256
+
+
+def _mend(path: Path) -> str:
+    return f"Delete it to have it downloaded, or put {URL.format(file=path.name)} in its place"
+
+
+def _checksums(path: Path) -> tuple[str, str]:
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            md5.update(block)
+            sha256.update(block)
+    return md5.hexdigest(), sha256.hexdigest()
+
+
+def _read(path: Path) -> Arrays:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in _names() if name in file}
+    except (OSError, ValueError, EOFError, RuntimeError, TypeError) as error:
+        raise DataError(f"{path} cannot be read as npz: {error}. {_mend(path)}") from error
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} is damaged: {error}. {_mend(path)}") from error
+
+
+def _names() -> list[str]:
+    return [f"{p}_{what}" for p in PREFIXES.values() for what in ("images", "labels")]
+
+
+def _checked(path: Path, arrays: Arrays, entry: Entry, image_size: int) -> Arrays:
+    """Return `arrays` in canonical form, or say in what they are not as the registry has it."""
+    missing = [name for name in _names() if name not in arrays]
+    if missing:
+        raise DataError(f"{path} lacks the arrays {', '.join(missing)}. {_mend(path)}")
+    pixels = (image_size, image_size, *([3] if entry.num_channels == 3 else []))
+    checked: Arrays = {}
+    for prefix, n in zip(PREFIXES.values(), entry.num_examples, strict=True):
+        images, labels = arrays[f"{prefix}_images"], arrays[f"{prefix}_labels"]
+        if images.dtype != np.uint8 or images.shape != (n, *pixels):
+            raise DataError(
+                f"{path}: {prefix}_images is {images.dtype} {images.shape}, "
+                f"expected uint8 {(n, *pixels)}. {_mend(path)}"
+            )
+        if labels.dtype.kind not in "iu" or labels.shape not in ((n,), (n, 1)):
+            raise DataError(
+                f"{path}: {prefix}_labels is {labels.dtype} {labels.shape}, "
+                f"expected integers {(n, 1)} or {(n,)}. {_mend(path)}"
+            )
+        if n and not 0 <= labels.min() <= labels.max() < len(entry.class_names):
+            raise DataError(
+                f"{path}: {prefix}_labels reach from {labels.min()} to {labels.max()}, "
+                f"expected 0 to {len(entry.class_names) - 1}. {_mend(path)}"
+            )
+        checked[f"{prefix}_images"] = images
+        checked[f"{prefix}_labels"] = labels.reshape(n).astype("<i8")
+    return checked
