@@ -158,7 +158,10 @@ def _folders() -> list[Path]:
 
 @functools.lru_cache(maxsize=2)
 def _load(path: Path, stamp: tuple[int, int], entry: Entry, image_size: int) -> tuple[Arrays, str]:
-    """Return the checked arrays of a file and its sha256; `stamp` changes when the file does."""
+    """Return the checked arrays of a file and its sha256; `stamp` changes when the file does.
+
+    The arrays are shared by all that open the file: not to be written to.
+    """
     md5, sha256 = _checksums(path)
     arrays = _checked(path, _read(path), entry, image_size)
     expected_md5 = entry.md5[SIZES.index(image_size)]
@@ -177,17 +180,20 @@ def _mend(path: Path) -> str:
 
 def _checksums(path: Path) -> tuple[str, str]:
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            md5.update(block)
-            sha256.update(block)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                md5.update(block)
+                sha256.update(block)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
     return md5.hexdigest(), sha256.hexdigest()
 
 
 def _read(path: Path) -> Arrays:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in _names() if name in file}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in _names() if name in arrays}
     except (OSError, ValueError, EOFError, RuntimeError, TypeError) as error:
         raise DataError(f"{path} cannot be read as npz: {error}. {_mend(path)}") from error
     except (zipfile.BadZipFile, zlib.error) as error:
