@@ -1,0 +1,111 @@
+"""Arrays kept on disk between runs, in one folder, verified at every use.
+
+A cached file is a plain .npy file followed by the SHA-256 of its bytes, so that one atomic rename
+publishes both. A file that is cut short or changed is made again; a folder that cannot be written
+only means that nothing is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_log = logging.getLogger("fedsim")
+_DIGEST_BYTES = 32
+
+
+def folder() -> Path:
+    """Return the cache folder: FEDSIM_CACHE_DIR if set, else the user's cache folder for fedsim."""
+    chosen = os.environ.get("FEDSIM_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    import pooch
+
+    return Path(pooch.os_cache("fedsim"))
+
+
+def load_or_make(
+    name: str, shape: tuple[int, ...], make: Callable[[], NDArray[np.uint8]]
+) -> NDArray[np.uint8]:
+    """Return the cached array of this name, or make it and try to keep it.
+
+    Args:
+        name: of the file inside the cache folder; it must say everything that `make` depends on.
+        shape: of the array.
+        make: returns the array, of this shape, uint8.
+
+    Returns:
+        the array, memory-mapped and read-only where it is on disk.
+
+    Raises:
+        ValueError: if the name is not a plain file name.
+    """
+    if Path(name).name != name:
+        raise ValueError(f"expected a plain file name, got {name!r}")
+    path = folder() / name
+    cached = _load(path, shape)
+    if cached is not None:
+        return cached
+    array = make()
+    try:
+        _store(path, array)
+    except OSError as error:
+        _log.warning("cannot keep %s for the next run: %s", path, error)
+    return array
+
+
+def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """Return the intact array in this file, or None."""
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            size = path.stat().st_size - _DIGEST_BYTES
+            found = hashlib.sha256()
+            while file.tell() < size:
+                found.update(file.read(min(1 << 20, size - file.tell())))
+            intact = file.read() == found.digest()
+        array = np.load(path, mmap_mode="r", allow_pickle=False) if intact else None
+    except (OSError, ValueError) as error:
+        _log.warning("cannot read the cached file %s: %s", path, error)
+        return None
+    if array is None or array.shape != shape or array.dtype != np.uint8:
+        _log.warning("the cached file %s is damaged and will be made again", path)
+        return None
+    return array
+
+
+def _store(path: Path, array: NDArray[np.uint8]) -> None:
+    """Write the array under this path in one step; another process sees all of it or nothing.
+
+    Raises:
+        OSError: if that is impossible, or if something other than a regular file is in the way.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise FileExistsError(f"{path} is no regular file")
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": "|u1", "fortran_order": False, "shape": array.shape}
+    )
+    data = np.ascontiguousarray(array)
+    digest = hashlib.sha256(head.getvalue())
+    digest.update(data)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(head.getvalue())
+            file.write(data)
+            file.write(digest.digest())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
