@@ -1,0 +1,44 @@
+"""A run's report: figures and tables, made from its record alone.
+
+The same record gives the same bytes, so a report can be written again at any time and compared.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fedsim.report import figures, page, tables
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fedsim.records import RunRecord
+
+FOLDER = "report"
+"""Where the report lies inside the run's folder."""
+
+
+def write(record: RunRecord) -> list[Path]:
+    """Write the report of a run into its folder and return the files.
+
+    Each file appears whole or not at all; those of an earlier report are replaced.
+    """
+    contents: dict[str, bytes] = {
+        "results.csv": tables.results_csv(record).encode(),
+        "sites.csv": tables.sites_csv(record).encode(),
+    }
+    text = tables.to_markdown(record)
+    for name, figure in figures.draw(record).items():
+        for format in ("png", "svg"):
+            contents[f"{name}.{format}"] = page.encode(figure, format)
+        text += f"\n![{name.replace('_', ' ')}]({name}.png)\n"
+    contents["results.md"] = text.encode()
+    folder = record.folder / FOLDER
+    folder.mkdir(exist_ok=True)
+    return [_replace(folder / name, data) for name, data in contents.items()]
+
+
+def _replace(path: Path, data: bytes) -> Path:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data)
+    return partial.replace(path)

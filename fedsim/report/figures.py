@@ -1,0 +1,195 @@
+"""What a run did, in pictures: how it learned, what each site got, and why.
+
+Undefined values are gaps in lines and marked places among bars, never zero.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from fedsim.report import page
+from fedsim.report.axes import (
+    MAX_WRITTEN,
+    label_ends,
+    mark_undefined,
+    name_sites,
+    plot,
+    whole_rounds,
+    write_value,
+)
+from fedsim.report.page import Page
+from fedsim.report.scores import POOLED, Scores, describe, spell
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from fedsim.records import RunRecord
+
+TERMS = {
+    "local_loss": ("local", page.BLUE),
+    "distribution_shift_loss": ("distribution shift", page.VERMILLION),
+    "aggregation_loss": ("aggregation", page.GREEN),
+    "global_loss": ("global (sum)", page.BLACK),
+}
+
+
+def draw(record: RunRecord) -> dict[str, Figure]:
+    """Return every figure that the record has data for, by name."""
+    figures = {
+        "learning_curves": learning_curves(record),
+        "site_bars": site_bars(record),
+        "label_distribution": label_distribution(record),
+    }
+    if any(row["loss_decomposition"] for row in record.rounds):
+        figures["loss_decomposition"] = loss_decomposition(record)
+    return figures
+
+
+@page.style()
+def learning_curves(record: RunRecord) -> Figure:
+    """Draw each metric over the rounds: both splits pooled, range over sites, best round."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    scores = Scores.of(record)
+    best = record.selection.best_round
+    sheet = Page(
+        "Metrics on validation and test images, by round",
+        describe(record),
+        "Round 0 is the model before training. Pooled: over the images of all sites together. The "
+        "best round is chosen on the validation images alone. ↑ higher, ↓ lower is better.",
+        [
+            Line2D([], [], color=page.VERMILLION, label="test, pooled"),
+            Patch(color=page.VERMILLION, alpha=0.18, lw=0, label="test, range of sites"),
+            Line2D([], [], color=page.BLUE, ls="--", label="validation, pooled"),
+            Line2D([], [], color=page.GREY, ls=":", label=f"best round ({best})"),
+        ],
+    )
+    columns = 1 if len(scores.metrics) == 1 else 2
+    rows = max(1, math.ceil(len(scores.metrics) / columns))
+    figure = sheet.figure(2.3 * rows if columns == 2 else 3.2)
+    for place, metric in enumerate(scores.metrics, start=1):
+        axes = figure.add_subplot(rows, columns, place)
+        _curves(axes, scores, metric, best)
+        if place > len(scores.metrics) - columns:
+            axes.set_xlabel("round")
+    return figure
+
+
+@page.style()
+def site_bars(record: RunRecord) -> Figure:
+    """Draw the final test value of the selection metric at each site, with the pooled one."""
+    scores = Scores.of(record)
+    metric, final = record.selection.metric, record.selection.final_round
+    sheet = Page(
+        f"Test {spell(metric)} at each site after the final round ({final})",
+        describe(record),
+        "n: test images of the site. Line: over the test images of all sites together. Hatched: "
+        "undefined (AUROC, for one, needs test images of both classes).",
+    )
+    found = [scores.at(final, "test", site, metric) for site in scores.sites]
+    figure = sheet.figure(3.6, page.width_for(len(found)))
+    axes = figure.subplots()
+    for place, score in enumerate(found):
+        if score.value is None:
+            mark_undefined(axes, place, upright=len(found) > MAX_WRITTEN)
+            continue
+        axes.bar(place, score.value, color=page.SKY)
+        if len(found) <= MAX_WRITTEN:
+            write_value(axes, place, score.value)
+    if all(score.value is None for score in found):
+        axes.set(ylim=(0, 1), yticks=[])
+    pooled = scores.at(final, "test", POOLED, metric).value
+    if pooled is not None:
+        axes.axhline(pooled, color=page.BLACK, lw=1)
+        label_ends(axes, {f"pooled {pooled:.3f}": (pooled, page.BLACK)})
+    axes.set_ylabel(scores.label(metric))
+    name_sites(axes, scores.sites, [f"n={score.num_examples}" for score in found])
+    return figure
+
+
+@page.style()
+def label_distribution(record: RunRecord) -> Figure:
+    """Draw the class counts of each site's training images, and their shares."""
+    from matplotlib.patches import Patch
+
+    sites, names = record.population["sites"], record.population["class_names"]
+    colours = page.class_colours(len(names))
+    sheet = Page(
+        "Classes in each site's training images",
+        describe(record),
+        "Above: how many; n is their sum. Below: the share of each class at its site.",
+        [
+            Patch(color=colour, label=name, lw=0)
+            for name, colour in zip(names, colours, strict=True)
+        ],
+    )
+    figure = sheet.figure(4.4, page.width_for(len(sites)))
+    above, below = figure.subplots(2, 1, sharex=True)
+    for axes, scale in ((above, [1] * len(sites)), (below, [sum(s["train"]) or 1 for s in sites])):
+        bottom = [0.0] * len(sites)
+        for index, colour in enumerate(colours):
+            heights = [s["train"][index] / size for s, size in zip(sites, scale, strict=True)]
+            axes.bar(range(len(sites)), heights, bottom=bottom, color=colour)
+            bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
+    above.set_ylabel("training images")
+    below.set_ylabel("share of site")
+    below.set_ylim(0, 1)
+    above.tick_params(axis="x", length=0, labelbottom=False)
+    name_sites(below, [s["name"] for s in sites], [f"n={sum(s['train'])}" for s in sites])
+    return figure
+
+
+@page.style()
+def loss_decomposition(record: RunRecord) -> Figure:
+    """Draw the three terms of the global training loss, and their sum, over the rounds."""
+    sheet = Page(
+        "Where the global training loss comes from, by round",
+        describe(record),
+        "Estimates on a sample of the cohort's training images. The three terms add up to the "
+        "global loss; a term below zero lowers it.",
+    )
+    rows = [row for row in record.rounds if row["loss_decomposition"]]
+    rounds = [row["round"] for row in rows]
+    figure = sheet.figure(3.4)
+    axes = figure.subplots()
+    axes.axhline(0, color=page.GREY, lw=0.8)
+    ends = {}
+    for term, (label, colour) in TERMS.items():
+        values = [row["loss_decomposition"][term] for row in rows]
+        end = plot(axes, rounds, values, color=colour, lw=2.2 if term == "global_loss" else 1.5)
+        if end is not None:
+            ends[label] = (end, colour)
+    axes.set_ylabel("training loss")
+    axes.set_xlabel("round")
+    whole_rounds(axes, rounds)
+    label_ends(axes, ends)
+    return figure
+
+
+def _curves(axes: Axes, scores: Scores, metric: str, best: int) -> None:
+    rounds = scores.rounds
+    sites = [scores.defined(round, "test", metric).values() for round in rounds]
+    axes.fill_between(
+        rounds,
+        [min(values, default=math.nan) for values in sites],
+        [max(values, default=math.nan) for values in sites],
+        color=page.VERMILLION,
+        alpha=0.18,
+        lw=0,
+    )
+    ends = []
+    for split, colour, line in (("validation", page.BLUE, "--"), ("test", page.VERMILLION, "-")):
+        values = [scores.at(round, split, POOLED, metric).value for round in rounds]
+        ends.append(plot(axes, rounds, values, color=colour, ls=line))
+        chosen = scores.at(best, split, POOLED, metric).value
+        if chosen is not None:
+            axes.plot(best, chosen, "o", ms=5, mfc="white", mec=colour, mew=1.4, zorder=4)
+    axes.axvline(best, color=page.GREY, ls=":", lw=1)
+    axes.set_ylabel(scores.label(metric))
+    whole_rounds(axes, rounds)
+    if ends == [None, None]:
+        axes.set_yticks([])
+        axes.set_title("undefined in every round", size=9, color=page.GREY)
