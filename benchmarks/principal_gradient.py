@@ -1,0 +1,124 @@
+"""What principal-gradient aggregation costs beside a weighted mean: time and memory.
+
+    python benchmarks/principal_gradient.py
+    python benchmarks/principal_gradient.py --parameters 1000000 --sites 5
+
+Both aggregate the same float32 updates on one thread, in turn, in one process, for one layer that
+holds every parameter and for many layers; the ratio of the median times is what to read, since the
+times themselves vary with the machine. Memory is the highest resident size during one aggregation
+less that before it, in units of one update: the aggregate that is returned counts as one copy.
+The layers have moved before, so that no plain mean of a first round is timed.
+"""
+
+import argparse
+import gc
+import mmap
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from strategies import PrincipalGradient, Strategy, WeightedMean
+
+TIME_BOUND = 3.0
+COPIES_BOUND = 2.0
+
+
+def main() -> None:
+    """Measure, print a table, and fail if a bound is broken."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--parameters", type=int, default=25_000_000)
+    parser.add_argument("--sites", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=7)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+
+    print(f"{arguments.sites} updates of {arguments.parameters:,} float32 parameters, one thread")
+    print(f"{'layers':>10}  {'mean':>8}  {'principal':>9}  {'ratio':>10}  {'extra copies':>12}")
+    held = True
+    for layers in (1, 100):
+        updates = make_updates(arguments.parameters // layers, arguments.sites, layers)
+        mean, principal, copies = compare(updates, arguments.repeats)
+        ratio = principal / mean
+        held &= ratio <= TIME_BOUND and copies <= COPIES_BOUND
+        print(f"{layers:>10}  {mean:>6.3f} s  {principal:>7.3f} s  {ratio:>10.2f}  {copies:>12.2f}")
+        del updates
+    print(f"{'bound':>10}  {'':>8}  {'':>9}  {TIME_BOUND:>10.2f}  {COPIES_BOUND:>12.2f}")
+    if not held:
+        raise SystemExit("a bound does not hold")
+
+
+def make_updates(parameters: int, sites: int, layers: int) -> dict[str, Tensor]:
+    """Return client updates that share a direction, each layer (site, parameter), float32."""
+    generator = torch.Generator().manual_seed(0)
+    updates = {}
+    for layer in range(layers):
+        stack = torch.randn(sites, parameters, generator=generator)
+        stack += torch.randn(parameters, generator=generator)
+        updates[f"layer{layer}"] = stack
+    return updates
+
+
+def compare(updates: Mapping[str, Tensor], repeats: int) -> tuple[float, float, float]:
+    """Return median seconds of mean and principal gradient, and extra copies of the latter."""
+    mean, principal = prepared(WeightedMean(), updates), prepared(PrincipalGradient(), updates)
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        for run, seconds in zip((mean, principal), times, strict=True):
+            start = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - start)
+    copies = peak_memory(principal) / sum(stack[0].nbytes for stack in updates.values())
+    return median(times[0]), median(times[1]), copies
+
+
+def prepared(strategy: Strategy, updates: Mapping[str, Tensor]) -> Callable[[], object]:
+    """Return one aggregation of the updates by a strategy that has aggregated them before."""
+    examples = torch.ones(len(next(iter(updates.values()))), dtype=torch.float64)
+    initial = strategy.init({name: stack[0] for name, stack in updates.items()})
+    _, state = strategy.aggregate(updates, examples, initial)
+    return lambda: strategy.aggregate(updates, examples, state)
+
+
+def peak_memory(run: Callable[[], object]) -> int:
+    """Return by how many bytes the resident size rose at most while `run` ran."""
+    gc.collect()
+    before = resident()
+    with sampled(resident) as sizes:
+        result = run()
+        sizes.append(resident())
+    del result
+    return max(sizes) - before
+
+
+@contextmanager
+def sampled(measure: Callable[[], int]) -> Iterator[list[int]]:
+    """Call `measure` every millisecond in a thread until the block ends."""
+    samples: list[int] = []
+    done = threading.Event()
+
+    def sample() -> None:
+        while not done.wait(0.001):
+            samples.append(measure())
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        done.set()
+        thread.join()
+
+
+def resident() -> int:
+    """Return the resident size of this process in bytes (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+if __name__ == "__main__":
+    main()
