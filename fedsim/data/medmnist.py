@@ -103,7 +103,7 @@ class MedMnist(Source):
             channels_first = found[:, None] if found.ndim == 3 else found.transpose(0, 3, 1, 2)
             return np.ascontiguousarray(channels_first)
 
-        labels = {s: arrays[f"{PREFIXES[s]}_labels"].astype(np.int64) for s in SPLITS}
+        labels = {str(s): arrays[f"{PREFIXES[s]}_labels"].astype(np.int64) for s in SPLITS}
         return Dataset(labels, images, {self.file: f"sha256:{sha256}"})
 
     def _local(self) -> Path | None:

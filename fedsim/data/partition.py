@@ -66,8 +66,11 @@ class Proportional(Partition):
     its training examples. Within a class the examples are shuffled before they are cut, so no
     order of the source (patient, hospital, date) reaches the sites. A site that would have fewer
     than `min_examples` for training gets examples from the largest site, one by one and
-    preferably of its own classes; this is counted into the shares of the other splits, where a
-    site gets at least one example if there is one for each site.
+    preferably of its own classes.
+
+    The other splits follow: these examples count into their shares, and a class of which a site
+    has no training example stays away from it there too. Only then, where a split has as many
+    examples as there are sites, each site without any gets one in the same way.
     """
 
     @abstractmethod
@@ -93,10 +96,11 @@ class Proportional(Partition):
                     f"{num_sites * least}, but {split} has {len(split_labels)}: "
                     "ask for fewer sites or a smaller partition.min_examples"
                 )
-            counts = fill(apportion(shares, num_examples), shares, least, rng)
+            counts = apportion(shares, num_examples)
+            filled = fill(counts, shares, least, rng)
             if position == 0:
-                shares = np.where(num_examples > 0, counts / np.maximum(num_examples, 1), shares)
-            for site, indices in zip(sites, deal(split_labels, counts, rng), strict=True):
+                shares = as_trained(shares, counts, filled)
+            for site, indices in zip(sites, deal(split_labels, filled, rng), strict=True):
                 site[split] = indices
         return sites
 
@@ -144,6 +148,18 @@ def fill(counts: IntArray, shares: FloatArray, least: int, rng: np.random.Genera
             sizes[donor] -= 1
             sizes[site] += 1
     return counts
+
+
+def as_trained(shares: FloatArray, counts: IntArray, filled: IntArray) -> FloatArray:
+    """Return the shares for the other splits, given what happened to the training split.
+
+    Examples that `fill` moved count into the shares, and a site without training examples of a
+    class has no share in it. A class without any training examples keeps its shares.
+    """
+    num_examples = filled.sum(axis=0)
+    moved = (filled - counts) / np.maximum(num_examples, 1)
+    trained = np.where(filled > 0, np.maximum(shares + moved, 0), 0)
+    return np.where(num_examples > 0, trained / np.maximum(trained.sum(axis=0), 1e-300), shares)
 
 
 def deal(labels: IntArray, counts: IntArray, rng: np.random.Generator) -> list[IntArray]:

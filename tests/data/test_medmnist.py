@@ -124,9 +124,10 @@ def test_a_copy_with_equal_arrays_is_accepted(
     arrays = fake_arrays()
     path = folder / "retinamnist.npz"
     source = publish(monkeypatch, path, arrays)
+    official = md5(path)
     copy = {k: relabel(v) if "labels" in k else v for k, v in reversed(arrays.items())}
     np.savez_compressed(path, **copy, note=np.array("zipped anew"))
-    assert md5(path) != medmnist.REGISTRY["retinamnist"].md5[0]
+    assert md5(path) != official
     np.testing.assert_array_equal(opened(source).labels["test"], arrays["test_labels"][:, 0])
 
 

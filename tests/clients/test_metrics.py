@@ -1,0 +1,257 @@
+"""Metrics against formulas written out by hand, against scikit-learn, and where undetermined."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from clients.metrics import METRICS, Task, Value, applicable, evaluate
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def draw(seed: int, num_examples: int, num_classes: int, decimals: int = 1) -> tuple[Floats, Ints]:
+    """Return log-probabilities, tied if of few decimals, and labels they say something about."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(num_classes, size=num_examples)
+    logits = np.round(rng.normal(size=(num_examples, num_classes)), decimals)
+    logits[np.arange(num_examples), labels] += 0.7
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)), labels
+
+
+def value(scores: Floats, labels: Ints, name: str, task: Task, positive: int = 1) -> float:
+    found = evaluate(scores, labels, [name], task, positive)[name]
+    assert found.value is not None
+    return found.value
+
+
+def pair_auroc(scores: Floats, is_positive: NDArray[np.bool_]) -> float:
+    pairs = list(itertools.product(scores[is_positive], scores[~is_positive]))
+    return float(sum((a > b) + 0.5 * (a == b) for a, b in pairs) / len(pairs))
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+@pytest.mark.parametrize("seed", range(3))
+def test_binary_auroc_counts_pairs(seed: int, positive: int) -> None:
+    scores, labels = draw(seed, 60, 2)
+    expected = pair_auroc(scores[:, positive], labels == positive)
+    assert value(scores, labels, "auroc", "binary", positive) == pytest.approx(expected)
+
+
+def test_auroc_counts_ties_half() -> None:
+    scores = np.log(np.full((5, 2), 0.5))
+    assert value(scores, np.array([0, 0, 1, 1, 1]), "auroc", "binary") == 0.5
+
+
+def test_auroc_tells_probabilities_near_one_apart() -> None:
+    scores = np.array([[-40.0, -4e-18], [-41.0, -1e-18]])
+    assert value(scores, np.array([0, 1]), "auroc", "binary") == 1
+
+
+@pytest.mark.parametrize("task", ["multiclass", "ordinal"])
+def test_auroc_of_several_classes_is_the_mean_over_those_present(task: Task) -> None:
+    scores, labels = draw(1, 80, 5)
+    labels[labels == 2] = 4
+    expected = np.mean([pair_auroc(scores[:, c], labels == c) for c in (0, 1, 3, 4)])
+    assert value(scores, labels, "auroc", task) == pytest.approx(expected)
+
+
+def test_confusion_metrics_by_hand() -> None:
+    probabilities = [[0.9, 0.1], [0.4, 0.6], [0.7, 0.3], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4]]
+    scores, labels = np.log(probabilities), np.array([0, 0, 0, 1, 1, 1])
+    tp, fn, tn, fp = 2, 1, 2, 1
+    expected = {
+        "accuracy": (tp + tn) / 6,
+        "balanced_accuracy": (tp / (tp + fn) + tn / (tn + fp)) / 2,
+        "sensitivity": tp / (tp + fn),
+        "specificity": tn / (tn + fp),
+        "f1": 2 * tp / (2 * tp + fp + fn),
+    }
+    found = evaluate(scores, labels, expected, "binary")
+    assert {k: v.value for k, v in found.items()} == pytest.approx(expected)
+    assert [v.num_valid for v in found.values()] == [6, 6, 3, 3, 6]
+
+
+def test_the_positive_class_can_be_the_first() -> None:
+    scores, labels = draw(2, 50, 2, decimals=9)
+    names = ("sensitivity", "specificity")
+    first = evaluate(scores, labels, names, "binary", positive=0)
+    second = evaluate(scores, labels, names, "binary", positive=1)
+    assert first["sensitivity"] == second["specificity"]
+    assert first["specificity"] == second["sensitivity"]
+    assert first["sensitivity"].num_valid == np.sum(labels == 0)
+    swapped = evaluate(scores[:, ::-1], 1 - labels, ("f1", "auroc"), "binary", positive=0)
+    assert swapped == evaluate(scores, labels, ("f1", "auroc"), "binary", positive=1)
+
+
+def loop_kappa(truth: Ints, decided: Ints, num_classes: int) -> float:
+    """Return 1 - observed / expected disagreement, expected over all pairs of two ratings."""
+    observed = np.mean([(a - b) ** 2 for a, b in zip(truth, decided, strict=True)])
+    expected = np.mean([(a - b) ** 2 for a in truth for b in decided])
+    return float(1 - observed / expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kappa_by_its_definition(seed: int) -> None:
+    scores, labels = draw(seed, 70, 5)
+    expected = loop_kappa(labels, scores.argmax(axis=1), 5)
+    assert value(scores, labels, "quadratic_kappa", "ordinal") == pytest.approx(expected)
+
+
+def one_hot(decided: Ints, num_classes: int) -> Floats:
+    return np.log(np.eye(num_classes)[decided] * 0.98 + 0.02 / num_classes)
+
+
+def test_kappa_is_1_for_agreement_0_for_a_constant_and_worse_for_far_misses() -> None:
+    labels = np.array([0, 1, 2, 3, 4, 4])
+    kappa = [
+        value(one_hot(np.array(decided), 5), labels, "quadratic_kappa", "ordinal")
+        for decided in (labels, [2] * 6, [1, 1, 2, 3, 4, 4], [4, 1, 2, 3, 4, 4])
+    ]
+    assert kappa[:2] == [1, 0]
+    assert kappa[3] < kappa[2] < 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ece_by_a_loop(seed: int) -> None:
+    scores, labels = draw(seed, 200, 3)
+    probabilities = np.exp(scores)
+    expected = 0.0
+    for m in range(1, 16):
+        inside = [i for i, p in enumerate(probabilities.max(axis=1)) if (m - 1) / 15 < p <= m / 15]
+        if inside:
+            accuracy = np.mean(probabilities[inside].argmax(axis=1) == labels[inside])
+            confidence = probabilities[inside].max(axis=1).mean()
+            expected += len(inside) / 200 * abs(accuracy - confidence)
+    assert value(scores, labels, "ece", "multiclass") == pytest.approx(expected)
+
+
+def test_ece_of_sure_predictions_is_the_error_rate_and_of_calibrated_ones_0() -> None:
+    sure = np.array([[0.0, -np.inf]] * 4)
+    assert value(sure, np.array([0, 0, 0, 1]), "ece", "binary") == 0.25
+    calibrated = np.log([[0.75, 0.25]] * 4)
+    assert value(calibrated, np.array([0, 0, 0, 1]), "ece", "binary") == pytest.approx(0)
+
+
+def test_loss_is_the_mean_negative_log_likelihood() -> None:
+    scores, labels = draw(4, 30, 3)
+    expected = sum(-scores[i, label] for i, label in enumerate(labels)) / 30
+    assert value(scores, labels, "loss", "multiclass") == pytest.approx(expected)
+    uniform = np.log(np.full((4, 5), 0.2))
+    labels = np.array([0, 1, 2, 3])
+    assert value(uniform, labels, "loss", "ordinal") == pytest.approx(math.log(5))
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_scikit_learn_agrees(num_classes: int) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    scores, labels = draw(5, 300, num_classes, decimals=9)
+    decided, probabilities = scores.argmax(axis=1), np.exp(scores)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    task: Task = "binary" if num_classes == 2 else "ordinal"
+    average = "binary" if num_classes == 2 else "macro"
+    shown = probabilities[:, 1] if num_classes == 2 else probabilities
+    expected = {
+        "auroc": metrics.roc_auc_score(labels, shown, average="macro", multi_class="ovr"),
+        "accuracy": metrics.accuracy_score(labels, decided),
+        "balanced_accuracy": metrics.balanced_accuracy_score(labels, decided),
+        "f1": metrics.f1_score(labels, decided, average=average),
+        "loss": metrics.log_loss(labels, probabilities),
+    }
+    if task == "ordinal":
+        expected["quadratic_kappa"] = metrics.cohen_kappa_score(
+            labels, decided, weights="quadratic"
+        )
+    else:
+        expected["sensitivity"] = metrics.recall_score(labels, decided)
+        expected["specificity"] = metrics.recall_score(labels, decided, pos_label=0)
+    found = evaluate(scores, labels, expected, task)
+    assert {k: v.value for k, v in found.items()} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "decided", "undetermined"),
+    [
+        ("binary", [1, 1], [1, 0], {"auroc", "balanced_accuracy", "specificity"}),
+        ("binary", [0, 0], [1, 0], {"auroc", "balanced_accuracy", "sensitivity"}),
+        ("binary", [0, 0], [0, 0], {"auroc", "balanced_accuracy", "sensitivity", "f1"}),
+        ("binary", [0, 1], [0, 0], set()),
+        ("multiclass", [2, 2], [0, 2], {"auroc", "balanced_accuracy"}),
+        ("multiclass", [1, 2], [0, 2], {"balanced_accuracy"}),
+        ("ordinal", [2, 2], [2, 2], {"auroc", "balanced_accuracy", "quadratic_kappa"}),
+        ("ordinal", [0, 1, 2], [1, 1, 1], set()),
+    ],
+)
+def test_what_the_examples_do_not_determine_is_none(
+    task: Task, labels: list[int], decided: list[int], undetermined: set[str]
+) -> None:
+    scores = one_hot(np.array(decided), 2 if task == "binary" else 3)
+    found = evaluate(scores, labels, applicable(task), task)
+    assert {name for name, v in found.items() if v.value is None} == undetermined
+    assert found["accuracy"].num_valid == len(labels)
+    if task == "binary":
+        assert found["sensitivity"].num_valid == sum(labels)
+        assert found["specificity"].num_valid == len(labels) - sum(labels)
+    if len(set(labels)) == 1:
+        assert {n for n in applicable(task) if METRICS[n].needs_two_classes} <= undetermined
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "ordinal"])
+def test_no_examples_and_diverged_models_determine_nothing(task: Task) -> None:
+    nothing = dict.fromkeys(applicable(task), Value(None, 0))
+    assert evaluate(np.zeros((0, 3)), np.zeros(0), applicable(task), task) == nothing
+    diverged = np.array([[np.nan, np.nan, np.nan], [-1.1, -1.1, -1.1]])
+    assert evaluate(diverged, [0, 1], applicable(task), task) == nothing
+
+
+def test_an_infinite_loss_is_none() -> None:
+    found = evaluate([[0.0, -np.inf]], [1], ["loss", "accuracy"], "binary")
+    assert found == {"loss": Value(None, 1), "accuracy": Value(0.0, 1)}
+
+
+def test_values_are_plain_floats_in_the_order_asked() -> None:
+    scores, labels = draw(6, 40, 2)
+    names = tuple(reversed(applicable("binary")))
+    found = evaluate(scores.astype(np.float32), labels, names, "binary")
+    assert tuple(found) == names
+    assert {(type(v.value), type(v.num_valid)) for v in found.values()} == {(float, int)}
+
+
+@pytest.mark.parametrize(("name", "task"), [("dice", "binary"), ("sensitivity", "ordinal")])
+def test_a_name_that_is_no_metric_of_the_task_is_refused(name: str, task: Task) -> None:
+    with pytest.raises(ValueError, match=rf"{task} task: {name}; there are auroc"):
+        evaluate(np.zeros((1, 2)), [0], [name], task)
+
+
+def test_the_catalogue_is_in_order() -> None:
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert metric.title
+        assert metric.tasks
+    assert {n for n, m in METRICS.items() if not m.higher_is_better} == {"ece", "loss"}
+
+
+def test_import_is_light() -> None:
+    code = (
+        "import sys, clients.metrics\n"
+        "print([m for m in ('torch', 'sklearn', 'scipy', 'monai') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_an_evaluation_of_twenty_sites_costs_little() -> None:
+    sites: list[Any] = [draw(seed, 200, 2) for seed in range(40)]
+    start = time.process_time()
+    for scores, labels in sites:
+        evaluate(scores, labels, applicable("binary"), "binary")
+    assert time.process_time() - start < 0.3
