@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from clients.metrics import METRICS
 from fedsim.report import page
 from fedsim.report.axes import (
     MAX_WRITTEN,
@@ -19,7 +20,7 @@ from fedsim.report.axes import (
     write_value,
 )
 from fedsim.report.page import Page
-from fedsim.report.scores import POOLED, Scores, describe, spell
+from fedsim.report.scores import POOLED, Scores, arrowed, describe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,11 +84,12 @@ def site_bars(record: RunRecord) -> Figure:
     """Draw the final test value of the selection metric at each site, with the pooled one."""
     scores = Scores.of(record)
     metric, final = record.selection.metric, record.selection.final_round
+    needs = " (needs images of more than one class)" if METRICS[metric].needs_two_classes else ""
     sheet = Page(
-        f"Test {spell(metric)} at each site after the final round ({final})",
+        f"Test {METRICS[metric].title} at each site after the final round ({final})",
         describe(record),
-        "n: test images of the site. Line: over the test images of all sites together. Hatched: "
-        "undefined (AUROC, for one, needs test images of both classes).",
+        "n: test images of the site. Line: over the test images of all sites together. "
+        f"Hatched: undefined{needs}.",
     )
     found = [scores.at(final, "test", site, metric) for site in scores.sites]
     figure = sheet.figure(3.6, page.width_for(len(found)))
@@ -105,7 +107,7 @@ def site_bars(record: RunRecord) -> Figure:
     if pooled is not None:
         axes.axhline(pooled, color=page.BLACK, lw=1)
         label_ends(axes, {f"pooled {pooled:.3f}": (pooled, page.BLACK)})
-    axes.set_ylabel(scores.label(metric))
+    axes.set_ylabel(arrowed(metric))
     name_sites(axes, scores.sites, [f"n={score.num_examples}" for score in found])
     return figure
 
@@ -148,8 +150,9 @@ def loss_decomposition(record: RunRecord) -> Figure:
     sheet = Page(
         "Where the global training loss comes from, by round",
         describe(record),
-        "Estimates on a sample of the cohort's training images. The three terms add up to the "
-        "global loss; a term below zero lowers it.",
+        "Estimates on samples of the training images. Local: client models at their own site. "
+        "Distribution shift: what they lose on the images of all sites. Aggregation: what the "
+        "merged model loses against them. A term below zero is a gain.",
     )
     rows = [row for row in record.rounds if row["loss_decomposition"]]
     rounds = [row["round"] for row in rows]
@@ -162,7 +165,7 @@ def loss_decomposition(record: RunRecord) -> Figure:
         end = plot(axes, rounds, values, color=colour, lw=2.2 if term == "global_loss" else 1.5)
         if end is not None:
             ends[label] = (end, colour)
-    axes.set_ylabel("training loss")
+    axes.set_ylabel("training loss (nats)")
     axes.set_xlabel("round")
     whole_rounds(axes, rounds)
     label_ends(axes, ends)
@@ -188,7 +191,7 @@ def _curves(axes: Axes, scores: Scores, metric: str, best: int) -> None:
         if chosen is not None:
             axes.plot(best, chosen, "o", ms=5, mfc="white", mec=colour, mew=1.4, zorder=4)
     axes.axvline(best, color=page.GREY, ls=":", lw=1)
-    axes.set_ylabel(scores.label(metric))
+    axes.set_ylabel(arrowed(metric))
     whole_rounds(axes, rounds)
     if ends == [None, None]:
         axes.set_yticks([])

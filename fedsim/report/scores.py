@@ -10,15 +10,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from clients.metrics import METRICS
+
 if TYPE_CHECKING:
     from fedsim.records import RunRecord
 
 POOLED = "pooled"
 """The name under which a record keeps the value over all sites' examples together."""
-
-ACRONYMS = frozenset({"auroc", "auprc", "ece", "f1", "hd95", "mae", "mse"})
-LOWER_IS_BETTER = frozenset({"loss", "error", "ece", "brier", "hd95", "mae", "mse"})
-"""A metric with one of these words in its name is better when lower."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +37,12 @@ class Scores:
         sites: names in site order.
         rounds: evaluated rounds, ascending; 0 is the initial evaluation.
         table: scores by (round, split, site or `POOLED`, metric).
-        selected_by: the metric that chose the best round.
-        higher_is_better: whether a larger `selected_by` is better.
     """
 
     metrics: tuple[str, ...]
     sites: tuple[str, ...]
     rounds: tuple[int, ...]
     table: dict[tuple[int, str, str, str], Score]
-    selected_by: str
-    higher_is_better: bool
 
     @classmethod
     def of(cls, record: RunRecord) -> Scores:
@@ -63,8 +57,6 @@ class Scores:
                 )
                 for row in record.metrics
             },
-            selected_by=record.selection.metric,
-            higher_is_better=record.selection.higher_is_better,
         )
 
     def at(self, round: int, split: str, site: str, metric: str) -> Score:
@@ -76,16 +68,6 @@ class Scores:
         values = {site: self.at(round, split, site, metric).value for site in self.sites}
         return {site: value for site, value in values.items() if value is not None}
 
-    def prefers_high(self, metric: str) -> bool:
-        """Say whether a larger value of `metric` is better."""
-        if metric == self.selected_by:
-            return self.higher_is_better
-        return LOWER_IS_BETTER.isdisjoint(metric.split("_"))
-
-    def label(self, metric: str) -> str:
-        """Return the metric's name for people, with an arrow towards better."""
-        return f"{spell(metric)} {'↑' if self.prefers_high(metric) else '↓'}"
-
 
 def finite(value: float | None) -> float | None:
     """Return `value`, or None where it is missing or not finite.
@@ -96,20 +78,29 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def spell(metric: str) -> str:
-    """Return a metric's name for people.
+def arrowed(metric: str) -> str:
+    """Return a metric's title with an arrow towards better.
 
-    >>> spell("auroc"), spell("balanced_accuracy")
-    ('AUROC', 'balanced accuracy')
+    >>> arrowed("auroc"), arrowed("loss")
+    ('AUROC ↑', 'loss ↓')
     """
-    return " ".join(word.upper() if word in ACRONYMS else word for word in metric.split("_"))
+    entry = METRICS[metric]
+    return f"{entry.title} {'↑' if entry.higher_is_better else '↓'}"
 
 
 def describe(record: RunRecord) -> str:
-    """Return the line that says which run this is: scenario, seed, method, kind of images."""
-    scenario = record.scenario
-    method = f"{scenario['client']['objective']['kind']} + {scenario['strategy']['kind']}"
-    parts = [scenario["name"], f"seed {scenario['seed']}", method]
+    """Return the line that says which run this is: scenario, seed, method, what is special."""
+    scenario, final = record.scenario, record.selection.final_round
+    method = [scenario["client"]["objective"], scenario["strategy"]]
+    if scenario.get("server_optimizer"):
+        method.append(scenario["server_optimizer"])
+    parts = [
+        scenario["name"],
+        f"seed {scenario['seed']}",
+        " + ".join(part["kind"] for part in method),
+    ]
+    if final < scenario["rounds"]:
+        parts.append(f"unfinished: {final} of {scenario['rounds']} rounds")
     if scenario["data"]["source"]["kind"] == "synthetic":
         parts.append("synthetic images")
     return " · ".join(parts)

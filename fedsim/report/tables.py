@@ -12,7 +12,8 @@ import statistics
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from fedsim.report.scores import POOLED, Scores, describe, spell
+from clients.metrics import METRICS
+from fedsim.report.scores import POOLED, Scores, arrowed, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -119,7 +120,7 @@ def to_markdown(record: RunRecord) -> str:
         f"# {record.scenario['name']}",
         f"{describe(record)}.",
         "## Test results",
-        _markdown_table(HEADINGS, _result_cells(record, Scores.of(record).label)),
+        _markdown_table(HEADINGS, _result_cells(record, arrowed)),
         f"{_selection(record)} {NOTE}",
         f"## Sites after round {record.selection.final_round}",
         _markdown_table(*_site_cells(record)),
@@ -139,7 +140,7 @@ def render(record: RunRecord, console: Console) -> None:
         justify: Literal["left", "right"] = "left" if named else "right"
         table.add_column(heading, justify=justify, no_wrap=heading != "metric")
     previous = ""
-    for metric, *cells in _result_cells(record, spell):
+    for metric, *cells in _result_cells(record, lambda name: METRICS[name].title):
         table.add_row(Text("" if metric == previous else metric), *map(Text, cells))
         previous = metric
     console.print(Text(describe(record), style="bold"))
@@ -163,7 +164,7 @@ def _models(record: RunRecord) -> dict[str, int]:
 def _result(scores: Scores, metric: str, model: str, round: int) -> Result:
     pooled = scores.at(round, "test", POOLED, metric)
     defined = scores.defined(round, "test", metric)
-    worst_of = min if scores.prefers_high(metric) else max
+    worst_of = min if METRICS[metric].higher_is_better else max
     worst_site = worst_of(defined, key=defined.__getitem__) if defined else None
     values = list(defined.values())
     return Result(
@@ -184,7 +185,7 @@ def _result(scores: Scores, metric: str, model: str, round: int) -> Result:
 
 
 def _selection(record: RunRecord) -> str:
-    metric = spell(record.selection.metric)
+    metric = METRICS[record.selection.metric].title
     return f"On test images; the best round is chosen by pooled validation {metric}."
 
 
@@ -212,7 +213,7 @@ def _spread(row: Result) -> str:
 
 def _site_cells(record: RunRecord) -> tuple[list[str], list[list[str]]]:
     scores = Scores.of(record)
-    headings = ["site", "train", "validation", "test", *map(scores.label, scores.metrics)]
+    headings = ["site", "train", "validation", "test", *map(arrowed, scores.metrics)]
     counts = ("num_train", "num_validation", "num_test")
     return headings, [
         [row["site"], *(str(row[key]) for key in counts)]

@@ -76,6 +76,7 @@ def record(
             "rounds": rounds,
             "strategy": {"kind": "principal_gradient"},
             "client": {"objective": {"kind": "margin"}},
+            "server_optimizer": None,
             "evaluation": {"metrics": list(metrics), "select_by": metrics[0]},
             "data": {"source": {"kind": "synthetic"}},
         },
@@ -116,5 +117,6 @@ def _terms(round: int, rng: random.Random) -> dict[str, float]:
         "distribution_shift_loss": shift,
         "aggregation_loss": aggregation,
         "global_loss": local + shift + aggregation,
-        "num_examples": 512,
+        "num_local_examples": 512,
+        "num_pooled_examples": 64,
     }

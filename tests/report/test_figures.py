@@ -15,8 +15,7 @@ import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.patches import Rectangle
 
-from fedsim import report
-from fedsim.report import figures, page
+from fedsim.report import figures, page, write
 
 NAMES = {"learning_curves", "site_bars", "label_distribution", "loss_decomposition"}
 RUNS = {
@@ -38,14 +37,14 @@ def test_a_report_is_written_whole_and_the_same_again(
     make_record: Any, tmp_path: Path, run: dict[str, Any]
 ) -> None:
     record = make_record(tmp_path, **run)
-    before = {path: path.read_bytes() for path in report.write(record)}
+    before = {path: path.read_bytes() for path in write(record)}
     assert {path.name for path in before} == {
         "results.csv",
         "sites.csv",
         "results.md",
         *(f"{name}.{format}" for name in NAMES for format in ("png", "svg")),
     }
-    assert {path: path.read_bytes() for path in report.write(record)} == before
+    assert {path: path.read_bytes() for path in write(record)} == before
     assert set(tmp_path.joinpath("report").iterdir()) == set(before)  # and nothing left over
     for path, data in before.items():
         if path.suffix in (".png", ".svg"):
@@ -60,7 +59,7 @@ def test_another_run_gives_another_picture(make_record: Any) -> None:
 def test_without_a_decomposition_there_is_no_figure_of_it(make_record: Any, tmp_path: Path) -> None:
     record = make_record(tmp_path, decomposition=False)
     assert set(figures.draw(record)) == NAMES - {"loss_decomposition"}
-    report.write(record)
+    write(record)
     assert "loss_decomposition" not in (tmp_path / "report/results.md").read_text()
 
 
@@ -136,7 +135,7 @@ def test_labels_of_lines_that_end_together_keep_their_distance(make_record: Any)
 
 def test_no_global_state_is_changed(make_record: Any, tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
-    report.write(make_record(tmp_path))
+    write(make_record(tmp_path))
     assert dict(matplotlib.rcParams) == before
 
 
@@ -148,11 +147,12 @@ def test_a_users_own_style_changes_nothing(make_record: Any) -> None:
 
 def test_neither_matplotlib_nor_pyplot_comes_with_the_package() -> None:
     code = (
-        "import sys, fedsim.report as report\n"
+        "import sys\n"
+        "import fedsim.report\n"
         "assert 'matplotlib' not in sys.modules\n"
         "from fedsim.report import page\n"
         "page.encode(page.Page('title', 'run', 'note').figure(2.0), 'png')\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(report.__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(figures.__file__).parents[2])}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)

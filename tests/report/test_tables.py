@@ -56,10 +56,12 @@ def test_results_match_hand_computed_values(small: Any) -> None:
     assert loss.num_sites_defined == 3  # a loss of 0.0 is a value
 
 
-def test_direction_of_the_selection_metric_comes_from_the_record(small: Any) -> None:
-    assert tables.results(small)[0].worst_site == "east"
-    small.selection.higher_is_better = False
-    assert tables.results(small)[0].worst_site == "north"
+def test_the_run_is_described_with_its_server_optimizer_and_where_it_stopped(small: Any) -> None:
+    small.scenario.update(server_optimizer={"kind": "adam"}, rounds=5)
+    assert (
+        "margin + principal_gradient + adam · unfinished: 2 of 5 rounds · synthetic images"
+        in tables.to_markdown(small)
+    )
 
 
 def test_sites_in_their_order_with_counts_and_values(small: Any) -> None:
