@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fedsim.data.drawing import blur, grid, white_noise
+from fedsim.data.drawing import Floats, blur, grid, white_noise
 from fedsim.plugins import Part
 from fedsim.seeds import Streams
 
@@ -103,15 +103,15 @@ class Scanner(Part):
 
 def _take(
     images: NDArray[np.uint8], look: dict[str, Any], rngs: list[np.random.Generator]
-) -> NDArray[np.float32]:
+) -> Floats:
     """Return the images as seen by this scanner, same shape, float32, 1 is the full range."""
     _, channels, height, width = images.shape
     tone = (np.arange(256) / 255) ** look["gamma"] * look["gain"] + look["offset"]
     (y, _), (_, x) = grid(height), grid(width)
     gain = np.exp(look["shading_y"] * y + look["shading_x"] * x)[None]
     if channels == 3:
-        gain = gain * np.float32(look["cast"])[:, None, None]
-    taken = tone.astype(np.float32)[images] * gain
+        gain = gain * np.array(look["cast"], np.float32)[:, None, None]
+    taken: Floats = tone.astype(np.float32)[images] * gain
     if look["blur"] > SHARP_PIXELS:
         taken = blur(taken, look["blur"])
     taken += np.float32(look["noise"]) * white_noise(rngs, (channels, height, width))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _log = logging.getLogger("fedsim")
-_DIGEST_BYTES = 32
+DIGEST_BYTES = 32
 
 
 def folder() -> Path:
@@ -67,12 +67,9 @@ def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
     try:
         if not path.is_file():
             return None
-        with path.open("rb") as file:
-            size = path.stat().st_size - _DIGEST_BYTES
-            found = hashlib.sha256()
-            while file.tell() < size:
-                found.update(file.read(min(1 << 20, size - file.tell())))
-            intact = file.read() == found.digest()
+        content = np.memmap(path, np.uint8, mode="r")
+        digest = hashlib.sha256(content[:-DIGEST_BYTES].data).digest()
+        intact = content[-DIGEST_BYTES:].tobytes() == digest
         array = np.load(path, mmap_mode="r", allow_pickle=False) if intact else None
     except (OSError, ValueError) as error:
         _log.warning("cannot read the cached file %s: %s", path, error)
@@ -80,7 +77,7 @@ def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
     if array is None or array.shape != shape or array.dtype != np.uint8:
         _log.warning("the cached file %s is damaged and will be made again", path)
         return None
-    return array
+    return np.asanyarray(array, np.uint8)
 
 
 def _store(path: Path, array: NDArray[np.uint8]) -> None:
@@ -92,19 +89,14 @@ def _store(path: Path, array: NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise FileExistsError(f"{path} is no regular file")
-    head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        head, {"descr": "|u1", "fortran_order": False, "shape": array.shape}
-    )
-    data = np.ascontiguousarray(array)
-    digest = hashlib.sha256(head.getvalue())
-    digest.update(data)
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    digest = hashlib.sha256(content.getbuffer()).digest()
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(head.getvalue())
-            file.write(data)
-            file.write(digest.digest())
+            file.write(content.getbuffer())
+            file.write(digest)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -73,13 +73,14 @@ def draw(
     lung_shapes, spots = normals(rngs, LUNG, count=2), uniforms(rngs, OPACITY, MAX_OPACITIES)
 
     y, x = grid(n)
-    x = (x - body_parts["shift_x"] + body_parts["tilt"] * y) / body_parts["scale"]
-    y = (y - body_parts["shift_y"]) / body_parts["scale"]
+    zoom = np.reciprocal(body_parts["scale"])
+    x = (x - body_parts["shift_x"] + body_parts["tilt"] * y) * zoom
+    y = (y - body_parts["shift_y"]) * zoom
 
     lungs = np.zeros((len(rngs), n, n), np.float32)
     for i, side in enumerate(SIDES):
-        shape = {name: values[:, i : i + 1] for name, values in lung_shapes.items()}
-        centre, radii = (shape["y"], side * 0.42), (shape["height"], shape["width"])
+        lung = {name: values[:, i : i + 1] for name, values in lung_shapes.items()}
+        centre, radii = (lung["y"], side * 0.42), (lung["height"], lung["width"])
         np.maximum(lungs, blob(y, x, centre, radii, side * 0.12, 0.06), out=lungs)
     heart_radii = body_parts["heart_height"], body_parts["heart_width"]
     lungs *= 1 - 0.9 * blob(y, x, (0.28, body_parts["heart_x"]), heart_radii, 0.5, 0.08)
@@ -99,12 +100,11 @@ def draw(
         if not ill.size:
             break
         spot = {name: values[ill, i : i + 1] for name, values in spots.items()}
-        centre = spot["y"], np.copysign(spot["x"], spot["side"])
-        shape_of_spot = blob(
-            y[ill], x[ill], centre, (spot["height"], spot["width"]), spot["angle"], 0.25
-        )
-        clouds = texture([rngs[j] for j in ill], n, 16)
-        shape_of_spot *= np.clip(0.8 + 0.35 * clouds, 0, 1.5) * lungs[ill]
-        films[ill] += signal * spot["strength"] * shape_of_spot
-        masks[ill] |= shape_of_spot > 0.45
+        spot_centre = spot["y"], np.copysign(spot["x"], spot["side"])
+        spot_radii = spot["height"], spot["width"]
+        opacity = blob(y[ill], x[ill], spot_centre, spot_radii, spot["angle"], 0.25)
+        clouds = texture([rngs[int(j)] for j in ill], n, 16)
+        opacity *= np.clip(0.8 + 0.35 * clouds, 0, 1.5) * lungs[ill]
+        films[ill] += signal * spot["strength"] * opacity
+        masks[ill] |= opacity > 0.45
     return np.clip(films, 0, 1)[:, None], masks

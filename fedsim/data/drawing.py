@@ -95,20 +95,22 @@ def blob(
     Returns:
         the values, in the common shape of all arguments, float32.
     """
-    cos, sin = np.cos(np.float32(angle)), np.sin(np.float32(angle))
     down, right = y - centre[0], x - centre[1]
-    across = right * (cos / radii[1]) + down * (sin / radii[1])
-    along = down * (cos / radii[0]) - right * (sin / radii[0])
-    across *= across
+    if isinstance(angle, int | float) and angle == 0:
+        along, across = down / radii[0], right / radii[1]
+    else:
+        cos, sin = np.cos(np.float32(angle)), np.sin(np.float32(angle))
+        along = down * (cos / radii[0]) - right * (sin / radii[0])
+        across = right * (cos / radii[1]) + down * (sin / radii[1])
     along *= along
-    across += along
-    distance = np.sqrt(across, out=across)
-    distance -= 1
-    distance *= 1 / softness
-    np.minimum(distance, 30, out=distance)
-    np.exp(distance, out=distance)
-    distance += 1
-    return np.asarray(np.reciprocal(distance, out=distance), np.float32)
+    across *= across
+    beyond: Floats = np.sqrt(along + across)
+    beyond -= 1
+    beyond *= 1 / softness
+    np.minimum(beyond, 30, out=beyond)
+    np.exp(beyond, out=beyond)
+    beyond += 1
+    return np.reciprocal(beyond, out=beyond)
 
 
 @lru_cache(maxsize=64)
@@ -161,13 +163,16 @@ def grain(rngs: Sequence[Generator], size: int, width: float) -> Floats:
     """
     weights = gaussian_weights(width)
     sum_of_squares = 2 * np.sum(weights**2) - weights[0] ** 2
-    return blur(white_noise(rngs, (size, size)), width) * np.float32(1 / sum_of_squares)
+    blurred = blur(white_noise(rngs, (size, size)), width)
+    blurred *= np.float32(1 / sum_of_squares)
+    return blurred
 
 
 def gaussian_weights(width: float) -> Floats:
     """Return the weights of a Gaussian blur at 0, 1, ... pixels from its centre, float32."""
     weights = np.exp(-0.5 * (np.arange(ceil(3 * width) + 1) / width) ** 2)
-    return (weights / (2 * weights.sum() - weights[0])).astype(np.float32)
+    weights /= 2 * weights.sum() - weights[0]
+    return weights.astype(np.float32)
 
 
 def blur(images: Floats, width: float) -> Floats:

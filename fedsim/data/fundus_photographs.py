@@ -109,10 +109,10 @@ def _vessels(
     """Draw vessels that wander from the disc in arcs, thinning as they go; (n, size, size)."""
     arc = uniforms(rngs, VESSEL, NUM_VESSELS)
     num_steps = 3 * size
-    upward = np.float32([-1, 1] * (NUM_VESSELS // 2))[:, None]
+    upward = np.array([-1, 1] * (NUM_VESSELS // 2), np.float32)[:, None]
     way = np.linspace(0, 1, num_steps, dtype=np.float32)
     wander = white_noise(rngs, (NUM_VESSELS, num_steps)).cumsum(axis=-1) * (0.15 / num_steps**0.5)
-    heading = upward * (arc["angle"]) + upward * arc["bend"] * arc["length"] * way + wander
+    heading = upward * arc["angle"] + upward * arc["bend"] * arc["length"] * way + wander
     step = arc["length"] / (num_steps - 1)
     y = disc_y + np.cumsum(np.sin(heading), axis=-1) * step
     x = disc_x - side * np.cumsum(np.cos(heading), axis=-1) * step
@@ -124,7 +124,9 @@ def _vessels(
     calibre = np.broadcast_to(1 - np.float32(0.6) * way, place.shape)
     canvas = np.zeros((len(rngs), size, size), np.float32)
     np.maximum.at(canvas.reshape(-1), place[inside], calibre[inside])
-    return np.minimum(blur(canvas, size / 110) * np.float32(2.2), 1)
+    vessels = blur(canvas, size / 110)
+    vessels *= 2.2
+    return np.minimum(vessels, 1, out=vessels)
 
 
 def _lesions(rngs: Sequence[Generator], means: Sequence[int], size: int) -> Floats:

@@ -169,4 +169,4 @@ class Synthetic(Source):
 
 
 def _class_names(anatomy: str) -> tuple[str, ...]:
-    return (chest_films if anatomy == "chest" else fundus_photographs).CLASS_NAMES
+    return chest_films.CLASS_NAMES if anatomy == "chest" else fundus_photographs.CLASS_NAMES
