@@ -33,7 +33,7 @@ class Scores:
     """All scores of a run.
 
     Args:
-        metrics: names in the order of the record.
+        metrics: names as the scenario asks for them, then others in the order of the record.
         sites: names in site order.
         rounds: evaluated rounds, ascending; 0 is the initial evaluation.
         table: scores by (round, split, site or `POOLED`, metric).
@@ -47,8 +47,9 @@ class Scores:
     @classmethod
     def of(cls, record: RunRecord) -> Scores:
         """Index the metrics of `record`."""
+        asked, found = record.scenario["evaluation"]["metrics"], record.metrics
         return cls(
-            metrics=tuple(dict.fromkeys(row["metric"] for row in record.metrics)),
+            metrics=tuple(dict.fromkeys([*asked, *(row["metric"] for row in found)])),
             sites=tuple(site["name"] for site in record.population["sites"]),
             rounds=tuple(sorted({row["round"] for row in record.metrics})),
             table={

@@ -63,6 +63,18 @@ def test_without_a_decomposition_there_is_no_figure_of_it(make_record: Any, tmp_
     assert "loss_decomposition" not in (tmp_path / "report/results.md").read_text()
 
 
+def test_a_run_that_died_before_its_first_evaluation_has_a_report(
+    make_record: Any, tmp_path: Path
+) -> None:
+    record = make_record(tmp_path)
+    record.metrics, record.rounds = [], []
+    record.selection.best_round = record.selection.final_round = 0
+    write(record)
+    text = (tmp_path / "report/results.md").read_text()
+    assert "unfinished: 0 of 4 rounds" in text
+    assert "| AUROC ↑ | final (0) | undefined |" in text
+
+
 def test_every_figure_says_which_run_it_shows(make_record: Any) -> None:
     record = make_record()
     for figure in figures.draw(record).values():
