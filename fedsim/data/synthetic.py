@@ -13,6 +13,7 @@ synthetic.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from math import prod
 from typing import Annotated, Literal
@@ -130,17 +131,11 @@ class Synthetic(Source):
             images, (n, channel, height, width), float32 in [0, 1], and masks, (n, height, width),
             bool.
         """
-        art = chest_films if self.anatomy == "chest" else fundus_photographs
         size = self.image_size
         images = np.empty((len(indices), self.facts().num_channels, size, size), np.float32)
         masks = np.empty((len(indices), size, size), bool)
-        at_once = max(1, PIXELS_AT_ONCE // size**2)
-        for start in range(0, len(indices), at_once):
-            block = slice(start, start + at_once)
-            rngs = [
-                streams.numpy(f"synthetic_{self.anatomy}", index=int(i)) for i in indices[block]
-            ]
-            images[block], masks[block] = art.draw(rngs, labels[block], size, self.signal)
+        for block, drawn, lesions in self._blocks(streams, indices, labels):
+            images[block], masks[block] = drawn, lesions
         return images, masks
 
     def _photograph(
@@ -149,11 +144,22 @@ class Synthetic(Source):
         """Draw images, (n, channel, height, width), uint8."""
         size = self.image_size
         images = np.empty((len(indices), self.facts().num_channels, size, size), np.uint8)
-        for start in range(0, len(indices), 256):
-            block = slice(start, start + 256)
-            drawn, _ = self.draw(streams, indices[block], labels[block])
+        for block, drawn, _ in self._blocks(streams, indices, labels):
             images[block] = drawn * 255 + 0.5
         return images
+
+    def _blocks(
+        self, streams: Streams, indices: NDArray[np.int64], labels: NDArray[np.int64]
+    ) -> Iterator[tuple[slice, Floats, NDArray[np.bool_]]]:
+        """Draw a few images at a time; yield which, the images and the masks of their lesions."""
+        draw = chest_films.draw if self.anatomy == "chest" else fundus_photographs.draw
+        at_once = max(1, PIXELS_AT_ONCE // self.image_size**2)
+        for start in range(0, len(indices), at_once):
+            block = slice(start, start + at_once)
+            rngs = [
+                streams.numpy(f"synthetic_{self.anatomy}", index=int(i)) for i in indices[block]
+            ]
+            yield block, *draw(rngs, labels[block], self.image_size, self.signal)
 
     def _labels(self, streams: Streams) -> NDArray[np.int64]:
         """Draw the labels, (num_examples,), int64."""

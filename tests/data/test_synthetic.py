@@ -210,12 +210,13 @@ def request(num_examples=10):
 def num_drawn(monkeypatch):
     """Counts the images that are drawn rather than read."""
     counts = []
-    draw_images = Synthetic.draw
-    monkeypatch.setattr(
-        Synthetic,
-        "draw",
-        lambda self, s, indices, y: counts.append(len(indices)) or draw_images(self, s, indices, y),
-    )
+    draw = module.fundus_photographs.draw
+
+    def counting(rngs, *others):
+        counts.append(len(rngs))
+        return draw(rngs, *others)
+
+    monkeypatch.setattr(module.fundus_photographs, "draw", counting)
     return lambda: sum(counts)
 
 
