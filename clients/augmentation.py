@@ -26,6 +26,11 @@ class Augmentation(BaseModel):
     vertical_flip: bool = False
     max_shift: int = Field(default=0, ge=0, description="pixels")
 
+    @property
+    def changes_anything(self) -> bool:
+        """Whether any change is asked for."""
+        return self.horizontal_flip or self.vertical_flip or self.max_shift > 0
+
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with changed images; the labels are shared.
 

@@ -13,6 +13,8 @@ True
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,3 +48,15 @@ class Streams:
         import torch
 
         return torch.Generator().manual_seed(self.key(purpose, **keys) % 2**63)
+
+    @contextmanager
+    def torch_default(self, purpose: str, **keys: int) -> Iterator[None]:
+        """Put torch's global generators at the start of the named stream, and back afterwards.
+
+        For what takes no generator: initial weights and dropout.
+        """
+        import torch
+
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(self.key(purpose, **keys) % 2**63)
+            yield

@@ -82,7 +82,7 @@ class MedMnist(Source):
         """Return what is known without reading or downloading anything."""
         return describe(self.name, self.image_size)
 
-    def labels_available(self) -> bool:
+    def is_local(self) -> bool:
         """Return whether the file is on this machine, so that `open` needs no download."""
         return self._local() is not None
 

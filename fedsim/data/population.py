@@ -156,31 +156,40 @@ def hold_out(
 ) -> dict[Split, Indices]:
     """Divide one site's examples into train, validation and test, stratified by class.
 
-    Systematic sampling along the shuffled examples in the order of their classes: each split gets
-    its share of the site and, up to one example, of every class.
-
     Args:
-        positions: the site's examples, (n,).
+        positions: the site's examples, (n,), ascending.
         labels: pooled labels.
         shares: of validation and test.
         rng: the site's own stream.
     """
-    order = rng.permutation(positions)
-    order = order[np.argsort(labels[order], kind="stable")]
-    rest, result = order, {}
-    taken = 0.0
+    result: dict[Split, Indices] = {}
+    left = 1.0
     for split in ("test", "validation"):
-        share = shares[split] / (1 - taken)
-        start = rng.random()
-        ticks = np.floor(np.arange(len(rest) + 1) * share + start)
-        chosen = np.diff(ticks) > 0
-        result[split] = np.sort(rest[chosen])
-        rest, taken = rest[~chosen], taken + shares[split]
-    return {
-        "train": np.sort(rest),
-        "validation": result["validation"],
-        "test": result["test"],
-    }
+        chosen = systematic(labels[positions], shares[split] / left, rng)
+        result[split] = positions[chosen]
+        positions = np.delete(positions, chosen)
+        left -= shares[split]
+    return {"train": positions, "validation": result["validation"], "test": result["test"]}
+
+
+def systematic(labels: Indices, share: float, rng: np.random.Generator) -> Indices:
+    """Draw a share of the examples, stratified by class.
+
+    Systematic sampling along the examples in random order within the order of their classes: up to
+    one example, the sample has its share of all and of every class.
+
+    Args:
+        labels: (n,).
+        share: from 0 to 1.
+        rng: source of order and start.
+
+    Returns:
+        The chosen positions, ascending.
+    """
+    order = rng.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    ticks = np.floor(np.arange(len(order) + 1) * share + rng.random())
+    return np.sort(order[np.diff(ticks) > 0])
 
 
 def _starts(sizes: list[int]) -> list[int]:

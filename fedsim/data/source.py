@@ -72,6 +72,10 @@ class Source(Part, ABC):
     def facts(self) -> Facts:
         """Return what is known without reading or generating anything."""
 
+    def is_local(self) -> bool:
+        """Return whether `open` needs no download."""
+        return True
+
     @abstractmethod
     def open(self, streams: Streams) -> Dataset:
         """Return labels and a way to get the images.

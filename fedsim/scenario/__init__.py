@@ -2,7 +2,8 @@
 
 from fedsim.scenario.cohort import AllSites, Cohort, FixedSize, Poisson
 from fedsim.scenario.flower_strategy import FlowerStrategy
-from fedsim.scenario.load import load_scenario
+from fedsim.scenario.load import from_data, load_scenario
+from fedsim.scenario.population import open_population
 from fedsim.scenario.scenario import Client, Data, Evaluation, HeldOut, Scenario, Sites
 
 __all__ = [
@@ -17,5 +18,7 @@ __all__ = [
     "Poisson",
     "Scenario",
     "Sites",
+    "from_data",
     "load_scenario",
+    "open_population",
 ]

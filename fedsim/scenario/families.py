@@ -14,6 +14,7 @@ from fedsim.data import normalisation
 from fedsim.plugins import load, union
 from fedsim.scenario import cohort
 from fedsim.scenario.flower_strategy import FlowerStrategy
+from strategies.server_optimizer import SERVER_OPTIMIZERS
 
 FAMILIES = {
     family: load(family, builtin)
@@ -27,7 +28,7 @@ FAMILIES = {
         "schedules": clients.optimizer.SCHEDULES,
         "cohorts": cohort.BUILTIN,
         "strategies": (*strategies.BUILTIN, FlowerStrategy),
-        "server_optimizers": strategies.SERVER_OPTIMIZERS,
+        "server_optimizers": SERVER_OPTIMIZERS,
     }.items()
 }
 """Family name -> its parts, in the order in which they are listed."""

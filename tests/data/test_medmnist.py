@@ -212,7 +212,7 @@ def test_the_named_folder_comes_before_the_cache(
 ) -> None:
     (tmp_path / "cache").mkdir()
     source = publish(monkeypatch, tmp_path / "cache" / "retinamnist.npz", fake_arrays())
-    assert source.labels_available()
+    assert source.is_local()
     opened(source)
     (folder / "retinamnist.npz").write_bytes(b"")
     with pytest.raises(DataError, match=r"data/retinamnist\.npz cannot be read"):
@@ -233,9 +233,9 @@ def test_a_missing_file_is_downloaded_once(
         return str(path / fname)
 
     monkeypatch.setattr(pooch, "retrieve", retrieve)
-    assert not source.labels_available()
+    assert not source.is_local()
     opened(source)
-    assert source.labels_available()
+    assert source.is_local()
     opened(source)
     assert calls == [
         (medmnist.URL.format(file="retinamnist.npz"), f"md5:{md5(tmp_path / 'remote.npz')}")

@@ -1,0 +1,58 @@
+"""fedsim: federated and privacy-aware learning on medical images, from one scenario file.
+
+    import fedsim
+
+    scenario = fedsim.load_scenario("scenarios/quickstart.yaml", ["rounds=3"])
+    record = fedsim.run(scenario)
+    fedsim.write_report(record)
+
+Names are loaded on use, so that describing a study stays instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedsim.records import RunRecord, read
+    from fedsim.report import write as write_report
+    from fedsim.scenario import Scenario, load_scenario
+    from fedsim.simulate import resume, run
+
+_EXPORTS = {
+    "RunRecord": ("fedsim.records", "RunRecord"),
+    "Scenario": ("fedsim.scenario", "Scenario"),
+    "load_scenario": ("fedsim.scenario", "load_scenario"),
+    "read": ("fedsim.records", "read"),
+    "write_report": ("fedsim.report", "write"),
+    "resume": ("fedsim.simulate", "resume"),
+    "run": ("fedsim.simulate", "run"),
+}
+
+__all__ = ["RunRecord", "Scenario", "load_scenario", "read", "resume", "run", "write_report"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'fedsim' has no attribute {name!r}")
+    module, attribute = _EXPORTS[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _check_neighbours() -> None:
+    """Refuse to work with packages `clients` and `strategies` that are not ours."""
+    home = Path(__file__).resolve().parent.parent
+    for name in ("clients", "strategies"):
+        spec = find_spec(name)
+        found = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if found is None or found.parent != home / name:
+            raise ImportError(
+                f"fedsim needs its own package {name!r} beside it in {home}, but Python finds "
+                f"{found or 'none'}; rename or remove that one, or put {home} before it on sys.path"
+            )
+
+
+_check_neighbours()

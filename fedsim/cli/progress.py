@@ -1,0 +1,94 @@
+"""What is seen of a run while it goes on: a bar in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedsim.flower.server_app import Progress
+
+Watcher = Callable[["Progress"], None]
+
+
+@contextmanager
+def watching(quiet: bool, as_json: bool) -> Iterator[Watcher]:
+    """Yield the watcher that suits the output; progress goes to stderr, JSON to stdout."""
+    if quiet:
+        yield lambda progress: None
+    elif as_json:
+        yield _json_line
+    elif sys.stderr.isatty():
+        with _bar() as watch:
+            yield watch
+    else:
+        yield _Lines()
+
+
+def describe(progress: Progress) -> str:
+    """Return the losses and the selecting metric in words."""
+    loss = "" if progress.train_loss is None else f"train loss {progress.train_loss:.4f}, "
+    value = "undefined" if progress.value is None else f"{progress.value:.4f}"
+    return f"{loss}validation {progress.metric} {value}"
+
+
+def _json_line(progress: Progress) -> None:
+    sys.stdout.write(json.dumps({"event": "round", **asdict(progress)}) + "\n")
+    sys.stdout.flush()
+
+
+class _Lines:
+    """One line per round with the time left, judged by the rounds seen so far."""
+
+    def __init__(self) -> None:
+        self.started: tuple[float, int] | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        left = ""
+        if self.started is None:
+            self.started = now, progress.round
+        elif progress.round < progress.num_rounds:
+            start, first = self.started
+            pace = (now - start) / (progress.round - first)
+            left = f", about {pace * (progress.num_rounds - progress.round):.0f} s left"
+        sys.stderr.write(
+            f"round {progress.round}/{progress.num_rounds}: {describe(progress)}{left}\n"
+        )
+        sys.stderr.flush()
+
+
+@contextmanager
+def _bar() -> Iterator[Watcher]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("round"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("preparing images", total=None)
+        yield lambda progress: bar.update(
+            task,
+            total=progress.num_rounds,
+            completed=progress.round,
+            description=describe(progress),
+        )

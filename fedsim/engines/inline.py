@@ -1,0 +1,129 @@
+"""The in-process engine: Flower's messages and ClientApp in this process, one site after another.
+
+Two things here lean on Flower 1.42 itself, and `tests/engines/test_inline.py` notices when either
+changes: messages read a process-wide task identity, and a Grid has the members implemented below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedsim.errors import RunError
+
+SERVER_NODE = 1
+
+
+class InlineGrid(Grid):
+    """A Grid whose nodes are the sites 0 .. num_sites - 1, all in this process.
+
+    Args:
+        app: acts for every site.
+        num_sites: how many nodes.
+    """
+
+    def __init__(self, app: ClientApp, num_sites: int) -> None:
+        self._app = app
+        self._contexts = {
+            SERVER_NODE + 1 + site: Context(
+                run_id=0,
+                node_id=SERVER_NODE + 1 + site,
+                node_config={"partition-id": site, "num-partitions": num_sites},
+                state=RecordDict(),
+                run_config={},
+            )
+            for site in range(num_sites)
+        }
+        self._waiting: dict[str, Message] = {}
+        self._num_pushed = 0
+        self._run = Run.create_empty(0)
+
+    def set_run(self, run: Run) -> None:
+        """Set the run that messages belong to."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run that messages belong to."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return a message to a node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the nodes in site order."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Keep messages until their replies are pulled."""
+        ids = []
+        for message in messages:
+            self._num_pushed += 1
+            ids.append(str(self._num_pushed))
+            self._waiting[ids[-1]] = message
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Run the clients of these messages and return their replies in the same order."""
+        return [self._answer(self._waiting.pop(message_id)) for message_id in message_ids]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Return the replies in the order of the messages; the timeout does not apply."""
+        return [self._answer(message) for message in messages]
+
+    def _answer(self, message: Message) -> Message:
+        context = self._contexts[message.metadata.dst_node_id]
+        try:
+            return self._app(message, context)
+        except Exception as error:
+            site = context.node_config["partition-id"]
+            raise RunError(
+                f"site {site} failed to {message.metadata.message_type}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+
+@contextmanager
+def flower_identity() -> Iterator[None]:
+    """Give this process the identity of a Flower server, and take it back afterwards."""
+    before = TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id
+    TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = 0, 0, SERVER_NODE
+    try:
+        yield
+    finally:
+        TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Compute so that bits repeat, and put torch's settings back afterwards.
+
+    One intra-op thread on the CPU; on a GPU the deterministic algorithms of cuDNN and no TF32.
+    """
+    threads = torch.get_num_threads()
+    cudnn = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    torch.set_num_threads(1)
+    try:
+        with cudnn:
+            yield
+    finally:
+        torch.set_num_threads(threads)

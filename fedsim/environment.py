@@ -1,0 +1,59 @@
+"""On what a run is executed: versions and hardware."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+PACKAGES = ("fedsim-medical", "flwr", "torch", "opacus", "monai", "numpy", "scipy", "pydantic")
+
+
+def describe(device: str) -> dict[str, Any]:
+    """Return versions and hardware as plain data.
+
+    Args:
+        device: torch's name of the device that computes.
+    """
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "num_cpus": os.cpu_count(),
+        "device": device,
+        "device_name": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
+        "num_threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what changed between two starts that may change bits, in words."""
+    flat_before, flat_now = ({**e, **e.get("packages", {})} for e in (before, now))
+    return [
+        f"{key}: {flat_before.get(key)} -> {flat_now.get(key)}"
+        for key in (*PACKAGES, "device", "device_name", "cpu_capability", "processor")
+        if flat_before.get(key) != flat_now.get(key)
+    ]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,46 @@
+"""The ClientApp: a site trains, evaluates and says which site it is."""
+
+from __future__ import annotations
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from fedsim.data.source import Split
+from fedsim.flower import wire
+from fedsim.flower.workplace import Workplace
+
+EVALUATED: tuple[Split, ...] = ("validation", "test")
+
+
+def make_client_app(workplace: Workplace) -> ClientApp:
+    """Return the app that acts for every site; the node's `partition-id` says which."""
+    app = ClientApp()
+
+    @app.query()
+    def _identify(message: Message, context: Context) -> Message:
+        record = ConfigRecord({wire.SITE: _site(context)})
+        return Message(RecordDict({wire.CONFIG: record}), reply_to=message)
+
+    @app.train()
+    def _train(message: Message, context: Context) -> Message:
+        round = int(str(message.content.config_records[wire.CONFIG][wire.ROUND]))
+        state = wire.from_arrays(message.content.array_records[wire.ARRAYS])
+        local, loss, num = workplace.train(_site(context), round, state)
+        return wire.train_reply(message, local, loss, num)
+
+    @app.evaluate()
+    def _evaluate(message: Message, context: Context) -> Message:
+        state = wire.from_arrays(message.content.array_records[wire.ARRAYS])
+        site = _site(context)
+        examples = {split: workplace.examples(site, split) for split in EVALUATED}
+        predictions = {
+            split: (workplace.predict(state, batch), batch.labels)
+            for split, batch in examples.items()
+        }
+        return wire.evaluate_reply(message, predictions, sum(map(len, examples.values())))
+
+    return app
+
+
+def _site(context: Context) -> int:
+    return int(context.node_config["partition-id"])

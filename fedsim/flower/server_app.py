@@ -1,0 +1,286 @@
+"""The round loop: who takes part, what comes back, what is recorded.
+
+Round 0 is the evaluation of the initial model. Replies are put in site order before anything reads
+them, so that neither node ids nor arrival order can change a bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+from torch import Tensor
+
+from clients.metrics import evaluate
+from fedsim.errors import RunError
+from fedsim.flower import wire
+from fedsim.flower.loss_decomposition import LossDecomposition
+from fedsim.flower.strategy import restore, rounded_like, snapshot
+from fedsim.records import RunFolder
+from fedsim.records.read import POOLED
+from fedsim.scenario import Scenario
+from fedsim.seeds import Streams
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a watcher of the run is told after every round.
+
+    Args:
+        round: the round that is done, 0 for the initial evaluation.
+        num_rounds: of the scenario.
+        train_loss: mean local objective, None without a cohort or in round 0.
+        metric: name of the selecting metric.
+        value: its last value on pooled validation images, None if undefined.
+    """
+
+    round: int
+    num_rounds: int
+    train_loss: float | None
+    metric: str
+    value: float | None
+
+
+Model = dict[str, Tensor]
+Watcher = Callable[[Progress], None]
+
+
+class Server:
+    """The server of one run.
+
+    Args:
+        scenario: what to do.
+        names: of the sites.
+        strategy: a Flower strategy.
+        decomposition: the loss decomposition, if it is measured.
+        folder: where everything is recorded.
+        grid: reaches the sites.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        names: tuple[str, ...],
+        strategy: Strategy,
+        decomposition: LossDecomposition | None,
+        folder: RunFolder,
+        grid: Grid,
+    ) -> None:
+        self.scenario = scenario
+        self.names = names
+        self.strategy = strategy
+        self.decomposition = decomposition
+        self.folder = folder
+        self.grid = grid
+        self.streams = Streams(scenario.seed)
+        self.nodes = find_sites(grid)
+        self._sites = {node: site for site, node in self.nodes.items()}
+        self._value: float | None = None
+
+    def run(self, initial: Model, watch: Watcher) -> Model:
+        """Run from the last checkpoint, or from the initial model, to the last round.
+
+        Args:
+            initial: the initial global model.
+            watch: called after every round.
+
+        Returns:
+            The final global model.
+        """
+        model, first = initial, 0
+        if saved := self.folder.last_checkpoint():
+            last, state = saved
+            model, first = state["model"], last + 1
+            restore(self.strategy, state["strategy"])
+        for round in range(first, self.scenario.rounds + 1):
+            start = time.perf_counter()
+            train_loss = None
+            if round:
+                model, train_loss = self._round(round, model)
+            if self._is_evaluated(round):
+                self._evaluate(round, model)
+            self.folder.save_checkpoint(
+                round, {"model": model, "strategy": snapshot(self.strategy)}
+            )
+            self.folder.timed({"round": round, "seconds": time.perf_counter() - start})
+            watch(
+                Progress(
+                    round,
+                    self.scenario.rounds,
+                    train_loss,
+                    self.scenario.evaluation.select_by,
+                    self._value,
+                )
+            )
+        return model
+
+    def _is_evaluated(self, round: int) -> bool:
+        return round % self.scenario.evaluation.every == 0 or round == self.scenario.rounds
+
+    def _round(self, round: int, model: Model) -> tuple[Model, float | None]:
+        cohort = self.scenario.cohort.draw(
+            len(self.nodes), self.streams.numpy("cohort", round=round)
+        )
+        messages = list(self._configure(round, model, cohort)) if cohort else []
+        replies = self._exchange(messages)
+        after = self._aggregate(round, model, list(replies.values())) if replies else model
+        losses = {site: _metric(reply, wire.TRAIN_LOSS) for site, reply in replies.items()}
+        sizes = {site: int(_metric(reply, wire.NUM_EXAMPLES)) for site, reply in replies.items()}
+        train_loss = _mean(losses, sizes) if replies else None
+        terms = None
+        if self.decomposition is not None and replies and self._is_evaluated(round):
+            local = {
+                site: wire.from_arrays(next(iter(reply.content.array_records.values())))
+                for site, reply in replies.items()
+            }
+            terms = _finite(self.decomposition.measure(local, after))
+        self.folder.add_round(
+            {
+                "round": round,
+                "cohort": [self.names[site] for site in replies],
+                "train_loss": _number(train_loss),
+                "site_train_loss": {self.names[s]: _number(v) for s, v in losses.items()},
+                "num_examples": {self.names[s]: n for s, n in sizes.items()},
+                "bytes_down": sum(map(wire.num_bytes, messages)),
+                "bytes_up": sum(map(wire.num_bytes, replies.values())),
+                "loss_decomposition": terms,
+            }
+        )
+        return after, train_loss
+
+    def _configure(self, round: int, model: Model, cohort: list[int]) -> Iterable[Message]:
+        nodes = [self.nodes[site] for site in cohort]
+        return self.strategy.configure_train(
+            round, wire.to_arrays(model), ConfigRecord(), _Nodes(self.grid, nodes)
+        )
+
+    def _exchange(self, messages: list[Message]) -> dict[int, Message]:
+        """Send messages and return the replies by site, in site order."""
+        ordered = sorted(messages, key=lambda m: self._sites[m.metadata.dst_node_id])
+        replies = {
+            self._sites[reply.metadata.src_node_id]: reply
+            for reply in self.grid.send_and_receive(ordered)
+        }
+        for site, reply in replies.items():
+            if reply.has_error():
+                raise RunError(f"{self.names[site]} failed: {reply.error.reason}")
+        return dict(sorted(replies.items()))
+
+    def _aggregate(self, round: int, model: Model, replies: list[Message]) -> Model:
+        arrays, _ = self.strategy.aggregate_train(round, replies)
+        if arrays is None:
+            raise RunError(f"round {round}: the strategy returned no model")
+        return rounded_like(model, arrays)
+
+    def _evaluate(self, round: int, model: Model) -> None:
+        record = RecordDict(
+            {wire.ARRAYS: wire.to_arrays(model), wire.CONFIG: ConfigRecord({wire.ROUND: round})}
+        )
+        messages = [Message(record, node, MessageType.EVALUATE) for node in self.nodes.values()]
+        replies = self._exchange(messages)
+        predictions = {site: wire.read_predictions(reply) for site, reply in replies.items()}
+        rows = [
+            row
+            for split in next(iter(predictions.values()))
+            for row in self._score(round, split, {s: p[split] for s, p in predictions.items()})
+        ]
+        self.folder.add_metrics(rows)
+
+    def _score(
+        self, round: int, split: str, predictions: Mapping[int, tuple[Any, Any]]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the values of one split, pooled and per site, as rows."""
+        pooled = tuple(np.concatenate(parts) for parts in zip(*predictions.values(), strict=True))
+        groups = [(POOLED, pooled), *((self.names[s], p) for s, p in predictions.items())]
+        for name, (log_probabilities, labels) in groups:
+            values = evaluate(
+                log_probabilities,
+                labels,
+                self.scenario.evaluation.metrics,
+                self.scenario.data.task,
+                self.scenario.data.positive_class,
+            )
+            for metric, value in values.items():
+                if (split, name, metric) == (
+                    "validation",
+                    POOLED,
+                    self.scenario.evaluation.select_by,
+                ):
+                    self._value = value.value
+                yield {
+                    "round": round,
+                    "split": split,
+                    "site": name,
+                    "metric": metric,
+                    "value": value.value,
+                    "num_examples": len(labels),
+                    "num_valid": value.num_valid,
+                }
+
+
+def find_sites(grid: Grid) -> dict[int, int]:
+    """Ask every node which site it is and return site -> node, in site order."""
+    messages = [
+        Message(RecordDict({wire.CONFIG: ConfigRecord()}), node, MessageType.QUERY)
+        for node in grid.get_node_ids()
+    ]
+    sites = {
+        int(str(reply.content.config_records[wire.CONFIG][wire.SITE])): reply.metadata.src_node_id
+        for reply in grid.send_and_receive(messages)
+    }
+    return dict(sorted(sites.items()))
+
+
+class _Nodes(Grid):
+    """A grid that shows a strategy this round's nodes alone; the rest is the grid's own."""
+
+    def __init__(self, grid: Grid, nodes: list[int]) -> None:
+        self._grid, self._nodes = grid, nodes
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self._nodes)
+
+    @property
+    def run(self) -> Any:
+        return self._grid.run
+
+    def set_run(self, run: Any) -> None:
+        self._grid.set_run(run)
+
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:
+        return self._grid.create_message(*args, **kwargs)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return self._grid.pull_messages(message_ids)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        return self._grid.send_and_receive(messages, timeout=timeout)
+
+
+def _metric(reply: Message, name: str) -> float:
+    value = next(iter(reply.content.metric_records.values()))[name]
+    return float(str(value))
+
+
+def _mean(values: Mapping[int, float], weights: Mapping[int, int]) -> float:
+    return sum(values[k] * weights[k] for k in values) / sum(weights.values())
+
+
+def _number(value: float | None) -> float | None:
+    """Return the value, or None where JSON has no number for it."""
+    return value if value is not None and np.isfinite(value) else None
+
+
+def _finite(terms: Mapping[str, float | int]) -> dict[str, float | int | None]:
+    return {name: _number(value) for name, value in terms.items()}

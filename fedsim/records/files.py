@@ -1,0 +1,110 @@
+"""Files that are either whole or not there, and files that only grow."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from fedsim.errors import RunError
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary neighbour of `path`, then put it in place at once.
+
+    A failed write (full disk) leaves the old file as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file."""
+    write_whole(path, lambda temporary: _write(temporary, text))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def to_line(row: dict[str, Any]) -> str:
+    """Return a row as one line of JSON; floats keep every bit, undefined is null."""
+    return json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+class Journal:
+    """A JSON Lines file that only grows.
+
+    A run that goes on from a checkpoint makes again the rows after it. Rows that are there already
+    must come out equal and are left alone; so what is recorded is never rewritten, and a machine
+    that does not repeat the bits is noticed.
+
+    Args:
+        path: the file; made if missing. A last line cut off by a crash is removed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            with path.open("r+b") as file:
+                file.truncate(len(whole))
+        self._recorded = whole.decode("utf-8").splitlines(keepends=True)
+        self._position = 0
+
+    def skip(self, last_round: int) -> None:
+        """Go on after the recorded rows of `last_round` (round 0 included)."""
+        self._position = sum(json.loads(line)["round"] <= last_round for line in self._recorded)
+
+    def append(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Append rows, all in one write that is on disk when this returns.
+
+        Raises:
+            RunError: if a row differs from the one recorded in its place.
+        """
+        fresh = []
+        for line in map(to_line, rows):
+            if self._position == len(self._recorded):
+                fresh.append(line)
+            elif self._recorded[self._position] != line:
+                raise RunError(
+                    f"{self.path}: the replayed run differs from what is recorded on line "
+                    f"{self._position + 1}; recorded: {self._recorded[self._position].strip()}; "
+                    f"now: {line.strip()}. Were hardware or versions changed?"
+                )
+            else:
+                self._position += 1
+        if fresh:
+            with self.path.open("ab") as file:
+                file.write("".join(fresh).encode("utf-8"))
+                file.flush()
+                os.fsync(file.fileno())
+            self._recorded += fresh
+            self._position = len(self._recorded)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a JSON Lines file; a last line cut off by a crash is left out."""
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]

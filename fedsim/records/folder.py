@@ -1,0 +1,155 @@
+"""Writing a run folder."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedsim.errors import InputError
+from fedsim.records import checkpoint
+from fedsim.records.files import Journal, to_line, write_text
+from fedsim.records.read import POOLED, read, select
+
+FORMAT = 1
+
+
+class RunFolder:
+    """The folder of a run that is going on; at most one process writes to it.
+
+    Args:
+        path: an existing run folder.
+
+    Raises:
+        InputError: if the folder is no run folder or another process writes to it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        record = read(path)
+        self._keep_every = record.run["keep_every"]
+        self._select_by = record.scenario["evaluation"]["select_by"]
+        self._selecting = [row for row in record.metrics if self._selects(row)]
+        self._lock = (path / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise InputError(f"{path}: another process is running this; wait for it") from None
+        self._rounds = Journal(path / "rounds.jsonl")
+        self._metrics = Journal(path / "metrics.jsonl")
+        self._checkpoints = path / "checkpoints"
+
+    @staticmethod
+    def create(
+        path: Path,
+        *,
+        scenario: Mapping[str, Any],
+        digest: str,
+        population: Mapping[str, Any],
+        keep_every: int | None,
+    ) -> RunFolder:
+        """Make the folder of a new run, whole or not at all.
+
+        Args:
+            path: must not exist.
+            scenario: resolved, plain data.
+            digest: of the scenario.
+            population: sites, classes and checksums, plain data.
+            keep_every: keep the checkpoint of every so many rounds beside the last and the best.
+
+        Raises:
+            InputError: if the folder exists or cannot be made.
+        """
+        if path.exists():
+            raise InputError(
+                f"{path}: exists already; nothing was changed. Go on with `fedsim resume {path}`, "
+                "or choose another --run-name or --out"
+            )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be made: {error.strerror}") from error
+        try:
+            (draft / "checkpoints").mkdir()
+            run = {"format": FORMAT, "digest": digest, "keep_every": keep_every}
+            write_text(draft / "run.json", json.dumps(run, indent=2) + "\n")
+            write_text(draft / "population.json", json.dumps(population, indent=2) + "\n")
+            write_text(
+                draft / "scenario.yaml",
+                yaml.safe_dump(dict(scenario), sort_keys=False, allow_unicode=True),
+            )
+            draft.chmod(0o755)
+            draft.rename(path)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        return RunFolder(path)
+
+    def close(self) -> None:
+        """Let other processes write to the folder."""
+        self._lock.close()
+
+    def started(self, environment: Mapping[str, Any]) -> None:
+        """Note on what the run is executed from now on."""
+        self._grow("environment.jsonl", environment)
+
+    def timed(self, timing: Mapping[str, Any]) -> None:
+        """Note real seconds; these differ from run to run."""
+        self._grow("timing.jsonl", timing)
+
+    def add_round(self, row: dict[str, Any]) -> None:
+        """Record what happened in a round."""
+        self._rounds.append([row])
+
+    def add_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Record the values of an evaluation."""
+        rows = list(rows)
+        self._metrics.append(rows)
+        self._selecting += [row for row in rows if self._selects(row)]
+
+    def save_checkpoint(self, round: int, state: dict[str, Any]) -> None:
+        """Save all that is needed to go on after `round`, then drop what is not to be kept."""
+        checkpoint.save(self._checkpoint(round), state)
+        keep = {round, select(self._selecting, self._select_by).best_round}
+        for other in self._saved():
+            if other not in keep and not (self._keep_every and other % self._keep_every == 0):
+                self._checkpoint(other).unlink()
+
+    def last_checkpoint(self) -> tuple[int, dict[str, Any]] | None:
+        """Return the last round that can be gone on from and its state; later rows are replayed."""
+        if not self._saved():
+            return None
+        last = max(self._saved())
+        state = checkpoint.load(self._checkpoint(last))
+        self._rounds.skip(last)
+        self._metrics.skip(last)
+        return last, state
+
+    def num_bytes(self) -> int:
+        """Return the size of the folder on disk."""
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
+    def _selects(self, row: Mapping[str, Any]) -> bool:
+        wanted = ("validation", POOLED, self._select_by)
+        return (row["split"], row["site"], row["metric"]) == wanted
+
+    def _saved(self) -> list[int]:
+        return [int(file.stem.removeprefix("round-")) for file in self._checkpoints.glob("round-*")]
+
+    def _checkpoint(self, round: int) -> Path:
+        return self._checkpoints / f"round-{round:05d}.safetensors"
+
+    def _grow(self, name: str, row: Mapping[str, Any]) -> None:
+        with (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(to_line(dict(row)))
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,0 +1,189 @@
+"""Run a scenario, or go on with a run."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+
+import fedsim.flower  # noqa: F401  (before flwr: it switches telemetry off)
+from fedsim import environment
+from fedsim.data.population import Population
+from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
+from fedsim.errors import InputError
+from fedsim.flower.client_app import make_client_app
+from fedsim.flower.loss_decomposition import LossDecomposition
+from fedsim.flower.server_app import Progress, Server
+from fedsim.flower.strategy import build
+from fedsim.flower.workplace import Workplace
+from fedsim.records import RunFolder, RunRecord, read
+from fedsim.scenario import Scenario, from_data, open_population
+
+log = logging.getLogger("fedsim")
+Watcher = Callable[[Progress], None]
+
+
+def run(
+    scenario: Scenario,
+    *,
+    out: str | Path = "runs",
+    name: str | None = None,
+    device: str = "auto",
+    keep_every: int | None = None,
+    watch: Watcher = lambda progress: None,
+) -> RunRecord:
+    """Run a scenario from its beginning to its end.
+
+    Args:
+        scenario: what to do; decides every number.
+        out: folder that gets the run folder.
+        name: of the run folder; by default the scenario's name and digest.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`; never a scenario matter.
+        keep_every: keep the checkpoint of every so many rounds beside the last and the best.
+        watch: called after every round.
+
+    Returns:
+        The finished record; its `folder` says where everything is.
+
+    Raises:
+        InputError: if scenario, data or folder cannot be used; nothing was trained then.
+        RunError: if the run fails; `resume` goes on from the last finished round.
+    """
+    chosen = choose_device(device)
+    population = open_population(from_data(scenario.resolved(), scenario.name))
+    build(scenario, buffers=())
+    folder = RunFolder.create(
+        run_folder(scenario, out, name),
+        scenario=scenario.resolved(),
+        digest=scenario.digest,
+        population=_describe(scenario, population),
+        keep_every=keep_every,
+    )
+    return _execute(scenario, population, folder, chosen, watch)
+
+
+def resume(folder: str | Path, *, watch: Watcher = lambda progress: None) -> RunRecord:
+    """Go on with a run from its last checkpoint, to the same bits as without the interruption.
+
+    Args:
+        folder: of a run that did not finish; a finished one is returned as it is.
+        watch: called after every round.
+
+    Raises:
+        InputError: if the folder is none, or another process runs it.
+        RunError: if the run fails, or does not repeat what is recorded.
+    """
+    record = read(Path(folder))
+    if record.finished:
+        return record
+    scenario = from_data(record.scenario, str(record.folder / "scenario.yaml"))
+    population = open_population(scenario)
+    if dict(population.checksums) != record.population["checksums"]:
+        raise InputError(
+            f"{folder}: the data are not those that the run began with; "
+            f"then {record.population['checksums']}, now {dict(population.checksums)}"
+        )
+    device = choose_device(str(record.environment.get("device", "auto")))
+    return _execute(scenario, population, RunFolder(record.folder), device, watch)
+
+
+def run_folder(scenario: Scenario, out: str | Path, name: str | None) -> Path:
+    """Return where a run of this scenario goes.
+
+    Raises:
+        InputError: if the name is no plain folder name.
+    """
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise InputError(f"run name {name!r}: use letters, digits, `.`, `_` and `-`")
+    return Path(out) / (name or f"{scenario.name}-{scenario.digest[:10]}")
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device; `auto` is the first GPU, or the CPU without one.
+
+    Raises:
+        InputError: if there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name!r} cannot be used here: {reason}") from error
+    return device
+
+
+def _execute(
+    scenario: Scenario,
+    population: Population,
+    folder: RunFolder,
+    device: torch.device,
+    watch: Watcher,
+) -> RunRecord:
+    with ExitStack() as stack:
+        stack.callback(folder.close)
+        stack.enter_context(_logged(folder.path))
+        stack.enter_context(repeatable())
+        stack.enter_context(flower_identity())
+        _note_environment(folder, device)
+        workplace = Workplace(scenario, population, device)
+        server = Server(
+            scenario,
+            population.names,
+            build(scenario, workplace.buffers),
+            LossDecomposition(workplace) if scenario.evaluation.loss_decomposition else None,
+            folder,
+            InlineGrid(make_client_app(workplace), len(population)),
+        )
+        server.run(workplace.initial, watch)
+        log.info("finished; the run folder holds %.1f MB", folder.num_bytes() / 1e6)
+    return read(folder.path)
+
+
+def _note_environment(folder: RunFolder, device: torch.device) -> None:
+    before, now = read(folder.path).environment, environment.describe(str(device))
+    folder.started(now)
+    if before and (changed := environment.differences(before, now)):
+        log.warning("resumed elsewhere, bits may differ: %s", "; ".join(changed))
+    log.info("started on %s with %d thread", device, torch.get_num_threads())
+
+
+def _describe(scenario: Scenario, population: Population) -> dict[str, object]:
+    return {
+        "task": scenario.data.task,
+        "class_names": list(population.class_names),
+        "sites": population.table(),
+        "checksums": dict(population.checksums),
+        "scanners": list(population.scanners),
+    }
+
+
+@contextmanager
+def _logged(folder: Path) -> Iterator[None]:
+    """Write what fedsim logs into the folder, and keep Flower's round messages off the screen."""
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    flower = logging.getLogger("flwr")
+    levels = log.level, flower.level
+    log.setLevel(logging.INFO)
+    flower.setLevel(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.warning("interrupted; `fedsim resume` goes on after the last finished round")
+        raise
+    except Exception:
+        log.exception("failed; `fedsim resume` goes on after the last finished round")
+        raise
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+        log.setLevel(levels[0])
+        flower.setLevel(levels[1])
