@@ -5,17 +5,26 @@ The same record gives the same bytes, so a report can be written again at any ti
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from fedsim.report import figures, page, tables
+from fedsim.report.tables import render
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fedsim.records import RunRecord
 
+__all__ = ["render", "results", "write"]
+
 FOLDER = "report"
 """Where the report lies inside the run's folder."""
+
+
+def results(record: RunRecord) -> list[dict[str, Any]]:
+    """Return the results table as plain data, with the keys of `tables.Result`."""
+    return [asdict(row) for row in tables.results(record)]
 
 
 def write(record: RunRecord) -> list[Path]:

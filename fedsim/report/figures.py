@@ -84,14 +84,13 @@ def site_bars(record: RunRecord) -> Figure:
     """Draw the final test value of the selection metric at each site, with the pooled one."""
     scores = Scores.of(record)
     metric, final = record.selection.metric, record.selection.final_round
-    needs = " (needs images of more than one class)" if METRICS[metric].needs_two_classes else ""
+    found = [scores.at(final, "test", site, metric) for site in scores.sites]
     sheet = Page(
         f"Test {METRICS[metric].title} at each site after the final round ({final})",
         describe(record),
-        "n: test images of the site. Line: over the test images of all sites together. "
-        f"Hatched: undefined{needs}.",
+        "n: test images of the site. Line: over the test images of all sites together."
+        f"{_explain_hatching(metric) if any(score.value is None for score in found) else ''}",
     )
-    found = [scores.at(final, "test", site, metric) for site in scores.sites]
     figure = sheet.figure(3.6, page.width_for(len(found)))
     axes = figure.subplots()
     for place, score in enumerate(found):
@@ -172,6 +171,11 @@ def loss_decomposition(record: RunRecord) -> Figure:
     return figure
 
 
+def _explain_hatching(metric: str) -> str:
+    cause = ", as it is where the images are all of one class"
+    return f" Hatched: undefined{cause if METRICS[metric].needs_two_classes else ''}."
+
+
 def _curves(axes: Axes, scores: Scores, metric: str, best: int) -> None:
     rounds = scores.rounds
     sites = [scores.defined(round, "test", metric).values() for round in rounds]
@@ -184,12 +188,13 @@ def _curves(axes: Axes, scores: Scores, metric: str, best: int) -> None:
         lw=0,
     )
     ends = []
-    for split, colour, line in (("validation", page.BLUE, "--"), ("test", page.VERMILLION, "-")):
+    looks = (("test", page.VERMILLION, "-", 7), ("validation", page.BLUE, "--", 4))
+    for split, colour, line, size in looks:  # narrower on top: equal ones both show
         values = [scores.at(round, split, POOLED, metric).value for round in rounds]
         ends.append(plot(axes, rounds, values, color=colour, ls=line))
         chosen = scores.at(best, split, POOLED, metric).value
         if chosen is not None:
-            axes.plot(best, chosen, "o", ms=5, mfc="white", mec=colour, mew=1.4, zorder=4)
+            axes.plot(best, chosen, "o", ms=size, mfc="white", mec=colour, mew=1.4, zorder=4)
     axes.axvline(best, color=page.GREY, ls=":", lw=1)
     axes.set_ylabel(arrowed(metric))
     whole_rounds(axes, rounds)

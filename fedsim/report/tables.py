@@ -16,7 +16,7 @@ from clients.metrics import METRICS
 from fedsim.report.scores import POOLED, Scores, arrowed, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
@@ -120,7 +120,7 @@ def to_markdown(record: RunRecord) -> str:
         f"# {record.scenario['name']}",
         f"{describe(record)}.",
         "## Test results",
-        _markdown_table(HEADINGS, _result_cells(record, arrowed)),
+        _markdown_table(HEADINGS, _result_cells(record)),
         f"{_selection(record)} {NOTE}",
         f"## Sites after round {record.selection.final_round}",
         _markdown_table(*_site_cells(record)),
@@ -135,13 +135,16 @@ def render(record: RunRecord, console: Console) -> None:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in HEADINGS:
-        named = heading in ("metric", "model", "worst site")
-        justify: Literal["left", "right"] = "left" if named else "right"
-        table.add_column(heading, justify=justify, no_wrap=heading != "metric")
+    for heading in HEADINGS[1:]:
+        justify: Literal["left", "right"] = (
+            "left" if heading in ("model", "worst site") else "right"
+        )
+        table.add_column(heading, justify=justify)
     previous = ""
-    for metric, *cells in _result_cells(record, lambda name: METRICS[name].title):
-        table.add_row(Text("" if metric == previous else metric), *map(Text, cells))
+    for metric, model, *cells in _result_cells(record):
+        if metric != previous:
+            table.add_row(Text(metric, style="bold"))
+        table.add_row(Text(f"  {model}"), *map(Text, cells))
         previous = metric
     console.print(Text(describe(record), style="bold"))
     console.print(table)
@@ -189,10 +192,10 @@ def _selection(record: RunRecord) -> str:
     return f"On test images; the best round is chosen by pooled validation {metric}."
 
 
-def _result_cells(record: RunRecord, name: Callable[[str], str]) -> list[tuple[str, ...]]:
+def _result_cells(record: RunRecord) -> list[tuple[str, ...]]:
     return [
         (
-            name(row.metric),
+            arrowed(row.metric),
             f"{row.model} ({row.round})",
             number(row.pooled),
             str(row.num_valid),

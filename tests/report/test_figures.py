@@ -89,6 +89,8 @@ def test_an_undefined_site_is_marked_and_has_no_bar_of_height_zero(make_record: 
     assert [bar.get_hatch() for bar in bars] == [None, None, "////"]
     assert all(bar.get_height() > 0 for bar in bars)
     assert [text.get_text() for text in axes.texts].count("undefined") == 1
+    assert "Hatched" in words(axes.figure)
+    assert "Hatched" not in words(figures.site_bars(make_record(sites=1)))
 
 
 def test_curves_have_gaps_where_undefined(make_record: Any) -> None:

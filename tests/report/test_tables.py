@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from fedsim.report import results as report_results
 from fedsim.report import tables
 
 
@@ -126,11 +128,19 @@ def test_terminal_shows_both_models(make_record: Any, defined: bool, expected: s
     console = Console(file=io.StringIO(), width=80)
     tables.render(make_record(sites=8, rounds=30, defined=defined), console)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert any(line.split() == ["AUROC", "↑"] for line in lines)
     final, best = (next(line for line in lines if word in line) for word in ("final", "best (23)"))
     assert "final (30)" in final
     assert expected in final
     assert expected in best
     assert defined or "0.000" not in final
+    assert not any("…" in line for line in lines)
+
+
+def test_results_are_plain_data(small: Any) -> None:
+    rows = json.loads(json.dumps(report_results(small), allow_nan=False))
+    assert rows[0]["worst_site"] == "east"
+    assert rows == report_results(small)
 
 
 def test_terminal_takes_names_literally(small: Any) -> None:
