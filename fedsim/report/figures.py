@@ -133,7 +133,7 @@ def label_distribution(record: RunRecord) -> Figure:
         bottom = [0.0] * len(sites)
         for index, colour in enumerate(colours):
             heights = [s["train"][index] / size for s, size in zip(sites, scale, strict=True)]
-            axes.bar(range(len(sites)), heights, bottom=bottom, color=colour)
+            axes.bar(range(len(sites)), heights, bottom=bottom, color=colour, ec="white", lw=0.4)
             bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
     above.set_ylabel("training images")
     below.set_ylabel("share of site")
