@@ -61,7 +61,10 @@ class PerImage(Normalisation):
         scaled = images.astype(np.float64)
         centred = scaled - scaled.mean(axis=(2, 3), keepdims=True)
         spread = scaled.std(axis=(2, 3), keepdims=True)
-        return (centred / np.where(spread > 0, spread, 1)).astype(np.float32)
+        standardised: NDArray[np.float32] = (centred / np.where(spread > 0, spread, 1)).astype(
+            np.float32
+        )
+        return standardised
 
 
 BUILTIN = (Unit, Standard, PerImage)

@@ -116,7 +116,9 @@ def form(
     rng = streams.numpy("partition")
     sites: list[Mapping[Split, Indices]]
     if held_out is None:
-        by_split = {s: labels[offsets[s] : offsets[s] + len(dataset.labels[s])] for s in SPLITS}
+        by_split: dict[str, Indices] = {
+            s: labels[offsets[s] : offsets[s] + len(dataset.labels[s])] for s in SPLITS
+        }
         parts = partition.split(by_split, num_sites, len(class_names), rng)
         sites = [{s: part[s] + offsets[s] for s in SPLITS} for part in parts]
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
+from torch import Tensor
 
 from fedsim.data.source import Split
 from fedsim.flower import wire
@@ -33,7 +34,7 @@ def make_client_app(workplace: Workplace) -> ClientApp:
         state = wire.from_arrays(message.content.array_records[wire.ARRAYS])
         site = _site(context)
         examples = {split: workplace.examples(site, split) for split in EVALUATED}
-        predictions = {
+        predictions: dict[str, tuple[Tensor, Tensor]] = {
             split: (workplace.predict(state, batch), batch.labels)
             for split, batch in examples.items()
         }

@@ -14,7 +14,7 @@ Flower's in a scenario: `strategy: {kind: flower, name: FedAdam, options: {eta: 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import flwr.serverapp.strategy
@@ -182,7 +182,7 @@ def build(scenario: Scenario, buffers: Collection[str]) -> FlowerBase:
 
 
 def _flower(chosen: FlowerStrategy) -> FlowerBase:
-    strategies = {
+    strategies: dict[str, Callable[..., FlowerBase]] = {
         name: value
         for name, value in vars(flwr.serverapp.strategy).items()
         if inspect.isclass(value) and issubclass(value, FedAvg)
@@ -198,10 +198,9 @@ def _flower(chosen: FlowerStrategy) -> FlowerBase:
             "and evaluation sections decide"
         )
     try:
-        strategy: FlowerBase = strategies[chosen.name](**chosen.options, **_SAMPLING)
+        return strategies[chosen.name](**chosen.options, **_SAMPLING)
     except (TypeError, ValueError) as error:
         raise ScenarioError(f"strategy.options: {chosen.name} says: {error}") from error
-    return strategy
 
 
 def snapshot(strategy: FlowerBase) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class RunRecord:
     @property
     def finished(self) -> bool:
         """Whether the last round is recorded and evaluated."""
-        last = self.scenario["rounds"]
+        last: int = self.scenario["rounds"]
         return self.selection.final_round == last and len(self.rounds) == last
 
 

@@ -1,0 +1,1 @@
+"""Where images come from and who holds them: sources, partitions, appearance, population."""
