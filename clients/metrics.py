@@ -1,9 +1,8 @@
 """How well predicted probabilities agree with the truth: the catalogue of metrics.
 
-A metric that the examples do not determine (the AUROC of a site with one class) is None, never 0
-and never nan, and every value comes with the number of examples that it rests on. All are
-functions of the confusion matrix or of the log-probabilities, so that no large library is needed
-at every site in every round; the tests compare them with scikit-learn.
+The values are scikit-learn's, loaded at the first evaluation. What is decided here is when the
+examples determine a metric at all (the AUROC of a site with one class is None, never 0 and never
+nan) and on how many of them it rests.
 
 >>> log_probabilities = np.log([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
 >>> evaluate(log_probabilities, np.array([0, 1, 1]), ("auroc", "sensitivity"), "binary")
@@ -40,7 +39,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What all metrics of one site are computed from.
+    """What all metrics of one site are computed from; at least one example.
 
     Args:
         log_probabilities: log P(class | image), (example, class), float64, no nan.
@@ -59,23 +58,20 @@ class Predictions:
         return decided
 
     @cached_property
-    def confusion(self) -> NDArray[np.int64]:
-        """How many examples of each class were taken for which, (true class, decided class)."""
-        num_classes = self.log_probabilities.shape[1]
-        cells = np.bincount(self.labels * num_classes + self.decided, minlength=num_classes**2)
-        return cells.reshape(num_classes, num_classes)
-
-    @cached_property
     def num_true(self) -> NDArray[np.int64]:
         """Examples per true class, (class,)."""
-        num_true: NDArray[np.int64] = self.confusion.sum(axis=1)
-        return num_true
+        return np.bincount(self.labels, minlength=self.log_probabilities.shape[1])
 
     @cached_property
-    def num_decided(self) -> NDArray[np.int64]:
-        """Examples per decided class, (class,)."""
-        num_decided: NDArray[np.int64] = self.confusion.sum(axis=0)
-        return num_decided
+    def recall_and_f1(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Recall and F1 per class, (class,) each; nan where 0 / 0."""
+        from sklearn.metrics import precision_recall_fscore_support
+
+        classes = np.arange(len(self.num_true))
+        _, recall, f1, _ = precision_recall_fscore_support(
+            self.labels, self.decided, labels=classes, zero_division=np.nan
+        )
+        return recall, f1
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ class Metric:
     Args:
         name: by which a scenario asks for it.
         title: for plots and tables.
-        function: predictions of at least one example -> value, None if undetermined.
+        function: predictions -> value, None or not finite if undetermined.
         tasks: to which it applies.
         higher_is_better: the direction.
         needs_two_classes: whether examples of one class alone leave it undetermined.
@@ -124,12 +120,18 @@ def evaluate(
     Raises:
         ValueError: if a name is no metric of `task`.
     """
+    from sklearn import config_context
+
     metrics = [METRICS[name] for name in _known(names, task)]
     scores = np.asarray(log_probabilities, dtype=np.float64)
     predictions = Predictions(scores, np.asarray(labels, dtype=np.int64), positive)
     if len(scores) == 0 or np.isnan(scores).any():
         return {metric.name: Value(None, 0) for metric in metrics}
-    return {m.name: Value(_finite(m.function(predictions)), m.valid(predictions)) for m in metrics}
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        return {
+            metric.name: Value(_finite(metric.function(predictions)), metric.valid(predictions))
+            for metric in metrics
+        }
 
 
 def applicable(task: Task) -> tuple[str, ...]:
@@ -152,53 +154,45 @@ def _finite(value: float | None) -> float | None:
     return float(value) if value is not None and np.isfinite(value) else None
 
 
-def _ratio(part: np.int64, whole: np.int64) -> float | None:
-    return float(part / whole) if whole else None
-
-
-def _rank_auroc(scores: NDArray[np.float64], is_positive: NDArray[np.bool_]) -> float:
-    """Return P(score of a positive > score of a negative), ties counted half (Mann-Whitney)."""
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # equal scores share their mean rank
-    num_positive = int(is_positive.sum())
-    num_negative = len(scores) - num_positive
-    above = ranks[is_positive].sum() - num_positive * (num_positive + 1) / 2
-    return float(above / (num_positive * num_negative))
-
-
 def auroc(p: Predictions) -> float | None:
-    """Area under the ROC curve, ranked by log-probability.
+    """Area under the ROC curve, ranked by log-probability; ties count half.
 
     Binary: of the positive class. Several classes, ordinal or not: the unweighted mean of
     one-versus-rest areas over the classes that are present; absent classes are left out.
     Undetermined unless two classes are present.
     """
+    from sklearn.metrics import roc_auc_score
+
     present = np.flatnonzero(p.num_true)
     if len(present) < 2:
         return None
     classes = [p.positive] if len(p.num_true) == 2 else present
-    return float(np.mean([_rank_auroc(p.log_probabilities[:, c], p.labels == c) for c in classes]))
+    scores = np.nan_to_num(p.log_probabilities)  # log 0 becomes the lowest finite score
+    return float(roc_auc_score(p.labels[:, None] == classes, scores[:, classes]))
 
 
 def accuracy(p: Predictions) -> float | None:
     """Share of examples whose most probable class is the true one."""
-    return float(np.mean(p.decided == p.labels))
+    from sklearn.metrics import accuracy_score
+
+    return float(accuracy_score(p.labels, p.decided))
 
 
 def balanced_accuracy(p: Predictions) -> float | None:
     """Mean over classes of the share found (recall); undetermined if a class is absent."""
-    return float(np.mean(p.confusion.diagonal() / p.num_true)) if p.num_true.all() else None
+    from sklearn.metrics import balanced_accuracy_score
+
+    return float(balanced_accuracy_score(p.labels, p.decided)) if p.num_true.all() else None
 
 
 def sensitivity(p: Predictions) -> float | None:
     """Share of positive examples taken for positive; undetermined without positives."""
-    return _ratio(p.confusion[p.positive, p.positive], p.num_true[p.positive])
+    return float(p.recall_and_f1[0][p.positive])
 
 
 def specificity(p: Predictions) -> float | None:
     """Share of negative examples taken for negative; undetermined without negatives."""
-    negative = 1 - p.positive
-    return _ratio(p.confusion[negative, negative], p.num_true[negative])
+    return float(p.recall_and_f1[0][1 - p.positive])
 
 
 def f1(p: Predictions) -> float | None:
@@ -207,11 +201,8 @@ def f1(p: Predictions) -> float | None:
     Binary: of the positive class, undetermined if it is neither true nor decided anywhere.
     Several classes: the unweighted mean over the classes that are true or decided somewhere.
     """
-    either = p.num_true + p.num_decided
-    if len(either) == 2:
-        return _ratio(2 * p.confusion[p.positive, p.positive], either[p.positive])
-    seen = either > 0
-    return float(np.mean(2 * p.confusion.diagonal()[seen] / either[seen]))
+    per_class = p.recall_and_f1[1]
+    return float(per_class[p.positive] if len(per_class) == 2 else np.nanmean(per_class))
 
 
 def quadratic_kappa(p: Predictions) -> float | None:
@@ -219,12 +210,12 @@ def quadratic_kappa(p: Predictions) -> float | None:
 
     Undetermined if all examples have one true class.
     """
+    from sklearn.metrics import cohen_kappa_score
+
     if np.count_nonzero(p.num_true) < 2:
         return None
-    grades = np.arange(len(p.num_true))
-    weights = (grades[:, None] - grades) ** 2
-    by_chance = np.outer(p.num_true, p.num_decided) / len(p.labels)
-    return float(1 - (weights * p.confusion).sum() / (weights * by_chance).sum())
+    grades = np.arange(len(p.num_true))  # absent ones keep their place in the order
+    return float(cohen_kappa_score(p.labels, p.decided, labels=grades, weights="quadratic"))
 
 
 def ece(p: Predictions) -> float | None:
@@ -240,7 +231,10 @@ def ece(p: Predictions) -> float | None:
 
 
 def loss(p: Predictions) -> float | None:
-    """Mean negative log-likelihood of the true class, in nats (cross-entropy)."""
+    """Mean negative log-likelihood of the true class, in nats (cross-entropy).
+
+    Not scikit-learn's log_loss, which clips probabilities and so hides infinite losses.
+    """
     return float(-np.mean(p.log_probabilities[np.arange(len(p.labels)), p.labels]))
 
 
