@@ -35,7 +35,16 @@ class Plan:
     drop_last: bool = False
 
     def batches(self, examples: Batch, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the round's batches; every pass draws a new order from `generator`."""
+        """Return the round's batches; every pass draws a new order from `generator`.
+
+        Raises:
+            ValueError: if a pass has no batch at all.
+        """
+        if len(examples) < (self.batch_size if self.drop_last else 1):
+            raise ValueError(
+                f"{len(examples)} examples give no batch of {self.batch_size}: "
+                "use more examples, a smaller batch_size, or drop_last=False"
+            )
         passes = range(self.epochs) if self.epochs is not None else count()
         stream = (
             batch

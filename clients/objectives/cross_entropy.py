@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from clients.batch import Batch
+
+
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""Weight of a class. Not 0: a batch of such classes alone would have no mean."""
 
 
 class CrossEntropy(Objective):
@@ -26,7 +30,7 @@ class CrossEntropy(Objective):
     """
 
     kind: Literal["cross_entropy"] = "cross_entropy"
-    class_weights: Literal["balanced"] | tuple[float, ...] | None = Field(
+    class_weights: Literal["balanced"] | tuple[Weight, ...] | None = Field(
         default=None, description="weights per class, `balanced`, or none"
     )
 
