@@ -254,7 +254,7 @@ def test_import_is_light() -> None:
 
 def test_an_evaluation_of_twenty_sites_costs_little() -> None:
     sites: list[Any] = [draw(seed, 200, 2) for seed in range(40)]
-    evaluate(*sites[0], applicable("binary"), "binary")  # loads scikit-learn
+    evaluate(sites[0][0], sites[0][1], applicable("binary"), "binary")  # loads scikit-learn
     start = time.process_time()
     for scores, labels in sites:
         evaluate(scores, labels, applicable("binary"), "binary")
