@@ -10,8 +10,9 @@ drive. A family is a list of parts (`BUILTIN` of its package) plus the entry poi
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
-from typing import Annotated, Any, Union
+import inspect
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Any, Literal, Union, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,29 +30,30 @@ def kind_of(part: type[BaseModel]) -> str:
     return str(part.model_fields["kind"].default)
 
 
-def load(family: str, builtin: tuple[type[BaseModel], ...]) -> tuple[type[BaseModel], ...]:
+def load(
+    family: str, builtin: tuple[type[BaseModel], ...], base: type[BaseModel] = BaseModel
+) -> tuple[type[BaseModel], ...]:
     """Return the family's parts: built-in ones, then those of installed packages by name.
 
+    Args:
+        family: its name.
+        builtin: the parts that are always there.
+        base: what every part of the family is.
+
     Raises:
-        InputError: if a plug-in is no part, or takes a `kind` that is already in use.
+        InputError: if a plug-in cannot be imported, is no part of this family, or takes a `kind`
+            that is already in use.
     """
-    found = list(builtin)
+    found = {kind_of(part): part for part in builtin}
     for entry in sorted(entry_points(group=f"fedsim.{family}"), key=lambda e: e.name):
-        part = entry.load()
-        if not (isinstance(part, type) and issubclass(part, BaseModel)) or (
-            "kind" not in part.model_fields
-        ):
-            raise InputError(
-                f"plug-in {entry.name} ({entry.value}) is no part of the family {family}: "
-                "expected a pydantic model with a literal field `kind`"
-            )
-        if kind_of(part) in {kind_of(p) for p in found}:
+        part = _part(entry, family, base)
+        if kind_of(part) in found:
             raise InputError(
                 f"plug-in {entry.name} ({entry.value}) uses the kind {kind_of(part)!r}, "
                 f"which {family} already has"
             )
-        found.append(part)
-    return tuple(found)
+        found[kind_of(part)] = part
+    return tuple(found.values())
 
 
 def union(parts: tuple[type[BaseModel], ...]) -> Any:
@@ -59,3 +61,30 @@ def union(parts: tuple[type[BaseModel], ...]) -> Any:
     if len(parts) == 1:
         return parts[0]
     return Annotated[Union[parts], Field(discriminator="kind")]  # noqa: UP007
+
+
+def _part(entry: EntryPoint, family: str, base: type[BaseModel]) -> type[BaseModel]:
+    """Return what the entry point names.
+
+    Raises:
+        InputError: if that is no part of the family.
+    """
+    plugin = f"plug-in {entry.name} ({entry.value})"
+    try:
+        part = entry.load()
+    except Exception as error:  # whatever a package does when it is imported
+        raise InputError(
+            f"{plugin} of {family} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    if not (isinstance(part, type) and issubclass(part, base)) or inspect.isabstract(part):
+        raise InputError(
+            f"{plugin} is no part of {family}: expected a subclass of "
+            f"{base.__module__}.{base.__name__} with all its methods"
+        )
+    kind = part.model_fields.get("kind")
+    if kind is None or get_origin(kind.annotation) is not Literal or kind.is_required():
+        raise InputError(
+            f"{plugin} is no part of {family}: expected a field such as "
+            f'kind: Literal["{entry.name}"] = "{entry.name}"'
+        )
+    return part

@@ -1,16 +1,20 @@
-"""From a YAML file and `--set` changes to a valid scenario, or to errors that say where and how."""
+"""From a YAML file and `--set` changes to a valid scenario, or to errors that say where and how.
+
+A scenario is validated as JSON in pydantic's strict mode: lists may fill tuples, but `"3"` and
+`true` are no numbers, and 2.5 is no whole one.
+"""
 
 from __future__ import annotations
 
+import json
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from fedsim.errors import ScenarioError
-from fedsim.scenario import messages, rules
+from fedsim.scenario import expectation, messages, rules
 from fedsim.scenario.scenario import Scenario
 from fedsim.scenario.yaml_tree import Path, Tree, dotted, parse
 
@@ -36,8 +40,19 @@ def load_scenario(path: str | pathlib.Path, changes: Iterable[str] = ()) -> Scen
         raise ScenarioError(f"{path}: cannot be read: {error.strerror}") from error
     tree = parse(text, str(path))
     if not isinstance(tree.data, dict):
-        raise ScenarioError(f"{path}:1:1: expected keys such as `version:` and `data:`")
-    changed = {key_path: change for change in changes for key_path in [_apply(change, tree.data)]}
+        given = "an empty file" if tree.data is None else messages.show(tree.data)
+        raise ScenarioError(
+            f"{path}:1:1: expected keys such as `version:` and `data:`, got {given}"
+        )
+    changed: dict[Path, str] = {}
+    refused: list[str] = []
+    for change in changes:
+        try:
+            changed[_apply(change, tree.data)] = change
+        except ScenarioError as error:
+            refused.append(str(error))
+    if refused:
+        raise ScenarioError("\n".join(refused))
     return _validate(tree, changed)
 
 
@@ -47,53 +62,69 @@ def from_data(data: Mapping[str, Any], origin: str) -> Scenario:
     Raises:
         ScenarioError: as `load_scenario`.
     """
-    return _validate(Tree(dict(data), {}, origin), {})
+    try:
+        plain = json.loads(json.dumps(dict(data)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ScenarioError(f"{origin}: expected what JSON can hold: {error}") from error
+    return _validate(Tree(plain, {}, origin), {})
 
 
 def _validate(tree: Tree, changed: Mapping[Path, str]) -> Scenario:
+    expected = expectation.of(Scenario)
+    problems = list(messages.unfit(tree.data, expected))
     try:
-        scenario = Scenario.model_validate(tree.data)
+        scenario = Scenario.model_validate_json(json.dumps(tree.data), strict=True)
     except ValidationError as error:
-        problems = messages.explain(error, Scenario, tree.data)
+        named = {problem.path for problem in problems}
+        explained = messages.explain(error, expected, tree.data)
+        problems += [p for p in explained if p.path not in named]
     else:
-        problems = rules.broken(scenario)
+        problems = problems or rules.broken(scenario)
         if not problems:
             return scenario
+    problems.sort(key=lambda problem: tree.place(problem.path))
     raise ScenarioError("\n".join(_render(p, tree, changed) for p in problems))
 
 
 def _render(problem: messages.Problem, tree: Tree, changed: Mapping[Path, str]) -> str:
-    where = tree.where(problem.path)
-    for path, change in changed.items():
-        if problem.path[: len(path)] == path:
+    where, path = tree.where(problem.path), problem.path
+    for set_path, change in changed.items():
+        inside = path[: len(set_path)] == set_path
+        made = path not in tree.places and set_path[: len(path)] == path and path
+        if inside or made:
             where = f"--set {change}"
-    return f"{where}: {dotted(problem.path) or 'scenario'}\n  {problem.message}"
+    return f"{where}: {dotted(path) or 'scenario'}\n  {problem.message}"
 
 
-def _apply(change: str, data: dict[Any, Any]) -> Path:
+def _apply(change: str, data: dict[str, Any]) -> Path:
     """Set one `key.path=value` in `data` and return the path."""
     name, equals, value = change.partition("=")
-    if not equals or not name:
+    keys = name.strip().split(".")
+    if not equals or not all(keys):
         raise ScenarioError(f"--set {change}: expected key.path=value, such as --set rounds=3")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ScenarioError(f"--set {change}: the value is not valid YAML") from None
-    keys = name.split(".")
     here: Any = data
+    path: Path = ()
     for depth, key in enumerate(keys):
-        last = depth == len(keys) - 1
-        if isinstance(here, list) and key.isdigit() and int(key) < len(here):
-            index: str | int = int(key)
-        elif isinstance(here, dict):
-            index = key
-        else:
+        index: str | int = key
+        if isinstance(here, list):
+            if not key.isdecimal() or int(key) >= len(here):
+                raise ScenarioError(
+                    f"--set {change}: {dotted(path)} has {len(here)} entries, counted from 0; "
+                    f"{key!r} is none of them"
+                )
+            index = int(key)
+        elif not isinstance(here, dict):
             raise ScenarioError(
-                f"--set {change}: {'.'.join(keys[:depth])} has no entry {key!r} to set"
+                f"--set {change}: {dotted(path)} is {messages.show(here)}, no section; "
+                f"set it as a whole, such as --set '{dotted(path)}={{{key}: ...}}'"
             )
-        if last:
-            here[index] = parsed
-        elif isinstance(here, dict) and here.get(index) is None:
-            here[index] = {}
+        path = (*path, index)
+        if depth == len(keys) - 1:
+            try:
+                here[index] = parse(value, "value").data
+            except ScenarioError as error:
+                raise ScenarioError(f"--set {change}: {error}") from error
+        elif isinstance(here, dict) and here.get(key) is None:
+            here[key] = {}
         here = here[index]
-    return tuple(int(k) if k.isdigit() else k for k in keys)
+    return path

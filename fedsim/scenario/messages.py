@@ -1,19 +1,22 @@
-"""From pydantic's validation errors to problems in a reader's words."""
+"""From pydantic's validation errors to problems in the words of someone who writes YAML."""
 
 from __future__ import annotations
 
 import difflib
-import typing
-from collections.abc import Iterator
+import json
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from types import UnionType
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from fedsim.plugins import kind_of
+from fedsim.scenario.expectation import Expectation
 from fedsim.scenario.yaml_tree import Path
+
+LARGEST_INT = 2**63 - 1
+DEEPEST = 30
 
 
 @dataclass(frozen=True)
@@ -29,76 +32,158 @@ class Problem:
     message: str
 
 
-def explain(error: ValidationError, model: type[BaseModel], data: Any) -> list[Problem]:
-    """Return one problem per key, in the order of the error."""
-    problems: dict[Path, list[str]] = {}
-    for details in error.errors(include_url=False):
-        path, owner = _follow(details["loc"], model, data)
-        message = _message(details, owner)
-        if message not in problems.setdefault(path, []):
-            problems[path].append(message)
-    return [Problem(path, " or: ".join(texts)) for path, texts in problems.items()]
+def explain(error: ValidationError, expected: Expectation, data: Any) -> list[Problem]:
+    """Return one problem per key, in the order of the error.
 
-
-def _follow(
-    loc: tuple[str | int, ...], model: type[BaseModel], data: Any
-) -> tuple[Path, type[BaseModel] | None]:
-    """Return the key that pydantic's location means and the model that holds this key.
-
-    Pydantic adds to a location the `kind` of a union's member and the names of types it tried;
-    these are no keys.
+    Where a value may follow one of several alternatives, pydantic says for each why it does not.
+    What lies inside the alternative that the author meant says more than that none fits.
     """
-    path: list[str | int] = []
-    owners, owner = [model], model
-    for number, part in enumerate(loc):
-        last = number == len(loc) - 1
-        tagged = [m for m in owners if "kind" in m.model_fields and kind_of(m) == part]
-        if tagged and isinstance(data, dict) and part not in data:
-            owner, owners = tagged[0], tagged
+    problems: dict[Path, str] = {}
+    unions: set[Path] = set()
+    for details in error.errors(include_url=False):
+        if details["type"] == "json_invalid":
+            continue  # the data hold what `unfit` names
+        steps = list(_steps(details["loc"], expected, data))
+        path = tuple(step.part for step in steps)
+        last = steps[-1] if steps else _Step("", expected, data)
+        above = steps[-2] if len(steps) > 1 else _Step("", expected, data)
+        below, message = _message(details, last, above)
+        if (*path, *below) not in problems or details["type"] == "value_error":
+            problems[(*path, *below)] = message
+        if last.expected is not None and last.expected.is_union:
+            unions.add(path)
+    return [
+        Problem(path, message)
+        for path, message in problems.items()
+        if path not in unions or not any(o != path and o[: len(path)] == path for o in problems)
+    ]
+
+
+def unfit(data: Any, expected: Expectation | None, path: Path = ()) -> Iterator[Problem]:
+    """Yield what no key takes, and numbers that Python takes for equal although YAML does not.
+
+    Args:
+        data: plain data whose keys are text.
+        expected: of `data`, None if unknown.
+        path: of `data`.
+    """
+    if len(path) > DEEPEST:
+        yield Problem(path[:3], "nested too deeply")
+    elif isinstance(data, dict | list):
+        for part, value in data.items() if isinstance(data, dict) else enumerate(data):
+            below = expected.child(part, data) if expected is not None else None
+            yield from unfit(value, below, (*path, part))
+    elif isinstance(data, float) and not math.isfinite(data):
+        yield Problem(path, f"expected a finite number, got {data}")
+    elif isinstance(data, int) and abs(data) > LARGEST_INT:
+        yield Problem(path, "expected a whole number of at most 18 digits")
+    elif isinstance(data, str) and any("\ud800" <= c <= "\udfff" for c in data):
+        yield Problem(path, "expected text, got half a character in it")
+    elif (
+        isinstance(data, bool | float)
+        and expected is not None
+        and any(type(c) is int and c == data for c in expected.constants)
+    ):
+        yield Problem(path, f"expected {expected.words()}, got {show(data)}")
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return "; did you mean ...?" if one of the choices is near."""
+    near = difflib.get_close_matches(word.lower(), list(choices), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def show(value: Any) -> str:
+    """Return a value as YAML has it, on one short line."""
+    if value is None:
+        return "nothing"
+    text = repr(value) if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A key on the way to an error, what is expected there (None: nothing), and its value."""
+
+    part: str | int
+    expected: Expectation | None
+    value: Any
+
+
+def _steps(loc: tuple[str | int, ...], expected: Expectation, data: Any) -> Iterator[_Step]:
+    """Yield the keys that pydantic's location means.
+
+    Where there are kinds or other alternatives, pydantic puts into the location which it tried.
+    """
+    here: Expectation | None = expected
+    named = False
+    for part in loc:
+        if part == "[key]":
+            return
+        if here is not None and here.is_union and not named:
+            named = True
             continue
-        known = isinstance(data, dict) and part in data
-        listed = isinstance(data, list) and isinstance(part, int)
-        if not (known or listed or (last and part in owner.model_fields)):
-            continue
-        path.append(part)
-        if not last:
-            data = data[part]
-            field = owner.model_fields.get(str(part)) if isinstance(part, str) else None
-            owners = list(_models(field.annotation, *field.metadata)) if field else []
-            if owners:
-                owner = owners[0]
-    return tuple(path), owner
+        here, named = here.child(part, data) if here is not None else None, False
+        if isinstance(data, dict):
+            data = data.get(part)
+        else:
+            data = data[part] if isinstance(data, list) and isinstance(part, int) else None
+        yield _Step(part, here, data)
 
 
-def _models(*annotations: Any) -> Iterator[type[BaseModel]]:
-    """Yield every pydantic model that an annotation allows."""
-    for annotation in annotations:
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            yield annotation
-        elif typing.get_origin(annotation) in (typing.Union, UnionType, typing.Annotated):
-            yield from _models(*typing.get_args(annotation))
-
-
-def _message(details: ErrorDetails, owner: type[BaseModel] | None) -> str:
-    context = details.get("ctx", {})
+def _message(details: ErrorDetails, step: _Step, above: _Step) -> tuple[Path, str]:
+    """Return where below the step the problem is, and what to say."""
+    expected = step.expected
     match details["type"]:
-        case "extra_forbidden":
-            keys = [k for k in (owner.model_fields if owner else ()) if k != "kind"]
-            return f"unknown key{_nearest(str(details['loc'][-1]), keys)}"
-        case "missing":
-            return "this key is required"
-        case "union_tag_not_found":
-            return "`kind` is required; one of " + str(context.get("expected_tags", ""))
-        case "union_tag_invalid":
-            tags = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
-            return f"unknown kind {context['tag']!r}{_nearest(str(context['tag']), tags)}"
+        case "extra_forbidden" if above.expected is not None:
+            return (), _unknown(str(step.part), above.expected, above.value)
+        case "missing" if expected is not None:
+            return (), f"this key is required: {expected.words()}"
+        case "union_tag_not_found" if expected is not None:
+            near = difflib.get_close_matches("kind", step.value, n=1, cutoff=0.5)
+            hint = f"; is {near[0]!r} meant to be it?" if near else ""
+            return (), f"`kind` is required, one of {', '.join(expected.kinds)}{hint}"
+        case "union_tag_invalid" if expected is not None:
+            kind, kinds = step.value["kind"], expected.kinds
+            hint = nearest(str(kind), kinds)
+            return ("kind",), f"unknown kind {show(kind)}{hint} (one of {', '.join(kinds)})"
         case "value_error":
-            return str(details["msg"]).removeprefix("Value error, ")
-        case _:
-            return f"{details['msg']}, got {details['input']!r}"
+            return (), str(details["msg"]).removeprefix("Value error, ")
+        case kind if details["loc"][-1:] == ("[key]",):
+            number = kind.startswith("int")
+            return (), f"expected {'a whole number' if number else 'text'} as key"
+    if expected is None:
+        return (), f"cannot be {show(step.value)}"
+    return (), f"expected {expected.words()}, got {show(step.value)}{_hint(expected, step)}"
 
 
-def _nearest(word: str, choices: list[str]) -> str:
-    near = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{hint} (one of {', '.join(choices)})" if choices else hint
+def _unknown(key: str, section: Expectation, value: Any) -> str:
+    keys = section.keys(value)
+    hint = nearest(key, [k for k in keys if k not in value]) or nearest(key, keys)
+    of_kind = f" of kind {value['kind']}" if "kind" in keys and "kind" in value else ""
+    listed = ", ".join(k for k in keys if k != "kind")
+    return f"unknown key{of_kind}{hint} " + (f"(one of {listed})" if listed else "(it has none)")
+
+
+def _hint(expected: Expectation, step: _Step) -> str:
+    """Return how to mend a value, if that can be guessed."""
+    value = step.value
+    types = {option.get("type") for option in expected.options}
+    if value is None:
+        return "; leave the key out for its default" if "default" in expected.schema else ""
+    if isinstance(value, str):
+        if value in expected.kinds:
+            return f"; write {{kind: {value}}}"
+        if (
+            types & {"integer", "number"}
+            and value.strip().lstrip("+-").replace(".", "", 1).isdigit()
+        ):
+            return "; leave out the quotes"
+        if expected.takes_null and value.lower() in ("none", "no", "off"):
+            return "; write null for none"
+        if types == {"boolean"} and value.lower() in ("yes", "no", "on", "off"):
+            return "; write true or false"
+        return nearest(value, expected.choices)
+    if types == {"string"} and isinstance(value, int | float):
+        return "; put it in quotes"
+    return ""

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from clients.metrics import METRICS
+from collections.abc import Iterator
+
+import numpy as np
+
+from clients.metrics import evaluate
 from fedsim.data.population import Population, form
+from fedsim.data.source import Split
 from fedsim.errors import ScenarioError
+from fedsim.scenario.messages import Problem
 from fedsim.scenario.scenario import HeldOut, Scenario
+from fedsim.scenario.yaml_tree import dotted
 from fedsim.seeds import Streams
+
+HELD_OUT: tuple[Split, Split] = ("validation", "test")
 
 
 def open_population(scenario: Scenario) -> Population:
@@ -31,35 +40,52 @@ def open_population(scenario: Scenario) -> Population:
         normalisation=scenario.data.normalisation,
         streams=streams,
     )
-    _check(scenario, population)
+    problems = [*_training(scenario, population), *_metrics(scenario, population)]
+    if problems:
+        raise ScenarioError(
+            "\n".join(f"{scenario.name}: {dotted(p.path)}\n  {p.message}" for p in problems)
+        )
     return population
 
 
-def _check(scenario: Scenario, population: Population) -> None:
+def _training(scenario: Scenario, population: Population) -> Iterator[Problem]:
+    """Every site must be able to take a step."""
+    client = scenario.client
     sizes = {
         name: int(population.class_counts(site, "train").sum())
         for site, name in enumerate(population.names)
     }
     smallest = min(sizes, key=lambda name: sizes[name])
     if not sizes[smallest]:
-        raise ScenarioError(
-            f"population: {smallest} has no training example; "
-            "use fewer sites, more examples or a larger partition.min_examples"
+        idle = [name for name, size in sizes.items() if not size]
+        yield Problem(
+            ("population", "partition", "min_examples"),
+            f"{', '.join(idle)} would have no training example: use a larger minimum, fewer "
+            "sites, more examples or smaller shares held out",
         )
-    if scenario.client.drop_last and scenario.client.batch_size > sizes[smallest]:
-        raise ScenarioError(
-            f"client.batch_size: with drop_last, {smallest} with its {sizes[smallest]} training "
-            f"examples never fills a batch of {scenario.client.batch_size}; use at most "
-            f"{sizes[smallest]}, or drop_last: false"
+    elif client.drop_last and client.batch_size > sizes[smallest]:
+        yield Problem(
+            ("client", "batch_size"),
+            f"with drop_last, {smallest} with its {sizes[smallest]} training examples never fills "
+            f"a batch of {client.batch_size}: use at most {sizes[smallest]}, or drop_last: false",
         )
-    for split in ("validation", "test"):
-        counts = sum(population.class_counts(site, split) for site in range(len(population)))  # type: ignore[arg-type]
-        present = int((counts > 0).sum())
-        if not present:
-            raise ScenarioError(f"population.held_out: there is no {split} example at any site")
-        needy = [m for m in scenario.evaluation.metrics if METRICS[m].needs_two_classes]
-        if present < 2 and needy:
-            raise ScenarioError(
-                f"evaluation.metrics: {', '.join(needy)} need two classes, but all {split} "
-                "images together show one; hold out more"
+
+
+def _metrics(scenario: Scenario, population: Population) -> Iterator[Problem]:
+    """Every metric must have a value on the held-out images of all sites together."""
+    for split in HELD_OUT:
+        counts = np.sum([population.class_counts(s, split) for s in range(len(population))], axis=0)
+        if not counts.any():
+            yield Problem(("population", "held_out"), f"no site has a {split} image: hold out more")
+            continue
+        labels = np.repeat(np.arange(len(counts)), counts)
+        certain = np.where(labels[:, None] == np.arange(len(counts)), 0.0, -10.0)
+        data, names = scenario.data, scenario.evaluation.metrics
+        values = evaluate(certain, labels, names, data.task, data.positive_class)
+        if undetermined := [name for name, value in values.items() if value.value is None]:
+            absent = [n for n, c in zip(population.class_names, counts, strict=True) if not c]
+            yield Problem(
+                ("evaluation", "metrics"),
+                f"{', '.join(undetermined)} cannot be computed: none of the {len(labels)} {split} "
+                f"images shows {' or '.join(absent)}; hold out more, or leave the metric out",
             )

@@ -1,90 +1,135 @@
 """What must hold between the sections of a scenario.
 
 Everything here is decided from the scenario alone; what needs the labels is checked by
-`fedsim.data.population` before any training starts.
+`fedsim.scenario.population` before any training starts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clients.metrics import METRICS
-from clients.objectives import CrossEntropy
+from clients.metrics import METRICS, applicable
 from fedsim.data.normalisation import Standard
 from fedsim.data.source import Facts
 from fedsim.scenario.cohort import FixedSize
-from fedsim.scenario.messages import Problem
+from fedsim.scenario.flower_strategy import FlowerStrategy
+from fedsim.scenario.messages import Problem, nearest
 from fedsim.scenario.scenario import Scenario
+
+LARGEST_BYTES = 2**40
+"""Images of all sites are kept as float32 numbers; nobody has this much memory."""
 
 
 def broken(scenario: Scenario) -> list[Problem]:
     """Return the rules that the scenario breaks."""
     facts = scenario.data.source.facts()
-    labels = list(_labels(scenario, facts))
-    if labels:
-        return labels
-    return [
-        *_task(scenario),
+    return list(_label_map(scenario, facts)) or [
+        *_task(scenario, facts),
+        *_images(scenario, facts),
         *_sites(scenario, facts),
-        *_model(scenario, facts),
         *_client(scenario),
+        *_server(scenario),
         *_evaluation(scenario),
     ]
 
 
-def _labels(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
-    data, num_source = scenario.data, len(facts.class_names)
-    if data.label_map is not None:
-        missing = sorted(set(range(num_source)) - set(data.label_map))
-        unknown = sorted(set(data.label_map) - set(range(num_source)))
-        if missing or unknown:
-            yield Problem(
-                ("data", "label_map"),
-                f"must map every class of the source, 0 to {num_source - 1}"
-                + (f"; missing: {missing}" if missing else "")
-                + (f"; not in the source: {unknown}" if unknown else ""),
-            )
-            return
-        targets = sorted(set(data.label_map.values()))
-        if targets != list(range(len(targets))):
-            yield Problem(
-                ("data", "label_map"), f"must map to classes 0, 1, ... without gaps, got {targets}"
-            )
-            return
-    num = num_source if data.label_map is None else len(set(data.label_map.values()))
-    if data.class_names is not None and len(data.class_names) != num:
+def _label_map(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
+    """What the names of the classes, and so most rules, rest on."""
+    label_map, path = scenario.data.label_map, ("data", "label_map")
+    if label_map is None:
+        return
+    source, targets = set(range(len(facts.class_names))), sorted(set(label_map.values()))
+    if missing := sorted(source - set(label_map)):
         yield Problem(
-            ("data", "class_names"),
-            f"the task has {num} classes, but {len(data.class_names)} names are given",
+            path, f"must map every class of the source, 0 to {max(source)}; missing: {missing}"
         )
+    for label in sorted(set(label_map) - source):
+        yield Problem((*path, str(label)), f"the source's classes are 0 to {max(source)}")
+    if targets != list(range(len(targets))):
+        yield Problem(path, f"must map to classes 0, 1, ... without gaps, got {targets}")
+    elif len(targets) < 2:
+        yield Problem(path, "leaves one class; a task needs at least two")
 
 
-def _task(scenario: Scenario) -> Iterator[Problem]:
-    data, num = scenario.data, len(scenario.data.classes)
-    if num < 2:
-        yield Problem(("data", "label_map"), "leaves one class; a task needs at least two")
+def _task(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
+    data = scenario.data
+    num = len(facts.class_names if data.label_map is None else set(data.label_map.values()))
     if data.task == "binary" and num != 2:
         yield Problem(
             ("data", "task"),
             f"a binary task has two classes, this one has {num}: "
             "give a label_map to two classes, or task: multiclass or ordinal",
         )
-    if data.task == "binary" and data.positive_class >= 2:
-        yield Problem(("data", "positive_class"), "must be 0 or 1")
+    if data.task == "ordinal":
+        grades = [data.label_map[c] for c in sorted(data.label_map)] if data.label_map else None
+        if not facts.ordinal and grades is None:
+            yield Problem(
+                ("data", "task"),
+                "the classes of this source are no grades: give a label_map that puts them in "
+                "ascending order, or task: multiclass",
+            )
+        if facts.ordinal and grades and grades not in (sorted(grades), sorted(grades)[::-1]):
+            yield Problem(("data", "label_map"), "must keep the order of the source's grades")
+    if data.positive_class >= num:
+        yield Problem(("data", "positive_class"), f"the classes of the task are 0 to {num - 1}")
+    if data.class_names is None:
+        return
+    if len(data.class_names) != num:
+        yield Problem(
+            ("data", "class_names"),
+            f"the task has {num} classes, but {len(data.class_names)} names are given",
+        )
+    yield from _repeated(data.class_names, ("data", "class_names"))
+
+
+def _images(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
+    data, model = scenario.data, scenario.model
+    if facts.image_size < model.min_image_size:
+        yield Problem(
+            ("model",),
+            f"{model.kind} takes images of at least {model.min_image_size} pixels, these have "
+            f"{facts.image_size}: choose a larger data.source.image_size or another model",
+        )
+    if data.augmentation.max_shift >= facts.image_size:
+        yield Problem(
+            ("data", "augmentation", "max_shift"),
+            f"must be smaller than the image, which has {facts.image_size} pixels",
+        )
+    if isinstance(data.normalisation, Standard):
+        for name in ("mean", "std"):
+            given = len(getattr(data.normalisation, name))
+            if given not in (1, facts.num_channels):
+                yield Problem(
+                    ("data", "normalisation", name),
+                    f"give one number, or one for each of {facts.num_channels} channels; "
+                    f"got {given}",
+                )
+    num_bytes = 4 * _num_examples(facts) * facts.num_channels * facts.image_size**2
+    if num_bytes > LARGEST_BYTES:
+        yield Problem(
+            ("data", "source"),
+            f"{_num_examples(facts)} images of {facts.image_size} pixels take "
+            f"{num_bytes / 2**40:.0f} TiB of memory: ask for fewer or smaller ones",
+        )
 
 
 def _sites(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
-    sites, num_examples = scenario.population, sum(facts.num_examples.values())
-    if sites.held_out == "official" and not facts.has_official_splits:
+    sites, least = scenario.population, scenario.population.partition.min_examples
+    official = sites.held_out == "official"
+    if official and not facts.has_official_splits:
         yield Problem(
             ("population", "held_out"),
             f"{scenario.data.source.kind} has no official splits: "
             "give shares, such as {validation: 0.15, test: 0.2}",
         )
-    if sites.num_sites > num_examples:
+        return
+    available = facts.num_examples["train"] if official else _num_examples(facts)
+    if sites.num_sites * least > available:
         yield Problem(
             ("population", "num_sites"),
-            f"{sites.num_sites} sites cannot share {num_examples} examples",
+            f"{sites.num_sites} sites of at least {least} examples need "
+            f"{sites.num_sites * least}, there are {available}: ask for fewer sites or a smaller "
+            "partition.min_examples",
         )
     if isinstance(scenario.cohort, FixedSize) and scenario.cohort.num_sites > sites.num_sites:
         yield Problem(
@@ -94,57 +139,55 @@ def _sites(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
         )
 
 
-def _model(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
-    if facts.image_size < scenario.model.min_image_size:
-        yield Problem(
-            ("model",),
-            f"{scenario.model.kind} takes images of at least {scenario.model.min_image_size} "
-            f"pixels, these have {facts.image_size}: choose a larger data.source.image_size "
-            "or another model",
-        )
-    normalisation = scenario.data.normalisation
-    if isinstance(normalisation, Standard):
-        for name in ("mean", "std"):
-            if len(getattr(normalisation, name)) not in (1, facts.num_channels):
-                yield Problem(
-                    ("data", "normalisation", name),
-                    f"give one value or one per channel ({facts.num_channels})",
-                )
-
-
 def _client(scenario: Scenario) -> Iterator[Problem]:
-    objective, num = scenario.client.objective, len(scenario.data.classes)
-    if (
-        isinstance(objective, CrossEntropy)
-        and isinstance(objective.class_weights, tuple)
-        and len(objective.class_weights) != num
-    ):
+    client, num = scenario.client, len(scenario.data.classes)
+    weights = getattr(client.objective, "class_weights", None)
+    if isinstance(weights, tuple) and len(weights) != num:
         yield Problem(
             ("client", "objective", "class_weights"),
-            f"give one weight per class ({num}), got {len(objective.class_weights)}",
+            f"give one weight per class ({num}), got {len(weights)}",
         )
-    if scenario.client.schedule.warmup_rounds >= scenario.rounds:
+    if client.schedule.warmup_rounds >= scenario.rounds:
         yield Problem(
             ("client", "schedule", "warmup_rounds"),
             f"must be fewer than the {scenario.rounds} rounds",
         )
 
 
+def _server(scenario: Scenario) -> Iterator[Problem]:
+    if isinstance(scenario.strategy, FlowerStrategy) and scenario.server_optimizer is not None:
+        yield Problem(
+            ("server_optimizer",),
+            "works with fedsim's own strategies; of Flower's, choose one with an optimizer "
+            "inside, such as FedAvgM or FedAdam",
+        )
+
+
 def _evaluation(scenario: Scenario) -> Iterator[Problem]:
     evaluation, task = scenario.evaluation, scenario.data.task
-    suited = [name for name, metric in METRICS.items() if task in metric.tasks]
+    suited = applicable(task)
     for index, name in enumerate(evaluation.metrics):
         if name not in suited:
-            why = "is not for this task" if name in METRICS else "is unknown"
+            why = f"is not for a {task} task" if name in METRICS else "is no metric"
             yield Problem(
                 ("evaluation", "metrics", index),
-                f"{name!r} {why}; for a {task} task: {', '.join(suited)}",
+                f"{name!r} {why}{nearest(name, suited)} (one of {', '.join(suited)})",
             )
-    if len(set(evaluation.metrics)) != len(evaluation.metrics):
-        yield Problem(("evaluation", "metrics"), "a metric is listed twice")
+    yield from _repeated(evaluation.metrics, ("evaluation", "metrics"))
     if evaluation.select_by not in evaluation.metrics:
         yield Problem(
             ("evaluation", "select_by"),
-            f"{evaluation.select_by!r} must be one of evaluation.metrics "
-            f"({', '.join(evaluation.metrics)})",
+            f"{evaluation.select_by!r} is not among evaluation.metrics"
+            f"{nearest(evaluation.select_by, evaluation.metrics)} "
+            f"(one of {', '.join(evaluation.metrics)})",
         )
+
+
+def _repeated(names: tuple[str, ...], path: tuple[str, ...]) -> Iterator[Problem]:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield Problem((*path, index), f"{name!r} is listed twice")
+
+
+def _num_examples(facts: Facts) -> int:
+    return sum(facts.num_examples.values())

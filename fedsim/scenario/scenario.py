@@ -106,8 +106,10 @@ class Client(Part):
 
     @model_validator(mode="after")
     def _epochs_or_steps(self) -> Client:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give either epochs or steps")
+        if self.epochs is None and self.steps is None:
+            raise ValueError("epochs or steps is required: how long a site trains in a round")
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("give epochs or steps, not both; take one away or set it to null")
         return self
 
     @property
@@ -133,7 +135,11 @@ class Scenario(Part):
     """A whole federated study."""
 
     version: Literal[1] = Field(description="version of this format")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        max_length=80,
+        description="at most 80 letters, digits, `.`, `_` and `-`, the first no sign",
+    )
     description: str = ""
     seed: int = Field(default=0, ge=0)
     rounds: int = Field(gt=0)
