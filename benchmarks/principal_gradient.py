@@ -4,10 +4,10 @@
     python benchmarks/principal_gradient.py --parameters 1000000 --sites 5
 
 Both aggregate the same float32 updates on one thread, in turn, in one process, for one layer that
-holds every parameter and for many layers; the ratio of the median times is what to read, since the
-times themselves vary with the machine. Memory is the highest resident size during one aggregation
-less that before it, in units of one update: the aggregate that is returned counts as one copy.
-The layers have moved before, so that no plain mean of a first round is timed.
+holds every parameter and for many layers. The ratio is the median over pairs of neighbouring runs:
+times vary with the machine and with what else it does, their ratio much less. Memory is the highest
+resident size during one aggregation less that before it, in units of one update; the aggregate that
+is returned counts as one copy. The layers have moved before, so that no first round is timed.
 """
 
 import argparse
@@ -43,8 +43,9 @@ def main() -> None:
     held = True
     for layers in (1, 100):
         updates = make_updates(arguments.parameters // layers, arguments.sites, layers)
-        mean, principal, copies = compare(updates, arguments.repeats)
-        ratio = principal / mean
+        times, copies = compare(updates, arguments.repeats)
+        mean, principal = (median(column) for column in zip(*times, strict=True))
+        ratio = median(principal / mean for mean, principal in times)
         held &= ratio <= TIME_BOUND and copies <= COPIES_BOUND
         print(f"{layers:>10}  {mean:>6.3f} s  {principal:>7.3f} s  {ratio:>10.2f}  {copies:>12.2f}")
         del updates
@@ -64,17 +65,19 @@ def make_updates(parameters: int, sites: int, layers: int) -> dict[str, Tensor]:
     return updates
 
 
-def compare(updates: Mapping[str, Tensor], repeats: int) -> tuple[float, float, float]:
-    """Return median seconds of mean and principal gradient, and extra copies of the latter."""
+def compare(updates: Mapping[str, Tensor], repeats: int) -> tuple[list[tuple[float, float]], float]:
+    """Return seconds of mean and principal gradient per repeat, and extra copies of the latter."""
     mean, principal = prepared(WeightedMean(), updates), prepared(PrincipalGradient(), updates)
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(repeats):
-        for run, seconds in zip((mean, principal), times, strict=True):
-            start = time.perf_counter()
-            run()
-            seconds.append(time.perf_counter() - start)
+    times = [(seconds(mean), seconds(principal)) for _ in range(repeats)]
     copies = peak_memory(principal) / sum(stack[0].nbytes for stack in updates.values())
-    return median(times[0]), median(times[1]), copies
+    return times, copies
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Return how long one call takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def prepared(strategy: Strategy, updates: Mapping[str, Tensor]) -> Callable[[], object]:

@@ -13,10 +13,10 @@ tensor([[25.,  3.],
 >>> combine(stack, torch.tensor([0.5, 0.5]))
 tensor([2., 2.])
 
-Design note: products of float32 updates are formed in float32 and summed in float64 over chunks.
-The error of one entry stays near 1e-7 |g_i| |g_j|, that of the updates themselves, and a matrix
-product in float64 throughout would cost more than twice the time of this one. Float64 updates are
-float64 throughout.
+Design note: products of float32 updates are formed in float32 over short blocks and summed in
+float64 over the blocks. An entry of K then errs by about 1e-7 |g_i| |g_j|, which is how exact the
+updates themselves are, and a matrix product in float64 throughout would take more than twice the
+time. Float64 updates are float64 throughout.
 """
 
 from __future__ import annotations
@@ -28,8 +28,14 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-CHUNK_ELEMENTS = 2**18
-"""Elements of a stack handled at a time, over all sites: 2 MiB in float64."""
+COMBINE_ELEMENTS = 2**18
+"""Elements of a stack, over all sites, that `combine` widens at a time: 2 MiB in float64."""
+
+GRAM_ELEMENTS = 2**22
+"""Elements of a stack, over all sites, that `gram` multiplies at a time."""
+
+BLOCK_COLUMNS = 2048
+"""Length of an inner product before it is added to a float64 sum."""
 
 TILE_SITES = 16
 """Sites on the right of one product; what lies above the diagonal tiles is never computed."""
@@ -58,10 +64,11 @@ def gram(stack: Tensor) -> Tensor:
     rows = _rows(stack)
     dtype = torch.promote_types(stack.dtype, torch.float32)
     K = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=stack.device)
-    for chunk in _chunks(rows, len(rows)):
-        G = chunk.to(dtype)
-        for i in range(0, len(G), TILE_SITES):
-            K[i:, i : i + TILE_SITES] += G[i:] @ G[i : i + TILE_SITES].T
+    for chunk in _chunks(rows, GRAM_ELEMENTS // len(rows)):
+        for G in _blocks(chunk.to(dtype)):
+            for i in range(0, len(rows), TILE_SITES):
+                tile = G[:, i:] @ G[:, i : i + TILE_SITES].mT
+                K[i:, i : i + TILE_SITES] += tile.sum(dim=0, dtype=torch.float64)
     return (K.tril() + K.tril(-1).T).cpu()
 
 
@@ -74,9 +81,9 @@ def combine(stack: Tensor, coefficients: Tensor) -> Tensor:
     """
     rows = _rows(stack)
     c = coefficients.to(stack.device, torch.float64)
-    sites, elements = rows.shape
-    combined = stack.new_empty(elements)
-    for source, target in zip(_chunks(rows, sites), _chunks(combined, sites), strict=True):
+    combined = stack.new_empty(rows.shape[1])
+    width = COMBINE_ELEMENTS // len(rows)
+    for source, target in zip(_chunks(rows, width), _chunks(combined, width), strict=True):
         target.copy_(c @ source.double())
     return combined.reshape(stack.shape[1:])
 
@@ -86,6 +93,13 @@ def _rows(stack: Tensor) -> Tensor:
     return stack.reshape(len(stack), stack.shape[1:].numel())
 
 
-def _chunks(elements: Tensor, sites: int) -> tuple[Tensor, ...]:
-    """Return views that follow each other along the last axis, as long as `sites` rows allow."""
-    return torch.split(elements, max(1, CHUNK_ELEMENTS // sites), dim=-1)
+def _chunks(elements: Tensor, width: int) -> tuple[Tensor, ...]:
+    """Return views of some columns each, which follow each other along the last axis."""
+    return torch.split(elements, max(1, width), dim=-1)
+
+
+def _blocks(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a matrix cut along its columns, (block, site, column): whole blocks and the rest."""
+    count = rows.shape[1] // BLOCK_COLUMNS
+    whole, rest = rows.tensor_split([count * BLOCK_COLUMNS], dim=1)
+    return whole.reshape(len(rows), count, BLOCK_COLUMNS).transpose(0, 1), rest.unsqueeze(0)

@@ -1,0 +1,199 @@
+"""What every strategy promises; a new one is tested by being listed in `BUILTIN`."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import strategies
+from strategies import BUILTIN, ServerSgd, Strategy, WithServerOptimizer
+
+PLAIN = [Strategy_() for Strategy_ in BUILTIN]
+BY_EXAMPLES = [Strategy_(weights="examples") for Strategy_ in BUILTIN]
+OPTIMIZERS = [ServerSgd(), ServerSgd(learning_rate=0.5, momentum=0.9)]
+ALL = [
+    *PLAIN,
+    *BY_EXAMPLES,
+    *(WithServerOptimizer(strategy=s, optimizer=o) for s in PLAIN for o in OPTIMIZERS),
+]
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    "conv": (4, 3, 3, 3),
+    "bias": (4,),
+    "scale": (),
+    "one": (1,),
+    "none": (0,),
+}
+
+every_strategy = pytest.mark.parametrize("strategy", ALL, ids=repr)
+every_state = pytest.mark.parametrize("warm", [False, True], ids=["first round", "later round"])
+
+
+def make_updates(
+    sites: int = 5, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> dict[str, Tensor]:
+    """Return generic updates that share a direction, away from ties."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: (
+            torch.randn(sites, *shape, generator=generator, dtype=torch.float64)
+            + torch.randn(shape, generator=generator, dtype=torch.float64)
+        ).to(dtype)
+        for name, shape in SHAPES.items()
+    }
+
+
+def examples(sites: int = 5) -> Tensor:
+    return torch.arange(10.0, 10.0 + sites, dtype=torch.float64)
+
+
+def state_of(strategy: Strategy, updates: dict[str, Tensor], warm: bool) -> Any:
+    """Return the state before the first round, or after one with other updates."""
+    state = strategy.init({name: torch.zeros_like(stack[0]) for name, stack in updates.items()})
+    if not warm:
+        return state
+    sites, dtype = len(updates["bias"]), updates["bias"].dtype
+    return strategy.aggregate(make_updates(sites, 1, dtype), examples(sites), state)[1]
+
+
+def leaves(state: Any) -> Iterator[Any]:
+    """Yield what a state holds, in order."""
+    if isinstance(state, dict):
+        for key, value in state.items():
+            assert isinstance(key, str)
+            yield from leaves(value)
+    else:
+        yield state
+
+
+def copied(state: Any) -> Any:
+    """Return a deep copy of a state."""
+    if isinstance(state, dict):
+        return {key: copied(value) for key, value in state.items()}
+    return state.clone() if isinstance(state, Tensor) else state
+
+
+def assert_same(actual: Any, expected: Any) -> None:
+    """Assert that two states, or updates by name, are equal bit for bit."""
+    for a, b in zip(leaves(actual), leaves(expected), strict=True):
+        assert type(a) is type(b)
+        assert torch.equal(a, b) if isinstance(a, Tensor) else a == b
+
+
+@every_strategy
+@every_state
+def test_the_order_of_sites_does_not_matter(strategy: Strategy, warm: bool) -> None:
+    updates = make_updates()
+    state = state_of(strategy, updates, warm)
+    aggregate, _ = strategy.aggregate(updates, examples(), state)
+    order = torch.tensor([3, 0, 4, 2, 1])
+    permuted = {name: stack[order] for name, stack in updates.items()}
+    again, _ = strategy.aggregate(permuted, examples()[order], state)
+    for name, value in aggregate.items():
+        torch.testing.assert_close(again[name], value, rtol=1e-11, atol=1e-12)
+
+
+@every_strategy
+@every_state
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_call_changes_nothing_and_repeats(
+    strategy: Strategy, warm: bool, dtype: torch.dtype
+) -> None:
+    updates, weights = make_updates(dtype=dtype), examples()
+    state = state_of(strategy, updates, warm)
+    before = copied(updates), weights.clone(), copied(state)
+    first = strategy.aggregate(updates, weights, state)
+    assert_same(updates, before[0])
+    assert torch.equal(weights, before[1])
+    assert_same(state, before[2])
+    for other in (strategy.aggregate(updates, weights, state), strategy.aggregate(*before)):
+        assert_same(other[0], first[0])
+        assert_same(other[1], first[1])
+
+
+@every_strategy
+@every_state
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_names_shapes_and_dtypes_are_kept(
+    strategy: Strategy, warm: bool, dtype: torch.dtype
+) -> None:
+    updates = make_updates(dtype=dtype)
+    aggregate, _ = strategy.aggregate(updates, examples(), state_of(strategy, updates, warm))
+    assert {name: value.shape for name, value in aggregate.items()} == SHAPES
+    assert {value.dtype for value in aggregate.values()} == {dtype}
+
+
+@pytest.mark.parametrize("strategy", PLAIN + BY_EXAMPLES, ids=repr)
+@every_state
+@pytest.mark.parametrize("factor", [1e-6, -3.0, 1e6])
+def test_scaled_updates_scale_the_aggregate(strategy: Strategy, warm: bool, factor: float) -> None:
+    updates = make_updates()
+    state = state_of(strategy, updates, warm)
+    aggregate, _ = strategy.aggregate(updates, examples(), state)
+    scaled, _ = strategy.aggregate(
+        {name: factor * stack for name, stack in updates.items()}, examples(), state
+    )
+    for name, value in aggregate.items():
+        torch.testing.assert_close(scaled[name] / factor, value, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("strategy", PLAIN + BY_EXAMPLES, ids=repr)
+@every_state
+def test_one_site_decides(strategy: Strategy, warm: bool) -> None:
+    updates = make_updates(sites=1)
+    aggregate, _ = strategy.aggregate(updates, examples(1), state_of(strategy, updates, warm))
+    for name, stack in updates.items():
+        torch.testing.assert_close(aggregate[name], stack[0], rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize("strategy", PLAIN + BY_EXAMPLES, ids=repr)
+@every_state
+def test_no_update_is_no_step(strategy: Strategy, warm: bool) -> None:
+    updates = make_updates()
+    state = state_of(strategy, updates, warm)
+    zeros = {name: torch.zeros_like(stack) for name, stack in updates.items()}
+    aggregate, _ = strategy.aggregate(zeros, examples(), state)
+    assert all(torch.equal(value, torch.zeros_like(value)) for value in aggregate.values())
+
+
+@every_strategy
+def test_a_state_holds_tensors_and_numbers(strategy: Strategy) -> None:
+    updates = make_updates()
+    for warm in (False, True):
+        state = state_of(strategy, updates, warm)
+        assert all(isinstance(leaf, Tensor | bool | int | float) for leaf in leaves(state))
+
+
+@every_strategy
+def test_each_stack_is_read_once(strategy: Strategy) -> None:
+    updates = make_updates()
+    reads: list[str] = []
+
+    class Counting(dict[str, Tensor]):
+        def __getitem__(self, name: str) -> Tensor:
+            reads.append(name)
+            return super().__getitem__(name)
+
+    strategy.aggregate(Counting(updates), examples(), state_of(strategy, updates, warm=True))
+    assert sorted(reads) == sorted(SHAPES)
+
+
+@every_strategy
+def test_a_strategy_is_a_value(strategy: Strategy) -> None:
+    assert strategy == strategy.model_copy(deep=True)
+    assert hash(strategy) == hash(strategy.model_copy(deep=True))
+    assert strategy.reference.startswith("@")
+
+
+def test_classes_need_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; import strategies as s; s.PrincipalGradient()"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+def test_exports_are_what_is_declared() -> None:
+    assert sorted(strategies.__all__) == strategies.__all__
+    assert all(hasattr(strategies, name) for name in strategies.__all__)
