@@ -5,31 +5,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import clients.objectives
-import clients.optimizer
 import fedsim.data.partition
 import fedsim.data.sources
 import fedsim.models
 import strategies
+from clients import optimizer
 from fedsim.data import normalisation
+from fedsim.data.source import Source
 from fedsim.plugins import load, union
 from fedsim.scenario import cohort
 from fedsim.scenario.flower_strategy import FlowerStrategy
 from strategies.server_optimizer import SERVER_OPTIMIZERS
 
 FAMILIES = {
-    family: load(family, builtin)
-    for family, builtin in {
-        "sources": fedsim.data.sources.BUILTIN,
-        "normalisations": normalisation.BUILTIN,
-        "partitions": fedsim.data.partition.BUILTIN,
-        "models": fedsim.models.BUILTIN,
-        "objectives": clients.objectives.BUILTIN,
-        "optimizers": clients.optimizer.BUILTIN,
-        "schedules": clients.optimizer.SCHEDULES,
-        "cohorts": cohort.BUILTIN,
-        "strategies": (*strategies.BUILTIN, FlowerStrategy),
-        "server_optimizers": SERVER_OPTIMIZERS,
-    }.items()
+    "sources": load("sources", fedsim.data.sources.BUILTIN, Source),
+    "normalisations": load("normalisations", normalisation.BUILTIN, normalisation.Normalisation),
+    "partitions": load(
+        "partitions", fedsim.data.partition.BUILTIN, fedsim.data.partition.Partition
+    ),
+    "models": load("models", fedsim.models.BUILTIN, fedsim.models.Model),
+    "objectives": load("objectives", clients.objectives.BUILTIN, clients.objectives.Objective),
+    "optimizers": load("optimizers", optimizer.BUILTIN, optimizer.Optimizer),
+    "schedules": load("schedules", optimizer.SCHEDULES, optimizer.Schedule),
+    "cohorts": load("cohorts", cohort.BUILTIN, cohort.Cohort),
+    "strategies": load("strategies", (*strategies.BUILTIN, FlowerStrategy), strategies.Strategy),
+    "server_optimizers": load("server_optimizers", SERVER_OPTIMIZERS),
 }
 """Family name -> its parts, in the order in which they are listed."""
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from clients.optimizer import Optimizer, Schedule
     from fedsim.data.normalisation import Normalisation
     from fedsim.data.partition import Partition
-    from fedsim.data.source import Source
     from fedsim.models import Model
     from fedsim.scenario.cohort import Cohort
     from strategies import ServerSgd, Strategy

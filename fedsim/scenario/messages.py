@@ -89,7 +89,9 @@ def unfit(data: Any, expected: Expectation | None, path: Path = ()) -> Iterator[
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Return "; did you mean ...?" if one of the choices is near."""
-    near = difflib.get_close_matches(word.lower(), list(choices), n=1, cutoff=0.5)
+    known, word = list(choices), word.lower()
+    part_of = [choice for choice in known if len(word) > 2 and word in choice.lower()]
+    near = part_of or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
