@@ -58,5 +58,8 @@ class Streams:
         import torch
 
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(self.key(purpose, **keys) % 2**63)
+            seed = self.key(purpose, **keys) % 2**63
+            torch.default_generator.manual_seed(seed)
+            if torch.cuda.is_available():
+                torch.cuda.manual_seed_all(seed)
             yield

@@ -15,7 +15,7 @@ EVALUATED: tuple[Split, ...] = ("validation", "test")
 
 def make_client_app(workplace: Workplace) -> ClientApp:
     """Return the app that acts for every site; the node's `partition-id` says which."""
-    app = ClientApp()
+    app, read_model = ClientApp(), wire.LastRead()
 
     @app.query()
     def _identify(message: Message, context: Context) -> Message:
@@ -25,13 +25,13 @@ def make_client_app(workplace: Workplace) -> ClientApp:
     @app.train()
     def _train(message: Message, context: Context) -> Message:
         round = int(str(message.content.config_records[wire.CONFIG][wire.ROUND]))
-        state = wire.from_arrays(message.content.array_records[wire.ARRAYS])
+        state = read_model(message.content.array_records[wire.ARRAYS])
         local, loss, num = workplace.train(_site(context), round, state)
         return wire.train_reply(message, local, loss, num)
 
     @app.evaluate()
     def _evaluate(message: Message, context: Context) -> Message:
-        state = wire.from_arrays(message.content.array_records[wire.ARRAYS])
+        state = read_model(message.content.array_records[wire.ARRAYS])
         site = _site(context)
         examples = {split: workplace.examples(site, split) for split in EVALUATED}
         predictions: dict[str, tuple[Tensor, Tensor]] = {

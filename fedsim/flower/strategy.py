@@ -27,7 +27,7 @@ from flwr.serverapp.strategy import Strategy as FlowerBase
 from torch import Tensor
 
 from fedsim.errors import ScenarioError
-from fedsim.flower.wire import from_arrays, to_tensor
+from fedsim.flower.wire import from_arrays, to_arrays, to_tensor, view
 from fedsim.scenario import FlowerStrategy, Scenario
 from strategies import Strategy, WithServerOptimizer
 
@@ -64,11 +64,11 @@ class Stacked(Mapping[str, Tensor]):
         self.names, self.start, self.local = names, start, local
 
     def __getitem__(self, name: str) -> Tensor:
-        start = to_tensor(self.start[name])
-        stack = torch.empty((len(self.local), *start.shape), dtype=torch.float64)
+        start = view(self.start[name])
+        stack = np.empty((len(self.local), *start.shape), np.float64)
         for row, record in zip(stack, self.local, strict=True):
-            row.copy_(to_tensor(record[name])).sub_(start)
-        return stack
+            np.subtract(view(record[name]), start, out=row[...], dtype=np.float64)
+        return torch.from_numpy(stack)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -134,7 +134,7 @@ class StrategyAdapter(FedAvg):
                 rows = Stacked([name], self.start_arrays, local)[name]
                 aggregate[name] = torch.tensordot(weights / weights.sum(), rows, dims=1)
             start[name] = add(tensor, aggregate[name])
-        arrays = ArrayRecord({name: Array(t.numpy()) for name, t in start.items()})
+        arrays = to_arrays(start)
         return arrays, self.train_metrics_aggr_fn(contents, self.weighted_by_key)
 
     def _is_buffer(self, name: str, tensor: Tensor) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -151,5 +150,3 @@ class RunFolder:
     def _grow(self, name: str, row: Mapping[str, Any]) -> None:
         with (self.path / name).open("a", encoding="utf-8") as file:
             file.write(to_line(dict(row)))
-            file.flush()
-            os.fsync(file.fileno())
