@@ -1,0 +1,180 @@
+"""What must hold between sections: each rule refuses what would fail or mislead later."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from fedsim.errors import ScenarioError
+from fedsim.scenario import Scenario, from_data, open_population
+
+MEDMNIST = "data.source={kind: medmnist, name: pneumoniamnist}"
+UNMAPPED = "data.label_map=null"
+
+BROKEN = [
+    (["data.label_map={0: 0, 1: 1}"], "data.label_map", "0 to 4; missing: [2, 3, 4]"),
+    (["data.label_map.5=1"], "data.label_map.5", "the source's classes are 0 to 4"),
+    (["data.label_map.4=3"], "data.label_map", "without gaps, got [0, 1, 3]"),
+    (["data.label_map={0: 1, 1: 1, 2: 1, 3: 1, 4: 2}"], "data.label_map", "got [1, 2]"),
+    (["data.label_map={0: 0, 1: 0, 2: 0, 3: 0, 4: 0}"], "data.label_map", "leaves one class"),
+    ([UNMAPPED], "data.task", "two classes, this one has 5"),
+    (["data.label_map.4=2"], "data.task", "two classes, this one has 3"),
+    ([MEDMNIST, UNMAPPED, "data.task=ordinal"], "data.task", "are no grades"),
+    (
+        ["data.task=ordinal", "data.label_map={0: 1, 1: 0, 2: 2, 3: 2, 4: 2}"],
+        "data.label_map",
+        "keep the order",
+    ),
+    (["data.positive_class=2"], "data.positive_class", "are 0 to 1"),
+    (
+        ["data.task=multiclass", UNMAPPED, "data.positive_class=5"],
+        "data.positive_class",
+        "are 0 to 4",
+    ),
+    (["data.class_names=[a]"], "data.class_names", "2 classes, but 1 names"),
+    (["data.class_names=[a, a]"], "data.class_names.1", "'a' is listed twice"),
+    (["model.widths=[8, 8, 8, 8, 8]"], "model", "at least 32 pixels, these have 16"),
+    (["model={kind: monai}"], "model", "at least 64 pixels"),
+    (["data.augmentation.max_shift=16"], "data.augmentation.max_shift", "smaller than the image"),
+    (["data.normalisation.mean=[0.1, 0.2]"], "data.normalisation.mean", "3 channels; got 2"),
+    (["data.normalisation.std=[1, 1, 1, 1]"], "data.normalisation.std", "3 channels; got 4"),
+    (["data.source.num_examples=1000000000000"], "data.source", "TiB of memory"),
+    (["population.held_out=official"], "population.held_out", "synthetic has no official splits"),
+    (["population.num_sites=26"], "population.num_sites", "need 208, there are 200"),
+    (["population.partition.min_examples=70"], "population.num_sites", "at least 70 examples"),
+    (
+        [MEDMNIST, UNMAPPED, "population.held_out=official", "population.num_sites=600"],
+        "population.num_sites",
+        "need 4800, there are 4708",
+    ),
+    (["cohort={kind: fixed_size, num_sites: 4}"], "cohort.num_sites", "there are 3"),
+    (
+        ["client.objective={kind: cross_entropy, class_weights: [1, 1, 1]}"],
+        "client.objective.class_weights",
+        "one weight per class (2), got 3",
+    ),
+    (["client.schedule={kind: constant, warmup_rounds: 4}"], "client.schedule.warmup_rounds", "4"),
+    (
+        ["strategy={kind: flower, name: FedAvg}", "server_optimizer.momentum=0.9"],
+        "server_optimizer",
+        "such as FedAvgM",
+    ),
+    (["evaluation.metrics.1=aurc"], "evaluation.metrics.1", "no metric; did you mean 'auroc'?"),
+    (["evaluation.metrics.1=quadratic_kappa"], "evaluation.metrics.1", "is not for a binary task"),
+    (["evaluation.metrics=[auroc, auroc]"], "evaluation.metrics.1", "listed twice"),
+    (["evaluation.select_by=accuracy"], "evaluation.select_by", "is not among evaluation.metrics"),
+]
+
+
+@pytest.mark.parametrize(("changes", "key", "says"), BROKEN, ids=lambda v: str(v)[:40])
+def test_a_broken_rule_names_its_key(author: Any, changes: list[str], key: str, says: str) -> None:
+    message = author.complaint(changes=tuple(changes))
+    told = re.split(r"\n(?=FILE|--set)", message)
+    assert len(told) == 1, message
+    assert re.match(rf"(FILE:\d+:\d+|--set .*): {re.escape(key)}\n  ", told[0]), message
+    assert says in message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["data.task=ordinal", "data.label_map={0: 0, 1: 1, 2: 2, 3: 2, 4: 2}"],
+        ["data.task=ordinal", "data.label_map={0: 2, 1: 1, 2: 0, 3: 0, 4: 0}"],
+        ["data.task=multiclass"],
+        [MEDMNIST, "data.task=ordinal", "data.label_map={0: 1, 1: 0}"],
+        ["data.positive_class=0"],
+        ["data.augmentation.max_shift=15"],
+        ["data.normalisation.mean=[0.1, 0.2, 0.3]"],
+        ["population.num_sites=25"],
+        ["cohort={kind: fixed_size, num_sites: 3}"],
+        ["client.schedule={kind: constant, warmup_rounds: 3}"],
+        ["strategy={kind: flower, name: FedAvg}"],
+        ["model.widths=[8, 8, 8, 8]"],
+    ],
+    ids=str,
+)
+def test_what_is_just_allowed_is_allowed(author: Any, changes: list[str]) -> None:
+    author.load(changes=tuple(changes))
+
+
+def test_all_broken_rules_are_told(author: Any) -> None:
+    message = author.complaint(
+        changes=("population.num_sites=99", "evaluation.select_by=f1", "data.positive_class=7")
+    )
+    assert message.count("--set") == 3
+
+
+def crowded(author: Any, **changes: Any) -> Scenario:
+    """Return a scenario of few examples."""
+    data = author.load().resolved()
+    data["population"] |= {
+        "num_sites": 2,
+        "partition": {"kind": "iid", "min_examples": 1},
+        **changes.pop("population", {}),
+    }
+    data["data"]["source"] |= {"num_examples": 8, **changes.pop("source", {})}
+    data["client"] |= changes.pop("client", {})
+    return from_data(data | changes, "few")
+
+
+def complaint(scenario: Scenario) -> str:
+    with pytest.raises(ScenarioError) as caught:
+        open_population(scenario)
+    return str(caught.value)
+
+
+def test_sites_that_suffice_are_opened(author: Any) -> None:
+    population = open_population(author.load())
+    assert len(population) == 3
+    assert population.class_names == ("grade 0 + grade 1", "grade 2 + grade 3 + grade 4")
+
+
+def test_a_site_needs_training_examples(author: Any) -> None:
+    population = {"num_sites": 8, "held_out": {"validation": 0.49, "test": 0.49}}
+    message = complaint(crowded(author, population=population))
+    assert message.startswith("study: population.partition.min_examples\n  site-0")
+    assert "would have no training example" in message
+
+
+def test_a_full_batch_must_fit_into_the_smallest_site(author: Any) -> None:
+    client = {"drop_last": True, "batch_size": 60}
+    scenario = crowded(author, source={"num_examples": 100}, client=client)
+    message = complaint(scenario)
+    assert message.startswith("study: client.batch_size\n  with drop_last, site-0")
+    kept = crowded(author, source={"num_examples": 100}, client=client | {"drop_last": False})
+    assert len(open_population(kept)) == 2
+
+
+def test_there_must_be_something_to_validate_on(author: Any) -> None:
+    held_out = {"validation": 0.001, "test": 0.2}
+    message = complaint(crowded(author, population={"held_out": held_out}))
+    assert "study: population.held_out\n  no site has a validation image" in message
+
+
+@pytest.mark.parametrize(
+    "metrics", [["auroc", "loss"], ["sensitivity", "f1", "accuracy"], ["balanced_accuracy"]]
+)
+def test_metrics_need_their_classes_among_the_held_out_images(
+    author: Any, metrics: list[str]
+) -> None:
+    scenario = crowded(
+        author,
+        source={"num_examples": 100, "class_weights": [1, 1, 0, 0, 0]},
+        evaluation={"metrics": metrics, "select_by": metrics[0]},
+    )
+    needy = [m for m in metrics if m not in ("loss", "accuracy")]
+    message = complaint(scenario)
+    assert f"study: evaluation.metrics\n  {', '.join(needy)} cannot be computed" in message
+    assert "validation images shows grade 2 + grade 3 + grade 4" in message
+    assert message.count("study: ") == 2, "validation and test"
+
+
+def test_metrics_that_need_no_second_class_do_without(author: Any) -> None:
+    scenario = crowded(
+        author,
+        source={"num_examples": 100, "class_weights": [1, 1, 0, 0, 0]},
+        evaluation={"metrics": ["specificity", "loss"], "select_by": "loss"},
+    )
+    assert len(open_population(scenario)) == 2
