@@ -16,6 +16,11 @@ from fedsim.records.files import write_whole
 MARK = "__tensor__"
 
 
+def path_of(folder: Path, round: int) -> Path:
+    """Return where the checkpoint of a round stands in a run folder."""
+    return folder / "checkpoints" / f"round-{round:05d}.safetensors"
+
+
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write the state: dicts (string keys) and lists of tensors, numpy arrays and plain values."""
     from safetensors.torch import save_file

@@ -44,7 +44,6 @@ class RunFolder:
             raise InputError(f"{path}: another process is running this; wait for it") from None
         self._rounds = Journal(path / "rounds.jsonl")
         self._metrics = Journal(path / "metrics.jsonl")
-        self._checkpoints = path / "checkpoints"
 
     @staticmethod
     def create(
@@ -117,18 +116,18 @@ class RunFolder:
 
     def save_checkpoint(self, round: int, state: dict[str, Any]) -> None:
         """Save all that is needed to go on after `round`, then drop what is not to be kept."""
-        checkpoint.save(self._checkpoint(round), state)
+        checkpoint.save(checkpoint.path_of(self.path, round), state)
         keep = {round, select(self._selecting, self._select_by).best_round}
         for other in self._saved():
             if other not in keep and not (self._keep_every and other % self._keep_every == 0):
-                self._checkpoint(other).unlink()
+                checkpoint.path_of(self.path, other).unlink()
 
     def last_checkpoint(self) -> tuple[int, dict[str, Any]] | None:
         """Return the last round that can be gone on from and its state; later rows are replayed."""
         if not self._saved():
             return None
         last = max(self._saved())
-        state = checkpoint.load(self._checkpoint(last))
+        state = checkpoint.load(checkpoint.path_of(self.path, last))
         self._rounds.skip(last)
         self._metrics.skip(last)
         return last, state
@@ -142,10 +141,10 @@ class RunFolder:
         return (row["split"], row["site"], row["metric"]) == wanted
 
     def _saved(self) -> list[int]:
-        return [int(file.stem.removeprefix("round-")) for file in self._checkpoints.glob("round-*")]
-
-    def _checkpoint(self, round: int) -> Path:
-        return self._checkpoints / f"round-{round:05d}.safetensors"
+        return [
+            int(file.stem.removeprefix("round-"))
+            for file in self.path.glob("checkpoints/round-*.safetensors")
+        ]
 
     def _grow(self, name: str, row: Mapping[str, Any]) -> None:
         with (self.path / name).open("a", encoding="utf-8") as file:

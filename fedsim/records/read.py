@@ -12,6 +12,7 @@ import yaml
 
 from clients.metrics import METRICS
 from fedsim.errors import InputError
+from fedsim.records.checkpoint import path_of
 from fedsim.records.files import read_lines
 
 POOLED = "pooled"
@@ -68,9 +69,8 @@ class RunRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether the last round is recorded and evaluated."""
-        last: int = self.scenario["rounds"]
-        return self.selection.final_round == last and len(self.rounds) == last
+        """Whether the checkpoint of the last round, which is written last of all, is there."""
+        return path_of(self.folder, self.scenario["rounds"]).exists()
 
 
 def select(metrics: Iterable[Mapping[str, Any]], metric: str) -> Selection:

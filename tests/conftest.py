@@ -1,0 +1,53 @@
+"""What many tests share: small scenarios, and a cache that lies in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedsim.scenario import Scenario, from_data
+
+TINY: dict[str, Any] = {
+    "version": 1,
+    "name": "tiny",
+    "seed": 3,
+    "rounds": 3,
+    "data": {
+        "source": {"kind": "synthetic", "anatomy": "chest", "image_size": 16, "num_examples": 120},
+        "task": "binary",
+    },
+    "population": {"num_sites": 3, "partition": {"kind": "dirichlet", "alpha": 1.0}},
+    "model": {"kind": "mlp", "widths": [8]},
+    "client": {"epochs": 1, "batch_size": 16, "optimizer": {"kind": "sgd", "learning_rate": 0.1}},
+}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keep generated images out of the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["FEDSIM_CACHE_DIR"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., Scenario]:
+    """Return a function that makes a scenario of three small sites, with sections replaced."""
+
+    def make(**sections: Any) -> Scenario:
+        return from_data({**TINY, **sections}, "tiny")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Return the folder of real data, or skip."""
+    folder = os.environ.get("FEDSIM_DATA_DIR")
+    if not folder:
+        pytest.skip("set FEDSIM_DATA_DIR to a folder with MedMNIST files to run this test")
+    return Path(folder)
