@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +39,11 @@ def describe(progress: Progress) -> str:
 
 
 def _json_line(progress: Progress) -> None:
-    sys.stdout.write(json.dumps({"event": "round", **asdict(progress)}) + "\n")
+    content = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in asdict(progress).items()
+    }
+    sys.stdout.write(json.dumps({"event": "round", **content}) + "\n")
     sys.stdout.flush()
 
 
