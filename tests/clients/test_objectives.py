@@ -126,6 +126,12 @@ def test_a_class_that_the_site_does_not_hold_breaks_nothing() -> None:
     assert float(loss) == pytest.approx(expected)
     assert gradient.isfinite().all()
     assert (gradient[:, 2] > 0).all()  # its logit is still pushed down
+    foreign = torch.tensor([0, 0, 0, 1, 1, 2])
+    known = Context(torch.tensor([3, 2, 0, 1]))
+    balanced = CrossEntropy(class_weights="balanced")
+    with_it, _ = value_and_gradient(balanced, logits, foreign, known)
+    without, _ = value_and_gradient(balanced, logits[:5], foreign[:5], known)
+    close(with_it, without)
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
