@@ -66,8 +66,8 @@ class Stacked(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         start = view(self.start[name])
         stack = np.empty((len(self.local), *start.shape), np.float64)
-        for row, record in zip(stack, self.local, strict=True):
-            np.subtract(view(record[name]), start, out=row[...], dtype=np.float64)
+        for site, record in enumerate(self.local):
+            np.subtract(view(record[name]), start, out=stack[site, ...], dtype=np.float64)
         return torch.from_numpy(stack)
 
     def __iter__(self) -> Iterator[str]:
@@ -170,11 +170,6 @@ def build(scenario: Scenario, buffers: Collection[str]) -> FlowerBase:
     """
     chosen = scenario.strategy
     if isinstance(chosen, FlowerStrategy):
-        if scenario.server_optimizer is not None:
-            raise ScenarioError(
-                "server_optimizer: wraps fedsim's own strategies; for Flower's, choose one with "
-                "a server optimiser inside, such as FedAvgM or FedAdam"
-            )
         return _flower(chosen)
     if scenario.server_optimizer is not None:
         chosen = WithServerOptimizer(strategy=chosen, optimizer=scenario.server_optimizer)

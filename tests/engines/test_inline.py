@@ -1,0 +1,77 @@
+"""The in-process grid keeps Flower's promises, and notices when Flower changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from flwr.app import Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
+from fedsim.errors import RunError
+
+
+def make_app(seen: list[int]) -> ClientApp:
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Any) -> Message:
+        seen.append(int(context.node_config["partition-id"]))
+        return Message(RecordDict(), reply_to=message)
+
+    @app.train()
+    def train(message: Message, context: Any) -> Message:
+        raise ValueError("no such film")
+
+    return app
+
+
+def test_grid_has_exactly_the_members_that_flower_asks_for() -> None:
+    assert Grid.__abstractmethods__ == {
+        "set_run",
+        "run",
+        "create_message",
+        "get_node_ids",
+        "push_messages",
+        "pull_messages",
+        "send_and_receive",
+    }
+    assert not InlineGrid.__abstractmethods__
+
+
+def test_messages_need_the_identity_that_we_give_and_take_back() -> None:
+    with pytest.raises(RuntimeError, match="not set"):
+        Message(RecordDict(), 2, "query")
+    with flower_identity():
+        assert Message(RecordDict(), 2, "query").metadata.dst_node_id == 2
+    with pytest.raises(RuntimeError, match="not set"):
+        _ = TaskIdentity.run_id
+
+
+def test_replies_come_in_the_order_of_the_messages() -> None:
+    seen: list[int] = []
+    grid = InlineGrid(make_app(seen), num_sites=3)
+    with flower_identity():
+        nodes = list(grid.get_node_ids())[::-1]
+        replies = grid.send_and_receive([Message(RecordDict(), n, "query") for n in nodes])
+        assert [reply.metadata.src_node_id for reply in replies] == nodes
+        ids = grid.push_messages([Message(RecordDict(), n, "query") for n in nodes])
+        assert [r.metadata.src_node_id for r in grid.pull_messages(ids)] == nodes
+    assert seen == [2, 1, 0, 2, 1, 0]
+
+
+def test_a_failing_client_is_named() -> None:
+    grid = InlineGrid(make_app([]), num_sites=2)
+    with flower_identity(), pytest.raises(RunError, match=r"site 1 failed to train.*no such film"):
+        grid.send_and_receive([Message(RecordDict(), list(grid.get_node_ids())[1], "train")])
+
+
+def test_repeatable_uses_one_thread_and_restores() -> None:
+    before = torch.get_num_threads()
+    with repeatable():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before

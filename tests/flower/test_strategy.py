@@ -1,0 +1,206 @@
+"""Our strategies in plain Flower, Flower's in a scenario, and what the adapter does to a model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp.strategy import FedAvg, FedAvgM, FedMedian
+
+from fedsim.engines.inline import InlineGrid, flower_identity
+from fedsim.errors import ScenarioError
+from fedsim.flower.strategy import StrategyAdapter, build, restore, snapshot
+from fedsim.flower.wire import from_arrays, to_arrays
+from fedsim.records.checkpoint import load, save
+from fedsim.scenario import Scenario
+from fedsim.simulate import run
+from strategies import BUILTIN, PrincipalGradient, ServerSgd, WeightedMean, WithServerOptimizer
+
+Make = Callable[..., Scenario]
+SIZES = (10, 30, 60)
+
+
+@pytest.fixture(autouse=True)
+def identity() -> Iterator[None]:
+    """Let messages be made, and keep Flower's log off the screen."""
+    log = logging.getLogger("flwr")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    with flower_identity():
+        yield
+    log.setLevel(level)
+
+
+def model(seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "conv.weight": torch.randn(4, 3, generator=generator),
+        "bn.running_mean": torch.randn(4, generator=generator),
+        "bn.num_batches_tracked": torch.tensor(seed * 7),
+        "head.bias": torch.randn(1, generator=generator),
+    }
+
+
+def local_model(start: dict[str, torch.Tensor], site: int) -> dict[str, torch.Tensor]:
+    """What a pretended client makes of the model it is sent."""
+    noise = model(100 + site)
+    return {name: t + (noise[name] if t.is_floating_point() else site) for name, t in start.items()}
+
+
+def plain_app() -> ClientApp:
+    """A ClientApp that knows nothing of fedsim."""
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Any) -> Message:
+        site = int(context.node_config["partition-id"])
+        start = {n: torch.tensor(a.numpy()) for n, a in message.content["arrays"].items()}
+        arrays = {n: Array(t.numpy()) for n, t in local_model(start, site).items()}
+        content = {
+            "arrays": ArrayRecord(arrays),
+            "metrics": MetricRecord({"num-examples": SIZES[site], "loss": 1.0}),
+        }
+        return Message(RecordDict(content), reply_to=message)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Any) -> Message:
+        metrics = MetricRecord({"num-examples": 1, "loss": 1.0})
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+    return app
+
+
+def start_in_flower(strategy: FedAvg, num_rounds: int = 1) -> dict[str, torch.Tensor]:
+    """Use a strategy as any Flower app does."""
+    result = strategy.start(
+        grid=InlineGrid(plain_app(), len(SIZES)),
+        initial_arrays=to_arrays(model(0)),
+        num_rounds=num_rounds,
+    )
+    return from_arrays(result.arrays)
+
+
+@pytest.mark.parametrize("num_rounds", [1, 3])
+def test_weighted_mean_in_plain_flower_is_flowers_fedavg(num_rounds: int) -> None:
+    ours = start_in_flower(StrategyAdapter(WeightedMean()), num_rounds)
+    theirs = start_in_flower(FedAvg(), num_rounds)
+    for name in ("conv.weight", "bn.running_mean", "head.bias"):
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-6, atol=1e-6)
+
+
+def test_adapter_against_a_direct_sum() -> None:
+    ours = start_in_flower(StrategyAdapter(WeightedMean()))
+    locals_ = [local_model(model(0), site) for site in range(len(SIZES))]
+    for name, tensor in ours.items():
+        expected = sum(
+            np.float64(n / sum(SIZES)) * local[name].double()
+            for n, local in zip(SIZES, locals_, strict=True)
+        )
+        if not tensor.is_floating_point():
+            expected = torch.as_tensor(expected).round()
+        torch.testing.assert_close(tensor.double(), torch.as_tensor(expected), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("strategy", [part() for part in BUILTIN], ids=lambda s: s.kind)
+def test_every_strategy_works_in_plain_flower(strategy: Any) -> None:
+    after = start_in_flower(StrategyAdapter(strategy), num_rounds=2)
+    for name, before in model(0).items():
+        assert after[name].dtype == before.dtype
+        assert after[name].shape == before.shape
+        assert after[name].isfinite().all()
+        assert not torch.equal(after[name], before)
+
+
+def test_buffers_never_reach_the_strategy() -> None:
+    seen: list[set[str]] = []
+
+    class Spy(WeightedMean):
+        def aggregate(self, updates: Any, weights: Any, state: Any) -> Any:
+            seen.append(set(updates))
+            return super().aggregate(updates, weights, state)
+
+    start_in_flower(StrategyAdapter(Spy()))
+    start_in_flower(StrategyAdapter(Spy(), buffers={"head.bias", "bn.num_batches_tracked"}))
+    assert seen == [{"conv.weight", "head.bias"}, {"conv.weight", "bn.running_mean"}]
+
+
+def test_principal_gradient_leaves_buffers_to_the_weighted_mean() -> None:
+    fedld = start_in_flower(StrategyAdapter(PrincipalGradient()), num_rounds=2)
+    fedavg = start_in_flower(StrategyAdapter(WeightedMean()), num_rounds=2)
+    for name in ("bn.running_mean", "bn.num_batches_tracked"):
+        torch.testing.assert_close(fedld[name], fedavg[name])
+    assert not torch.allclose(fedld["conv.weight"], fedavg["conv.weight"])
+
+
+def test_server_momentum_is_flowers_fedavgm() -> None:
+    ours = WithServerOptimizer(
+        strategy=WeightedMean(), optimizer=ServerSgd(learning_rate=0.5, momentum=0.9)
+    )
+    mine = start_in_flower(StrategyAdapter(ours), num_rounds=3)
+    theirs = start_in_flower(FedAvgM(server_learning_rate=0.5, server_momentum=0.9), num_rounds=3)
+    for name in ("conv.weight", "head.bias"):
+        torch.testing.assert_close(mine[name], theirs[name], rtol=1e-5, atol=1e-6)
+
+
+def final_model(scenario: Scenario, folder: Path) -> dict[str, torch.Tensor]:
+    record = run(scenario, out=folder, device="cpu")
+    state: dict[str, torch.Tensor] = load(max((record.folder / "checkpoints").iterdir()))["model"]
+    return state
+
+
+def test_flowers_fedavg_in_a_scenario_is_weighted_mean(tiny: Make, tmp_path: Path) -> None:
+    ours = final_model(tiny(strategy={"kind": "weighted_mean"}), tmp_path)
+    theirs = final_model(tiny(strategy={"kind": "flower", "name": "FedAvg"}), tmp_path)
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "complaint"),
+    [
+        ({"name": "FedNothing"}, "no strategy 'FedNothing'.*FedAdam"),
+        ({"name": "FedAvg", "options": {"fraction_train": 0.5}}, "fraction_train cannot be set"),
+        ({"name": "FedAdam", "options": {"learning": 1}}, "FedAdam says.*learning"),
+    ],
+)
+def test_wrong_flower_strategies_are_refused(
+    tiny: Make, strategy: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ScenarioError, match=complaint):
+        build(tiny(strategy={"kind": "flower", **strategy}), buffers=())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: StrategyAdapter(PrincipalGradient()),
+        lambda: FedAvgM(server_momentum=0.9, server_learning_rate=0.5),
+        lambda: FedMedian(),
+    ],
+    ids=["ours", "FedAvgM", "FedMedian"],
+)
+def test_memory_survives_a_checkpoint(make: Callable[[], FedAvg], tmp_path: Path) -> None:
+    def one_round(strategy: FedAvg, arrays: ArrayRecord, round: int) -> ArrayRecord:
+        grid = InlineGrid(plain_app(), len(SIZES))
+        messages = strategy.configure_train(round, arrays, ConfigRecord(), grid)
+        ordered = sorted(messages, key=lambda m: m.metadata.dst_node_id)
+        after, _ = strategy.aggregate_train(round, grid.send_and_receive(ordered))
+        assert after is not None
+        return after
+
+    straight, first_half, second_half = make(), make(), make()
+    arrays = one_round(straight, to_arrays(model(0)), 1)
+    expected = from_arrays(one_round(straight, arrays, 2))
+    arrays = one_round(first_half, to_arrays(model(0)), 1)
+    save(tmp_path / "memory.safetensors", {"strategy": snapshot(first_half)})
+    restore(second_half, load(tmp_path / "memory.safetensors")["strategy"])
+    resumed = from_arrays(one_round(second_half, arrays, 2))
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, resumed[name])
