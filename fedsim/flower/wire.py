@@ -35,7 +35,7 @@ def to_array(tensor: Tensor) -> Array:
     a small model's forward pass.
     """
     values = tensor.detach().cpu().contiguous().numpy()
-    data = b"".join([npy_header(values.dtype.str, values.shape), values])
+    data = b"".join((npy_header(values.dtype.str, values.shape), values.data))
     return Array(str(values.dtype), values.shape, "numpy.ndarray", data)
 
 
