@@ -7,7 +7,18 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-PACKAGES = ("fedsim-medical", "flwr", "torch", "opacus", "monai", "numpy", "scipy", "pydantic")
+PACKAGES = (
+    "fedsim-medical",
+    "flwr",
+    "torch",
+    "opacus",
+    "monai",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "safetensors",
+    "pydantic",
+)
 
 
 def describe(device: str) -> dict[str, Any]:
@@ -36,7 +47,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     flat_before, flat_now = ({**e, **e.get("packages", {})} for e in (before, now))
     return [
         f"{key}: {flat_before.get(key)} -> {flat_now.get(key)}"
-        for key in (*PACKAGES, "device", "device_name", "cpu_capability", "processor")
+        for key in (*PACKAGES, "python", "device", "device_name", "cpu_capability", "processor")
         if flat_before.get(key) != flat_now.get(key)
     ]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import PositiveInt
+
 from fedsim.models.base import Model
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ class Mlp(Model):
     """Fully connected layers with ReLU between them."""
 
     kind: Literal["mlp"] = "mlp"
-    widths: tuple[int, ...] = (64,)
+    widths: tuple[PositiveInt, ...] = (64,)
 
     @property
     def min_image_size(self) -> int:

@@ -34,8 +34,12 @@ class SmallCnn(Model):
 
     @property
     def min_image_size(self) -> int:
-        """Every block halves the image, at least one pixel must stay."""
-        return int(2 ** len(self.widths))
+        """Every block halves the image, at least one pixel must stay.
+
+        Where one pixel of one channel would be a normalisation group, which has no spread, two.
+        """
+        alone = self.group_size == 1 and self.stride == 2
+        return int(2 ** len(self.widths)) + alone
 
     def build(self, num_channels: int, num_classes: int, image_size: int) -> nn.Module:
         """Return the network."""

@@ -1,17 +1,22 @@
 """Checkpoints: nested state as one safetensors file.
 
-The tensors and arrays of the state go into the file under their path; the rest of it, with a mark
-where each of them was, goes into the file's metadata as JSON.
+The tensors and arrays of the state go into the file under their path (keys joined by "/", with "~"
+and "/" inside a key written "~0" and "~1", as in a JSON Pointer); the rest of it, with a mark where
+each of them was, goes into the file's metadata as JSON.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedsim.errors import InputError
 from fedsim.records.files import write_whole
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
 
 MARK = "__tensor__"
 
@@ -22,12 +27,20 @@ def path_of(folder: Path, round: int) -> Path:
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write the state: dicts (string keys) and lists of tensors, numpy arrays and plain values."""
-    from safetensors.torch import save_file
+    """Write the state: dicts (string keys) and lists of tensors, numpy arrays and plain values.
 
-    tensors: dict[str, Any] = {}
+    Tuples come back as lists, and arrays of any byte order and layout as native ones in C order.
+
+    Raises:
+        TypeError: if the state holds anything else.
+        RunError: if the file cannot be written; a checkpoint that was there is left as it was.
+    """
+    from safetensors.torch import save as to_bytes
+
+    tensors: dict[str, torch.Tensor] = {}
     skeleton = json.dumps(_take_out(state, "", tensors))
-    write_whole(path, lambda file: save_file(tensors, file, {"state": skeleton}))
+    content = to_bytes(tensors, {"state": skeleton})
+    write_whole(path, lambda file: _write(file, content))
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -41,24 +54,31 @@ def load(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            skeleton = json.loads(file.metadata()["state"])
+            state: dict[str, Any] = _put_back(json.loads(file.metadata()["state"]), tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: is no checkpoint that can be read: {error}") from error
-    state: dict[str, Any] = _put_back(skeleton, tensors)
     return state
 
 
-def _take_out(value: Any, path: str, tensors: dict[str, Any]) -> Any:
+def _write(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+
+
+def _take_out(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
     import numpy as np
     import torch
 
     if isinstance(value, torch.Tensor | np.ndarray):
-        is_array = isinstance(value, np.ndarray)
-        tensor = torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
-        tensors[path] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        return {MARK: path, "numpy": is_array}
+        tensors[path] = _storable(value, path)
+        return {MARK: path, "numpy": isinstance(value, np.ndarray)}
     if isinstance(value, dict):
-        return {key: _take_out(item, f"{path}/{key}", tensors) for key, item in value.items()}
+        for key in value:
+            if not isinstance(key, str) or key == MARK:
+                raise TypeError(f"state{path} has the key {key!r}, which a checkpoint cannot hold")
+        return {
+            key: _take_out(item, f"{path}/{key.replace('~', '~0').replace('/', '~1')}", tensors)
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
         return [_take_out(item, f"{path}/{n}", tensors) for n, item in enumerate(value)]
     if value is None or isinstance(value, bool | int | float | str):
@@ -66,7 +86,27 @@ def _take_out(value: Any, path: str, tensors: dict[str, Any]) -> Any:
     raise TypeError(f"state{path} is a {type(value).__name__}, which a checkpoint cannot hold")
 
 
-def _put_back(value: Any, tensors: dict[str, Any]) -> Any:
+def _storable(value: torch.Tensor | NDArray[Any], path: str) -> torch.Tensor:
+    """Return a copy on the CPU that shares no memory with others, as safetensors wants it."""
+    import numpy as np
+    import torch
+
+    refusal = TypeError(f"state{path} is an array of {value.dtype}, which a checkpoint cannot hold")
+    if isinstance(value, torch.Tensor):
+        if value.layout != torch.strided:
+            raise TypeError(f"state{path} is {value.layout}, which a checkpoint cannot hold")
+        tensor = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    else:
+        try:
+            tensor = torch.from_numpy(np.array(value, value.dtype.newbyteorder("="), order="C"))
+        except TypeError as error:
+            raise refusal from error
+    if tensor.dtype == torch.complex128:
+        raise refusal
+    return tensor
+
+
+def _put_back(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, dict):
         if MARK in value:
             tensor = tensors[value[MARK]]

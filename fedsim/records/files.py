@@ -4,27 +4,51 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fedsim.errors import RunError
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says against writing `path` (full disk, no permission) into a RunError.
+
+    Raises:
+        RunError: instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary neighbour of `path`, then put it in place at once.
 
-    A failed write (full disk) leaves the old file as it was.
+    A failed write leaves the old file as it was; a killed one also a temporary file, see `sweep`.
+
+    Raises:
+        RunError: if the system cannot write the file.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
+    with writing(path):
+        try:
+            write(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed; no other may be writing here."""
+    for temporary in folder.glob(".*.tmp"):
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -68,7 +92,7 @@ class Journal:
         if len(whole) < len(content):
             with path.open("r+b") as file:
                 file.truncate(len(whole))
-        self._recorded = whole.decode("utf-8").splitlines(keepends=True)
+        self._recorded = [line + "\n" for line in _lines(whole)]
         self._position = 0
 
     def skip(self, last_round: int) -> None:
@@ -79,10 +103,12 @@ class Journal:
         """Append rows, all in one write that is on disk when this returns.
 
         Raises:
-            RunError: if a row differs from the one recorded in its place.
+            RunError: if a row differs from the one recorded in its place, or the file cannot be
+                written.
+            ValueError: if a row holds a float that is not finite; nothing is written then.
         """
         fresh = []
-        for line in map(to_line, rows):
+        for line in [to_line(row) for row in rows]:
             if self._position == len(self._recorded):
                 fresh.append(line)
             elif self._recorded[self._position] != line:
@@ -94,7 +120,7 @@ class Journal:
             else:
                 self._position += 1
         if fresh:
-            with self.path.open("ab") as file:
+            with writing(self.path), self.path.open("ab") as file:
                 file.write("".join(fresh).encode("utf-8"))
                 file.flush()
                 os.fsync(file.fileno())
@@ -106,5 +132,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a JSON Lines file; a last line cut off by a crash is left out."""
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    content = path.read_bytes()
+    return [json.loads(line) for line in _lines(content[: content.rfind(b"\n") + 1])]
+
+
+def _lines(content: bytes) -> list[str]:
+    """Return the lines; unlike `splitlines`, which also cuts at characters that JSON keeps."""
+    return [line.decode("utf-8") for line in content.split(b"\n")[:-1]]

@@ -12,12 +12,10 @@ from typing import Any
 
 import yaml
 
-from fedsim.errors import InputError
+from fedsim.errors import InputError, RunError
 from fedsim.records import checkpoint
-from fedsim.records.files import Journal, to_line, write_text
-from fedsim.records.read import POOLED, read, select
-
-FORMAT = 1
+from fedsim.records.files import Journal, sweep, to_line, write_text, writing
+from fedsim.records.read import FORMAT, POOLED, read, select
 
 
 class RunFolder:
@@ -32,16 +30,19 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        record = read(path)
-        self._keep_every = record.run["keep_every"]
-        self._select_by = record.scenario["evaluation"]["select_by"]
-        self._selecting = [row for row in record.metrics if self._selects(row)]
-        self._lock = (path / ".lock").open("w")
+        read(path)  # so that nothing is written into what is no run folder
+        with writing(path / ".lock"):
+            self._lock = (path / ".lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
             raise InputError(f"{path}: another process is running this; wait for it") from None
+        record = read(path)  # anew: until now another process may have gone on
+        self._keep_every = record.run["keep_every"]
+        self._select_by = record.scenario["evaluation"]["select_by"]
+        self._selecting = [row for row in record.metrics if self._selects(row)]
+        sweep(path / "checkpoints")
         self._rounds = Journal(path / "rounds.jsonl")
         self._metrics = Journal(path / "metrics.jsonl")
 
@@ -87,9 +88,10 @@ class RunFolder:
             )
             draft.chmod(0o755)
             draft.rename(path)
-        except BaseException:
+        except (OSError, RunError) as error:
+            raise InputError(f"{path}: cannot be made: {error}") from error
+        finally:
             shutil.rmtree(draft, ignore_errors=True)
-            raise
         return RunFolder(path)
 
     def close(self) -> None:
@@ -147,5 +149,6 @@ class RunFolder:
         ]
 
     def _grow(self, name: str, row: Mapping[str, Any]) -> None:
-        with (self.path / name).open("a", encoding="utf-8") as file:
+        path = self.path / name
+        with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(to_line(dict(row)))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,15 @@ from fedsim.errors import InputError
 from fedsim.records.checkpoint import path_of
 from fedsim.records.files import read_lines
 
+FORMAT = 1
+"""Version of the run folder; to be raised when older readers would misread it."""
+
 POOLED = "pooled"
+_NEEDED = {
+    "run.json": ("format", "digest", "keep_every"),
+    "scenario.yaml": ("rounds", "evaluation"),
+    "population.json": ("sites",),
+}
 
 
 @dataclass(frozen=True)
@@ -95,20 +104,49 @@ def read(folder: Path) -> RunRecord:
     """Read a run folder.
 
     Raises:
-        InputError: if it is none, or its files are damaged.
+        InputError: if it is none, was written in another format, or its files are damaged.
     """
     if not (folder / "run.json").is_file():
         raise InputError(f"{folder}: is no run folder (it has no run.json)")
-    try:
-        return RunRecord(
-            folder=folder,
-            run=json.loads((folder / "run.json").read_text(encoding="utf-8")),
-            scenario=yaml.safe_load((folder / "scenario.yaml").read_text(encoding="utf-8")),
-            population=json.loads((folder / "population.json").read_text(encoding="utf-8")),
-            environment=(read_lines(folder / "environment.jsonl") or [{}])[-1],
-            rounds=read_lines(folder / "rounds.jsonl"),
-            metrics=read_lines(folder / "metrics.jsonl"),
-            timing=read_lines(folder / "timing.jsonl"),
+    run = _section(folder / "run.json", json.loads)
+    if run["format"] != FORMAT:
+        raise InputError(
+            f"{folder}: was written in format {run['format']}, this fedsim reads format {FORMAT}; "
+            "use the version in its environment.jsonl"
         )
+    return RunRecord(
+        folder=folder,
+        run=run,
+        scenario=_section(folder / "scenario.yaml", yaml.safe_load),
+        population=_section(folder / "population.json", json.loads),
+        environment=(_rows(folder / "environment.jsonl") or [{}])[-1],
+        rounds=_rows(folder / "rounds.jsonl"),
+        metrics=_rows(folder / "metrics.jsonl"),
+        timing=_rows(folder / "timing.jsonl"),
+    )
+
+
+def _section(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    with _checked(path):
+        content = parse(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("expected keys and values")
+        if missing := [key for key in _NEEDED[path.name] if key not in content]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        return content
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    with _checked(path):
+        rows = read_lines(path)
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("expected an object on every line")
+        return rows
+
+
+@contextmanager
+def _checked(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{folder}: is damaged: {error}") from error
+        raise InputError(f"{path}: is damaged: {error}") from error
