@@ -129,17 +129,13 @@ class Server:
         )
         messages = list(self._configure(round, model, cohort)) if cohort else []
         replies = self._exchange(messages)
+        lens = self.decomposition if self._is_evaluated(round) else None
+        local = {site: wire.read_model(r) for site, r in replies.items()} if lens else {}
         after = self._aggregate(round, model, list(replies.values())) if replies else model
         losses = {site: _metric(reply, wire.TRAIN_LOSS) for site, reply in replies.items()}
         sizes = {site: int(_metric(reply, wire.NUM_EXAMPLES)) for site, reply in replies.items()}
         train_loss = _mean(losses, sizes) if replies else None
-        terms = None
-        if self.decomposition is not None and replies and self._is_evaluated(round):
-            local = {
-                site: wire.from_arrays(next(iter(reply.content.array_records.values())))
-                for site, reply in replies.items()
-            }
-            terms = _finite(self.decomposition.measure(local, after))
+        terms = _finite(lens.measure(local, after)) if lens and local else None
         self.folder.add_round(
             {
                 "round": round,

@@ -37,16 +37,6 @@ _SAMPLING = {
     "min_train_nodes": 1,
     "min_available_nodes": 1,
 }
-_RESERVED = {
-    *_SAMPLING,
-    "fraction_evaluate",
-    "min_evaluate_nodes",
-    "weighted_by_key",
-    "arrayrecord_key",
-    "configrecord_key",
-    "train_metrics_aggr_fn",
-    "evaluate_metrics_aggr_fn",
-}
 
 
 class Stacked(Mapping[str, Tensor]):
@@ -177,23 +167,15 @@ def build(scenario: Scenario, buffers: Collection[str]) -> FlowerBase:
 
 
 def _flower(chosen: FlowerStrategy) -> FlowerBase:
-    strategies: dict[str, Callable[..., FlowerBase]] = {
-        name: value
-        for name, value in vars(flwr.serverapp.strategy).items()
-        if inspect.isclass(value) and issubclass(value, FedAvg)
-    }
-    if chosen.name not in strategies:
+    strategy = getattr(flwr.serverapp.strategy, chosen.name, None)
+    if not (inspect.isclass(strategy) and issubclass(strategy, FedAvg)):
         raise ScenarioError(
-            f"strategy.name: Flower has no strategy {chosen.name!r} that a scenario can use; "
-            f"one of {', '.join(sorted(strategies))}"
+            f"strategy.name: {chosen.name!r} of Flower does not aggregate models as FedAvg and "
+            "its kin do; a scenario cannot use it"
         )
-    if reserved := sorted(_RESERVED & set(chosen.options)):
-        raise ScenarioError(
-            f"strategy.options: {', '.join(reserved)} cannot be set here; the scenario's cohort "
-            "and evaluation sections decide"
-        )
+    make: Callable[..., FlowerBase] = strategy
     try:
-        return strategies[chosen.name](**chosen.options, **_SAMPLING)
+        return make(**chosen.options, **_SAMPLING)
     except (TypeError, ValueError) as error:
         raise ScenarioError(f"strategy.options: {chosen.name} says: {error}") from error
 

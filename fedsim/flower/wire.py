@@ -1,7 +1,7 @@
 """What travels between server and sites, and under which names.
 
 Down: one ArrayRecord `arrays` (the global model) and one ConfigRecord `config` (the round).
-Up: `train` sends the local model back as `arrays` with `metrics` {num-examples, train-loss};
+Up: `train` sends the local model back as `arrays` with `metrics` {num-examples, train_loss};
 `evaluate` sends for each split the log-probabilities and labels of the site's images, which a
 simulation may look at and no private protocol would release.
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
-ROUND, NUM_EXAMPLES, TRAIN_LOSS, SITE = "server-round", "num-examples", "train-loss", "site"
+ROUND, NUM_EXAMPLES, TRAIN_LOSS, SITE = "server-round", "num-examples", "train_loss", "site"
 
 
 def to_arrays(state: Mapping[str, Tensor]) -> ArrayRecord:
@@ -85,6 +85,11 @@ def train_reply(message: Message, state: Mapping[str, Tensor], loss: float, num:
     """Return a site's answer to `train`."""
     metrics = MetricRecord({NUM_EXAMPLES: num, TRAIN_LOSS: loss})
     return Message(RecordDict({ARRAYS: to_arrays(state), METRICS: metrics}), reply_to=message)
+
+
+def read_model(reply: Message) -> dict[str, Tensor]:
+    """Return the local model from an answer to `train`; some of Flower's strategies empty it."""
+    return from_arrays(next(iter(reply.content.array_records.values())))
 
 
 def evaluate_reply(

@@ -12,7 +12,7 @@ from clients.metrics import METRICS, applicable
 from fedsim.data.normalisation import Standard
 from fedsim.data.source import Facts
 from fedsim.scenario.cohort import FixedSize
-from fedsim.scenario.flower_strategy import FlowerStrategy
+from fedsim.scenario.flower_strategy import RESERVED, UNSUITED, FlowerStrategy, exported
 from fedsim.scenario.messages import Problem, nearest
 from fedsim.scenario.scenario import Scenario
 
@@ -155,7 +155,24 @@ def _client(scenario: Scenario) -> Iterator[Problem]:
 
 
 def _server(scenario: Scenario) -> Iterator[Problem]:
-    if isinstance(scenario.strategy, FlowerStrategy) and scenario.server_optimizer is not None:
+    strategy = scenario.strategy
+    if not isinstance(strategy, FlowerStrategy):
+        return
+    if strategy.name not in exported():
+        yield Problem(
+            ("strategy", "name"),
+            f"Flower has no strategy {strategy.name!r}{nearest(strategy.name, exported())}",
+        )
+    if strategy.name in UNSUITED:
+        yield Problem(
+            ("strategy", "name"), f"{strategy.name} does not work here: {UNSUITED[strategy.name]}"
+        )
+    for name in sorted(RESERVED & set(strategy.options)):
+        yield Problem(
+            ("strategy", "options", name),
+            "cannot be set here: the scenario's cohort and evaluation decide",
+        )
+    if scenario.server_optimizer is not None:
         yield Problem(
             ("server_optimizer",),
             "works with fedsim's own strategies; of Flower's, choose one with an optimizer "
