@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -202,15 +201,9 @@ def test_the_margin_pulls_large_logits_back() -> None:
 
 
 @pytest.fixture(scope="module")
-def reference() -> Mapping[str, NDArray[Any]]:
+def reference(oracles: Path) -> Mapping[str, NDArray[Any]]:
     """Reference values of the margin loss, where they are at hand."""
-    folder = os.environ.get("FEDSIM_DATA_DIR")
-    if folder is None:
-        pytest.skip("FEDSIM_DATA_DIR is not set, so the reference values cannot be found")
-    path = Path(folder).parent / "oracles" / "fedld" / "marginal_log_loss.npz"
-    if not path.exists():
-        pytest.skip(f"no reference values at {path}")
-    with np.load(path) as file:
+    with np.load(oracles / "fedld" / "marginal_log_loss.npz") as file:
         return dict(file)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +20,6 @@ from fedsim.data.source import SPLITS
 from fedsim.errors import DataError
 from fedsim.seeds import Streams
 
-REAL = os.environ.get("FEDSIM_DATA_DIR", "")
 SIZES = {"train": 6, "val": 4, "test": 5}
 Arrays = dict[str, Any]
 
@@ -311,11 +309,13 @@ def test_breast_class_0_is_malignant() -> None:
     ],
 )
 def test_the_real_files(
-    name: Any, label_counts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path,
+    name: Any,
+    label_counts: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    official = Path(REAL) / f"{name}.npz"
-    if not REAL or not official.is_file():
-        pytest.skip(f"needs {name}.npz in the folder that FEDSIM_DATA_DIR names")
+    official = data_folder / f"{name}.npz"
     monkeypatch.setenv("FEDSIM_CACHE_DIR", str(tmp_path))
     data = opened(MedMnist(name=name))
     assert md5(official) == REGISTRY[name].md5[0]
