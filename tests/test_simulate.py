@@ -176,6 +176,27 @@ def test_killed_at_a_random_moment_resumes_to_the_same_bits(
     assert bits(folder) == bits(whole.folder)
 
 
+@pytest.mark.slow
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tiny: Make, tmp_path: Path) -> None:
+    file, folder = tmp_path / "scenario.yaml", tmp_path / "stopped"
+    file.write_text(yaml.safe_dump(tiny(rounds=400).resolved()))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fedsim", "run", file, "--out", tmp_path, "--run-name", "stopped"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not read_lines(folder / "rounds.jsonl") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"fedsim resume {folder}" in said
+    assert "Traceback" not in said
+    assert "interrupted" in (folder / "log.txt").read_text()
+
+
 def test_one_site_is_plain_training_bit_for_bit(tiny: Make, tmp_path: Path) -> None:
     scenario = tiny(population={"num_sites": 1})
     folder = run(scenario, out=tmp_path, device="cpu").folder

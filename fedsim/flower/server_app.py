@@ -7,7 +7,7 @@ them, so that neither node ids nor arrival order can change a bit.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,11 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
-from clients.metrics import evaluate
 from fedsim.errors import RunError
 from fedsim.flower import wire
+from fedsim.flower.cohort_grid import CohortGrid
 from fedsim.flower.loss_decomposition import LossDecomposition
+from fedsim.flower.scoring import score
 from fedsim.flower.strategy import restore, rounded_like, snapshot
 from fedsim.records import RunFolder
 from fedsim.records.read import POOLED
@@ -153,7 +154,7 @@ class Server:
     def _configure(self, round: int, model: Model, cohort: list[int]) -> Iterable[Message]:
         nodes = [self.nodes[site] for site in cohort]
         return self.strategy.configure_train(
-            round, wire.to_arrays(model), ConfigRecord(), _Nodes(self.grid, nodes)
+            round, wire.to_arrays(model), ConfigRecord(), CohortGrid(self.grid, nodes)
         )
 
     def _exchange(self, messages: list[Message]) -> dict[int, Message]:
@@ -180,44 +181,16 @@ class Server:
         )
         messages = [Message(record, node, MessageType.EVALUATE) for node in self.nodes.values()]
         replies = self._exchange(messages)
-        predictions = {site: wire.read_predictions(reply) for site, reply in replies.items()}
-        rows = [
-            row
-            for split in next(iter(predictions.values()))
-            for row in self._score(round, split, {s: p[split] for s, p in predictions.items()})
-        ]
+        predictions = {
+            self.names[site]: wire.read_predictions(reply) for site, reply in replies.items()
+        }
+        rows = score(self.scenario, round, predictions)
         self.folder.add_metrics(rows)
+        self._value = next(row["value"] for row in rows if self._selects(row))
 
-    def _score(
-        self, round: int, split: str, predictions: Mapping[int, tuple[Any, Any]]
-    ) -> Iterator[dict[str, Any]]:
-        """Yield the values of one split, pooled and per site, as rows."""
-        pooled = tuple(np.concatenate(parts) for parts in zip(*predictions.values(), strict=True))
-        groups = [(POOLED, pooled), *((self.names[s], p) for s, p in predictions.items())]
-        for name, (log_probabilities, labels) in groups:
-            values = evaluate(
-                log_probabilities,
-                labels,
-                self.scenario.evaluation.metrics,
-                self.scenario.data.task,
-                self.scenario.data.positive_class,
-            )
-            for metric, value in values.items():
-                if (split, name, metric) == (
-                    "validation",
-                    POOLED,
-                    self.scenario.evaluation.select_by,
-                ):
-                    self._value = value.value
-                yield {
-                    "round": round,
-                    "split": split,
-                    "site": name,
-                    "metric": metric,
-                    "value": value.value,
-                    "num_examples": len(labels),
-                    "num_valid": value.num_valid,
-                }
+    def _selects(self, row: Mapping[str, Any]) -> bool:
+        wanted = ("validation", POOLED, self.scenario.evaluation.select_by)
+        return (row["split"], row["site"], row["metric"]) == wanted
 
 
 def find_sites(grid: Grid) -> dict[int, int]:
@@ -231,37 +204,6 @@ def find_sites(grid: Grid) -> dict[int, int]:
         for reply in grid.send_and_receive(messages)
     }
     return dict(sorted(sites.items()))
-
-
-class _Nodes(Grid):
-    """A grid that shows a strategy this round's nodes alone; the rest is the grid's own."""
-
-    def __init__(self, grid: Grid, nodes: list[int]) -> None:
-        self._grid, self._nodes = grid, nodes
-
-    def get_node_ids(self) -> Iterable[int]:
-        return list(self._nodes)
-
-    @property
-    def run(self) -> Any:
-        return self._grid.run
-
-    def set_run(self, run: Any) -> None:
-        self._grid.set_run(run)
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        return self._grid.create_message(*args, **kwargs)
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        return self._grid.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        return self._grid.pull_messages(message_ids)
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        return self._grid.send_and_receive(messages, timeout=timeout)
 
 
 def _metric(reply: Message, name: str) -> float:
