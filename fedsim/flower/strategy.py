@@ -24,10 +24,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from flwr.serverapp.strategy import Strategy as FlowerBase
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsim.errors import ScenarioError
-from fedsim.flower.wire import from_arrays, to_arrays, to_tensor, view
+from fedsim.flower.wire import to_array, to_tensor, view
 from fedsim.scenario import FlowerStrategy, Scenario
 from strategies import Strategy, WithServerOptimizer
 
@@ -96,9 +97,12 @@ class StrategyAdapter(FedAvg):
         """Remember what the clients start from and send it to them."""
         self.start_arrays = arrays
         if self.state is None:
-            parameters = from_arrays(arrays)
             self.state = self.strategy.init(
-                {name: t for name, t in parameters.items() if not self._is_buffer(name, t)}
+                {
+                    name: to_tensor(array)
+                    for name, array in arrays.items()
+                    if not self._is_buffer(name, view(array))
+                }
             )
         return super().configure_train(server_round, arrays, config, grid)
 
@@ -115,28 +119,30 @@ class StrategyAdapter(FedAvg):
             [float(_weight(message, self.weighted_by_key)) for message in valid],
             dtype=torch.float64,
         )
-        start = from_arrays(self.start_arrays)
-        buffers = {name for name, t in start.items() if self._is_buffer(name, t)}
+        start = {name: view(array) for name, array in self.start_arrays.items()}
+        buffers = {name for name, values in start.items() if self._is_buffer(name, values)}
         updates = Stacked([n for n in start if n not in buffers], self.start_arrays, local)
         aggregate, self.state = self.strategy.aggregate(updates, weights, self.state)
-        for name, tensor in start.items():
-            if name in buffers:
-                rows = Stacked([name], self.start_arrays, local)[name]
-                aggregate[name] = torch.tensordot(weights / weights.sum(), rows, dims=1)
-            start[name] = add(tensor, aggregate[name])
-        arrays = to_arrays(start)
-        return arrays, self.train_metrics_aggr_fn(contents, self.weighted_by_key)
+        for name in buffers:
+            rows = Stacked([name], self.start_arrays, local)[name]
+            aggregate[name] = torch.tensordot(weights / weights.sum(), rows, dims=1)
+        arrays = {
+            name: to_array(torch.from_numpy(add(values, aggregate.pop(name).numpy())))
+            for name, values in start.items()
+        }
+        return ArrayRecord(arrays), self.train_metrics_aggr_fn(contents, self.weighted_by_key)
 
-    def _is_buffer(self, name: str, tensor: Tensor) -> bool:
+    def _is_buffer(self, name: str, values: NDArray[Any]) -> bool:
         if self.buffers is not None:
             return name in self.buffers
-        return not tensor.is_floating_point() or name.rpartition(".")[2] in BATCH_NORM_BUFFERS
+        return values.dtype.kind != "f" or name.rpartition(".")[2] in BATCH_NORM_BUFFERS
 
 
-def add(tensor: Tensor, update: Tensor) -> Tensor:
-    """Return `tensor + update` in the tensor's dtype, computed in double and rounded once."""
-    total = tensor.to(update.dtype) + update
-    return (total if tensor.is_floating_point() else total.round()).to(tensor.dtype)
+def add(values: NDArray[Any], update: NDArray[Any]) -> NDArray[Any]:
+    """Return `values + update` in the dtype of the values, computed in double and rounded once."""
+    total = values + update
+    rounded = total if values.dtype.kind == "f" else np.rint(total)
+    return np.asarray(rounded, dtype=values.dtype)
 
 
 def rounded_like(model: Mapping[str, Tensor], arrays: ArrayRecord) -> dict[str, Tensor]:
