@@ -1,0 +1,123 @@
+"""What holds for every data source: facts that are true, and images that do not depend on order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fedsim.data.medmnist import MedMnist
+from fedsim.data.source import SPLITS, Dataset, Source
+from fedsim.data.sources import BUILTIN
+from fedsim.data.synthetic import Synthetic
+from fedsim.plugins import kind_of
+from fedsim.seeds import Streams
+
+CASES: dict[str, Source] = {
+    "synthetic-fundus": Synthetic(anatomy="fundus", image_size=16, num_examples=60),
+    "synthetic-chest": Synthetic(anatomy="chest", image_size=24, num_examples=40),
+    "pneumoniamnist": MedMnist(name="pneumoniamnist"),
+    "retinamnist": MedMnist(name="retinamnist"),
+}
+
+
+class Opened(NamedTuple):
+    """A source and its data."""
+
+    source: Source
+    data: Dataset
+
+
+@pytest.fixture(scope="module", params=CASES)
+def opened(request: pytest.FixtureRequest) -> Opened:
+    source = CASES[request.param]
+    if isinstance(source, MedMnist):
+        folder: Path = request.getfixturevalue("data_folder")
+        if not (folder / source.file).is_file():
+            pytest.skip(f"{source.file} is not in {folder}")
+    return Opened(source, source.open(Streams(3)))
+
+
+def test_every_source_is_tested() -> None:
+    assert {kind_of(part) for part in BUILTIN} == {source.kind for source in CASES.values()}
+
+
+def some(labels: NDArray[np.int64], num: int = 9) -> NDArray[np.int64]:
+    """Return a few positions out of order, one of them twice."""
+    chosen = np.random.default_rng(0).choice(len(labels), num, replace=False)
+    return np.append(chosen, chosen[:1])
+
+
+def test_facts_are_those_of_the_data(opened: Opened) -> None:
+    facts, data = opened.source.facts(), opened.data
+    assert {split: len(labels) for split, labels in data.labels.items()} == dict(facts.num_examples)
+    assert tuple(data.labels) == (SPLITS if facts.has_official_splits else ("all",))
+    assert len(set(facts.class_names)) == len(facts.class_names) >= 2
+    every = np.concatenate(list(data.labels.values()))
+    assert set(every) == set(range(len(facts.class_names)))
+    assert facts.licence
+    assert opened.source.is_local()
+
+
+def test_labels_and_images_have_the_promised_form(opened: Opened) -> None:
+    facts, data = opened.source.facts(), opened.data
+    size = facts.image_size
+    for split, labels in data.labels.items():
+        assert labels.dtype == np.int64
+        assert labels.ndim == 1
+        for indices in (some(labels), np.arange(0)):
+            images = data.images(split, indices)
+            assert images.dtype == np.uint8
+            assert images.shape == (len(indices), facts.num_channels, size, size)
+            assert images.flags.c_contiguous
+            assert images.flags.writeable
+            assert type(images) is np.ndarray
+        assert len(np.unique(data.images(split, some(labels)))) > 16
+
+
+def test_an_image_does_not_depend_on_the_others(opened: Opened) -> None:
+    for split, labels in opened.data.labels.items():
+        indices = some(labels)
+        together = opened.data.images(split, indices)
+        np.testing.assert_array_equal(together[0], together[-1])
+        np.testing.assert_array_equal(opened.data.images(split, indices[::-1]), together[::-1])
+        for position in (0, 4):
+            alone = opened.data.images(split, indices[position : position + 1])
+            np.testing.assert_array_equal(alone[0], together[position])
+
+
+def test_no_two_images_are_the_same(opened: Opened) -> None:
+    for split, labels in opened.data.labels.items():
+        images = opened.data.images(split, some(labels)[:-1])
+        assert len({image.tobytes() for image in images}) == len(images)
+
+
+def test_images_belong_to_the_caller(opened: Opened) -> None:
+    split, labels = next(iter(opened.data.labels.items()))
+    indices = some(labels)
+    before = opened.data.images(split, indices).copy()
+    opened.data.images(split, indices)[:] = 0
+    np.testing.assert_array_equal(opened.data.images(split, indices), before)
+
+
+def test_opened_again_it_is_the_same(opened: Opened) -> None:
+    again = opened.source.open(Streams(3))
+    assert dict(again.checksums) == dict(opened.data.checksums) != {}
+    assert all(isinstance(value, str) and value for value in again.checksums.values())
+    for split, labels in opened.data.labels.items():
+        np.testing.assert_array_equal(again.labels[split], labels)
+        images = again.images(split, some(labels))
+        np.testing.assert_array_equal(images, opened.data.images(split, some(labels)))
+
+
+def test_a_seed_changes_generated_images_and_never_real_ones(opened: Opened) -> None:
+    other = opened.source.open(Streams(4))
+    split, labels = next(iter(opened.data.labels.items()))
+    same_images = np.array_equal(
+        other.images(split, some(labels)), opened.data.images(split, some(labels))
+    )
+    same_checksums = dict(other.checksums) == dict(opened.data.checksums)
+    assert same_images == same_checksums == isinstance(opened.source, MedMnist)

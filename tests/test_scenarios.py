@@ -1,0 +1,107 @@
+"""Every scenario that comes with fedsim runs, and twins differ in nothing but their method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fedsim
+from fedsim.scenario import Scenario
+
+FOLDER = Path(__file__).resolve().parent.parent / "scenarios"
+FILES = sorted(FOLDER.glob("*.yaml"))
+SYNTHETIC = {"quickstart"}
+FEW = ["data.source.num_examples=200"]
+TWINS = sorted(file.stem.removesuffix("_fedld") for file in FOLDER.glob("*_fedld.yaml"))
+each = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+
+
+def test_scenarios_are_here() -> None:
+    assert len(FILES) >= 7
+    assert len(TWINS) >= 3
+    assert {path.suffix for path in FOLDER.iterdir()} == {".yaml"}
+
+
+@each
+def test_it_says_what_it_is(file: Path) -> None:
+    scenario = fedsim.load_scenario(file)
+    assert scenario.name == file.stem
+    assert scenario.description
+    command = file.read_text(encoding="utf-8").split("\n")[0]
+    assert command.endswith(f"fedsim run scenarios/{file.name}")
+    real = scenario.data.source.kind != "synthetic"
+    assert real == ("FEDSIM_DATA_DIR=" in command) == (file.stem not in SYNTHETIC)
+
+
+def first_round(file: Path, out: Path, data_folder: Path | None) -> fedsim.RunRecord:
+    changes = ["rounds=1", *(FEW if file.stem in SYNTHETIC else [])]
+    scenario = fedsim.load_scenario(file, changes)
+    if data_folder is not None:
+        named = data_folder / getattr(scenario.data.source, "file", "")
+        if not named.is_file():
+            pytest.skip(f"{named} is missing")
+    return fedsim.run(scenario, out=out, device="cpu")
+
+
+def check(record: fedsim.RunRecord, file: Path) -> None:
+    scenario = fedsim.load_scenario(file)
+    assert record.finished
+    assert record.selection.metric == scenario.evaluation.select_by
+    (row,) = record.rounds
+    assert len(row["cohort"]) == scenario.population.num_sites
+    assert np.isfinite(row["train_loss"])
+    assert row["loss_decomposition"]["global_loss"] == pytest.approx(
+        sum(
+            row["loss_decomposition"][term]
+            for term in ("local_loss", "distribution_shift_loss", "aggregation_loss")
+        )
+    )
+    pooled = [r for r in record.metrics if r["site"] == "pooled"]
+    asked = {
+        (n, s, m)
+        for n in (0, 1)
+        for s in ("validation", "test")
+        for m in scenario.evaluation.metrics
+    }
+    assert {(r["round"], r["split"], r["metric"]) for r in pooled} == asked
+    assert all(r["value"] is not None for r in pooled)
+    fedsim.write_report(record)
+    assert list((record.folder / "report").iterdir())
+
+
+@pytest.mark.parametrize("name", sorted(SYNTHETIC))
+def test_a_round_on_synthetic_images(name: str, tmp_path: Path) -> None:
+    file = FOLDER / f"{name}.yaml"
+    check(first_round(file, tmp_path, None), file)
+
+
+@pytest.mark.parametrize(
+    "file", [f for f in FILES if f.stem not in SYNTHETIC], ids=lambda f: f.stem
+)
+def test_a_round_on_real_images(file: Path, tmp_path: Path, data_folder: Path) -> None:
+    check(first_round(file, tmp_path, data_folder), file)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_twins_differ_in_their_method_alone(name: str) -> None:
+    def content(scenario: Scenario) -> tuple[dict[str, Any], dict[str, Any]]:
+        whole = scenario.resolved()
+        method = {
+            "name": whole.pop("name"),
+            "description": whole.pop("description"),
+            "strategy": whole.pop("strategy"),
+            "objective": whole["client"].pop("objective"),
+        }
+        return whole, method
+
+    scenarios = [fedsim.load_scenario(FOLDER / f"{name}_{m}.yaml") for m in ("fedld", "fedavg")]
+    (fedld, its), (fedavg, theirs) = map(content, scenarios)
+    assert fedld == fedavg
+    assert its["strategy"]["kind"] == "principal_gradient"
+    assert its["objective"]["kind"] == "margin"
+    assert theirs["strategy"]["kind"] == "weighted_mean"
+    assert theirs["objective"]["kind"] == "cross_entropy"
+    assert scenarios[0].digest != scenarios[1].digest
