@@ -79,7 +79,12 @@ def test_a_round_on_synthetic_images(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "file", [f for f in FILES if f.stem not in SYNTHETIC], ids=lambda f: f.stem
+    "file",
+    [
+        pytest.param(f, id=f.stem, marks=[pytest.mark.slow] if "pneumonia" in f.stem else [])
+        for f in FILES
+        if f.stem not in SYNTHETIC
+    ],
 )
 def test_a_round_on_real_images(file: Path, tmp_path: Path, data_folder: Path) -> None:
     check(first_round(file, tmp_path, data_folder), file)

@@ -231,13 +231,13 @@ def test_formed_twice_is_the_same_and_of_another_seed_is_not() -> None:
     assert indices(7) != indices(8)
 
 
-def test_what_is_held_out_of_a_site_does_not_depend_on_other_sites() -> None:
-    labels = np.arange(60) % 3
-    parts = [
-        hold_out(np.arange(30), some, HELD_OUT, Streams(7).numpy("held_out", site=2))
-        for some in (labels, np.concatenate([labels[:30], np.zeros(30, int)]))
-    ]
-    assert all(np.array_equal(parts[0][split], parts[1][split]) for split in SPLITS)
+def test_every_site_holds_out_by_a_stream_of_its_own() -> None:
+    population = formed(fake({"all": 300}))
+    for site, part in enumerate(population.indices):
+        positions = np.sort(np.concatenate([part[split] for split in SPLITS]))
+        rng = Streams(7).numpy("held_out", site=site)
+        expected = hold_out(positions, population.labels, HELD_OUT, rng)
+        assert all(np.array_equal(part[split], expected[split]) for split in SPLITS)
 
 
 def test_no_appearance_or_normalisation_moves_an_example() -> None:
