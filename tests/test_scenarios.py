@@ -36,13 +36,9 @@ def test_it_says_what_it_is(file: Path) -> None:
     assert real == ("FEDSIM_DATA_DIR=" in command) == (file.stem not in SYNTHETIC)
 
 
-def first_round(file: Path, out: Path, data_folder: Path | None) -> fedsim.RunRecord:
+def first_round(file: Path, out: Path) -> fedsim.RunRecord:
     changes = ["rounds=1", *(FEW if file.stem in SYNTHETIC else [])]
     scenario = fedsim.load_scenario(file, changes)
-    if data_folder is not None:
-        named = data_folder / getattr(scenario.data.source, "file", "")
-        if not named.is_file():
-            pytest.skip(f"{named} is missing")
     return fedsim.run(scenario, out=out, device="cpu")
 
 
@@ -75,7 +71,7 @@ def check(record: fedsim.RunRecord, file: Path) -> None:
 @pytest.mark.parametrize("name", sorted(SYNTHETIC))
 def test_a_round_on_synthetic_images(name: str, tmp_path: Path) -> None:
     file = FOLDER / f"{name}.yaml"
-    check(first_round(file, tmp_path, None), file)
+    check(first_round(file, tmp_path), file)
 
 
 @pytest.mark.parametrize(
@@ -86,8 +82,9 @@ def test_a_round_on_synthetic_images(name: str, tmp_path: Path) -> None:
         if f.stem not in SYNTHETIC
     ],
 )
-def test_a_round_on_real_images(file: Path, tmp_path: Path, data_folder: Path) -> None:
-    check(first_round(file, tmp_path, data_folder), file)
+@pytest.mark.usefixtures("data_folder")
+def test_a_round_on_real_images(file: Path, tmp_path: Path) -> None:
+    check(first_round(file, tmp_path), file)
 
 
 @pytest.mark.parametrize("name", TWINS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -35,9 +34,7 @@ class Opened(NamedTuple):
 def opened(request: pytest.FixtureRequest) -> Opened:
     source = CASES[request.param]
     if isinstance(source, MedMnist):
-        folder: Path = request.getfixturevalue("data_folder")
-        if not (folder / source.file).is_file():
-            pytest.skip(f"{source.file} is not in {folder}")
+        request.getfixturevalue("data_folder")
     return Opened(source, source.open(Streams(3)))
 
 
