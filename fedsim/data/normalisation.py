@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 
 from fedsim.plugins import Part
 
@@ -41,7 +41,7 @@ class Standard(Normalisation):
 
     kind: Literal["standard"] = "standard"
     mean: tuple[float, ...] = Field(default=(0.5,), min_length=1, description="one, or per channel")
-    std: tuple[PositiveFloat, ...] = Field(
+    std: tuple[Annotated[float, Field(ge=1e-6)], ...] = Field(
         default=(0.5,), min_length=1, description="one, or per channel"
     )
 

@@ -16,7 +16,7 @@ class SmallCnn(Model):
     """Blocks of 3x3 convolution, group normalisation and ReLU, then a mean over pixels.
 
     Each block halves the image. With `stride: 1` by max-pooling after a full convolution, with
-    `stride: 2` by the convolution itself: the same parameters at about a third of the cost.
+    `stride: 2` by the convolution itself: the same parameters at less than a third of the cost.
     """
 
     kind: Literal["small_cnn"] = "small_cnn"
