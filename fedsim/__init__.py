@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from fedsim.records import RunRecord, read
     from fedsim.report import write as write_report
     from fedsim.scenario import Scenario, load_scenario
-    from fedsim.simulate import resume, run
+    from fedsim.simulate import load_model, resume, run
 
 _EXPORTS = {
     "RunRecord": ("fedsim.records", "RunRecord"),
     "Scenario": ("fedsim.scenario", "Scenario"),
+    "load_model": ("fedsim.simulate", "load_model"),
     "load_scenario": ("fedsim.scenario", "load_scenario"),
     "read": ("fedsim.records", "read"),
     "write_report": ("fedsim.report", "write"),
@@ -32,7 +33,16 @@ _EXPORTS = {
     "run": ("fedsim.simulate", "run"),
 }
 
-__all__ = ["RunRecord", "Scenario", "load_scenario", "read", "resume", "run", "write_report"]
+__all__ = [
+    "RunRecord",
+    "Scenario",
+    "load_model",
+    "load_scenario",
+    "read",
+    "resume",
+    "run",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -40,6 +50,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'fedsim' has no attribute {name!r}")
     module, attribute = _EXPORTS[name]
     return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_EXPORTS]
 
 
 def _check_neighbours() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
 PACKAGES = (
@@ -32,6 +32,7 @@ def describe(device: str) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
+        "plugins": _plugins(),
         "platform": platform.platform(),
         "processor": _processor(),
         "num_cpus": os.cpu_count(),
@@ -44,12 +45,23 @@ def describe(device: str) -> dict[str, Any]:
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return what changed between two starts that may change bits, in words."""
-    flat_before, flat_now = ({**e, **e.get("packages", {})} for e in (before, now))
+    plugins = {**before.get("plugins", {}), **now.get("plugins", {})}
+    hardware = ("device", "device_name", "cpu_capability", "processor")
+    flat_before, flat_now = (
+        {**e, **e.get("packages", {}), **e.get("plugins", {})} for e in (before, now)
+    )
     return [
         f"{key}: {flat_before.get(key)} -> {flat_now.get(key)}"
-        for key in (*PACKAGES, "python", "device", "device_name", "cpu_capability", "processor")
+        for key in (*PACKAGES, *sorted(plugins), "python", *hardware)
         if flat_before.get(key) != flat_now.get(key)
     ]
+
+
+def _plugins() -> dict[str, str]:
+    """Return name and version of the installed packages that bring parts to fedsim."""
+    groups = [group for group in entry_points().groups if group.startswith("fedsim.")]
+    brought = [entry.dist for group in groups for entry in entry_points(group=group)]
+    return {package.name: package.version for package in brought if package is not None}
 
 
 def _version(name: str) -> str | None:

@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
+from torch import nn
 
 import fedsim.flower  # noqa: F401  (before flwr: it switches telemetry off)
 from fedsim import environment
@@ -20,7 +22,7 @@ from fedsim.flower.loss_decomposition import LossDecomposition
 from fedsim.flower.server_app import Progress, Server
 from fedsim.flower.strategy import build
 from fedsim.flower.workplace import Workplace
-from fedsim.records import RunFolder, RunRecord, read
+from fedsim.records import RunFolder, RunRecord, checkpoint, read
 from fedsim.scenario import Scenario, from_data, open_population
 
 log = logging.getLogger("fedsim")
@@ -66,29 +68,65 @@ def run(
     return _execute(scenario, population, folder, chosen, watch)
 
 
-def resume(folder: str | Path, *, watch: Watcher = lambda progress: None) -> RunRecord:
+def resume(
+    folder: str | Path, *, device: str | None = None, watch: Watcher = lambda progress: None
+) -> RunRecord:
     """Go on with a run from its last checkpoint, to the same bits as without the interruption.
 
     Args:
         folder: of a run that did not finish; a finished one is returned as it is.
+        device: as in `run`; by default the one that the run was executed on before.
         watch: called after every round.
 
     Raises:
-        InputError: if the folder is none, or another process runs it.
+        InputError: if the folder is none, was changed since, or another process runs it.
         RunError: if the run fails, or does not repeat what is recorded.
     """
     record = read(Path(folder))
+    scenario = _recorded_scenario(record)
     if record.finished:
         return record
-    scenario = from_data(record.scenario, str(record.folder / "scenario.yaml"))
     population = open_population(scenario)
-    if dict(population.checksums) != record.population["checksums"]:
+    now = _describe(scenario, population)
+    for part, what in (("checksums", "the data"), ("sites", "who holds which images")):
+        if now[part] != record.population[part]:
+            raise InputError(
+                f"{folder}: {what} changed since the run began, so it cannot go on; "
+                f"population.json has {record.population[part]}, now it is {now[part]}"
+            )
+    chosen = choose_device(device or str(record.environment.get("device", "auto")))
+    return _execute(scenario, population, RunFolder(record.folder), chosen, watch)
+
+
+def load_model(folder: str | Path, which: Literal["best", "final"] = "best") -> nn.Module:
+    """Return a trained network of a run, on the CPU and in evaluation mode.
+
+    Args:
+        folder: of the run.
+        which: the round with the best selecting metric on validation images, or the last one.
+
+    Raises:
+        InputError: if the folder is none or holds no such checkpoint.
+    """
+    record = read(Path(folder))
+    scenario, selection = _recorded_scenario(record), record.selection
+    round = selection.best_round if which == "best" else max(checkpoint.rounds(record.folder))
+    facts = scenario.data.source.facts()
+    network = scenario.model.build(facts.num_channels, len(scenario.data.classes), facts.image_size)
+    network.load_state_dict(checkpoint.load(checkpoint.path_of(record.folder, round))["model"])
+    return network.eval()
+
+
+def _recorded_scenario(record: RunRecord) -> Scenario:
+    file = record.folder / "scenario.yaml"
+    scenario = from_data(record.scenario, str(file))
+    if scenario.digest != record.run["digest"]:
         raise InputError(
-            f"{folder}: the data are not those that the run began with; "
-            f"then {record.population['checksums']}, now {dict(population.checksums)}"
+            f"{file}: was changed since the run began (digest {scenario.digest[:10]}, run.json has "
+            f"{record.run['digest'][:10]}). Put it back as it was, or start a new run with it: "
+            f"fedsim run {file}"
         )
-    device = choose_device(str(record.environment.get("device", "auto")))
-    return _execute(scenario, population, RunFolder(record.folder), device, watch)
+    return scenario
 
 
 def run_folder(scenario: Scenario, out: str | Path, name: str | None) -> Path:
@@ -97,8 +135,11 @@ def run_folder(scenario: Scenario, out: str | Path, name: str | None) -> Path:
     Raises:
         InputError: if the name is no plain folder name.
     """
-    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise InputError(f"run name {name!r}: use letters, digits, `.`, `_` and `-`")
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
+        raise InputError(
+            f"run name {name!r}: use up to 100 letters, digits, `.`, `_` and `-`, "
+            "beginning with a letter or digit"
+        )
     return Path(out) / (name or f"{scenario.name}-{scenario.digest[:10]}")
 
 
@@ -112,6 +153,8 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError("expected cpu, cuda or mps")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -154,11 +197,13 @@ def _note_environment(folder: RunFolder, device: torch.device) -> None:
     log.info("started on %s with %d thread", device, torch.get_num_threads())
 
 
-def _describe(scenario: Scenario, population: Population) -> dict[str, object]:
+def _describe(scenario: Scenario, population: Population) -> dict[str, Any]:
     return {
         "task": scenario.data.task,
         "class_names": list(population.class_names),
         "sites": population.table(),
+        "licence": scenario.data.source.facts().licence,
+        "citation": scenario.data.source.facts().citation,
         "checksums": dict(population.checksums),
         "scanners": list(population.scanners),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from fedsim.records.checkpoint import load
 from fedsim.records.files import read_lines
 from fedsim.scenario import Scenario, open_population
 from fedsim.seeds import Streams
-from fedsim.simulate import resume, run
+from fedsim.simulate import load_model, resume, run
 
 Make = Callable[..., Scenario]
 REPEATED = ("rounds.jsonl", "metrics.jsonl")
@@ -126,13 +127,82 @@ def test_flower_strategy_memory_survives(tiny: Make, tmp_path: Path) -> None:
     assert bits(resume(tmp_path / "broken").folder) == bits(whole.folder)
 
 
-def test_lost_checkpoint_is_replayed_and_checked(tiny: Make, tmp_path: Path) -> None:
+def test_without_checkpoints_everything_is_replayed_and_compared(
+    tiny: Make, tmp_path: Path
+) -> None:
     whole = run(tiny(), out=tmp_path, name="whole", device="cpu")
     before = bits(whole.folder)
-    (whole.folder / "checkpoints" / "round-00003.safetensors").unlink()
+    shutil.rmtree(whole.folder / "checkpoints")
     rows = (whole.folder / "metrics.jsonl").read_bytes()
     (whole.folder / "metrics.jsonl").write_bytes(rows[:-10])
     assert bits(resume(whole.folder).folder) == before
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-20] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (
+            lambda f: edit(f / "scenario.yaml", "learning_rate: 0.1", "learning_rate: 0.2"),
+            r"scenario\.yaml: was changed since",
+        ),
+        (lambda f: (f / "rounds.jsonl").write_text(""), "missing or changed"),
+        (
+            lambda f: edit(f / "population.json", '"name": "site-00"', '"name": "site-x"'),
+            "who holds which images changed",
+        ),
+        (lambda f: flip_a_bit(f / "checkpoints" / "round-00002.safetensors"), "checksum"),
+    ],
+    ids=["scenario", "rounds", "population", "checkpoint"],
+)
+def test_a_folder_that_was_tampered_with_is_not_resumed(
+    tiny: Make, tmp_path: Path, damage: Callable[[Path], None], complaint: str
+) -> None:
+    def die(progress: Any) -> None:
+        if progress.round == 2:
+            raise Died
+
+    with pytest.raises(Died):
+        run(tiny(rounds=4), out=tmp_path, name="broken", device="cpu", watch=die)
+    damage(tmp_path / "broken")
+    with pytest.raises(InputError, match=complaint):
+        resume(tmp_path / "broken")
+
+
+@pytest.mark.parametrize("kind", ["weighted_mean", "principal_gradient"])
+def test_training_that_diverges_stops_with_site_and_round(
+    tiny: Make, tmp_path: Path, kind: str
+) -> None:
+    scenario = tiny(
+        strategy={"kind": kind},
+        client={
+            "epochs": 1,
+            "batch_size": 16,
+            "optimizer": {"kind": "sgd", "learning_rate": 1e30},
+        },
+    )
+    with pytest.raises(RunError, match=r"round \d: training diverged at site-0.*learning_rate"):
+        run(scenario, out=tmp_path, device="cpu")
+
+
+def test_a_trained_model_can_be_loaded(tiny: Make, tmp_path: Path) -> None:
+    record = run(tiny(), out=tmp_path, device="cpu")
+    final = load_model(record.folder, "final")
+    for name, tensor in final_model(record.folder).items():
+        assert torch.equal(final.state_dict()[name], tensor)
+    assert not final.training
+    assert load_model(record.folder)(torch.zeros(2, 1, 16, 16)).shape == (2, 2)
 
 
 def test_replay_notices_other_numbers(tiny: Make, tmp_path: Path) -> None:

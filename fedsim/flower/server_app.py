@@ -38,13 +38,15 @@ class Progress:
         num_rounds: of the scenario.
         train_loss: mean local objective, None without a cohort or in round 0.
         metric: name of the selecting metric.
-        value: its last value on pooled validation images, None if undefined.
+        evaluated: whether the model was evaluated in this round.
+        value: the metric on pooled validation images, None if undefined or not evaluated.
     """
 
     round: int
     num_rounds: int
     train_loss: float | None
     metric: str
+    evaluated: bool
     value: float | None
 
 
@@ -82,7 +84,6 @@ class Server:
         self.streams = Streams(scenario.seed)
         self.nodes = find_sites(grid)
         self._sites = {node: site for site, node in self.nodes.items()}
-        self._value: float | None = None
 
     def run(self, initial: Model, watch: Watcher) -> Model:
         """Run from the last checkpoint, or from the initial model, to the last round.
@@ -101,11 +102,11 @@ class Server:
             restore(self.strategy, state["strategy"])
         for round in range(first, self.scenario.rounds + 1):
             start = time.perf_counter()
-            train_loss = None
+            train_loss = value = None
             if round:
                 model, train_loss = self._round(round, model)
             if self._is_evaluated(round):
-                self._evaluate(round, model)
+                value = self._evaluate(round, model)
             self.folder.save_checkpoint(
                 round, {"model": model, "strategy": snapshot(self.strategy)}
             )
@@ -116,7 +117,8 @@ class Server:
                     self.scenario.rounds,
                     train_loss,
                     self.scenario.evaluation.select_by,
-                    self._value,
+                    self._is_evaluated(round),
+                    value,
                 )
             )
         return model
@@ -130,6 +132,7 @@ class Server:
         )
         messages = list(self._configure(round, model, cohort)) if cohort else []
         replies = self._exchange(messages)
+        self._check_finite(round, replies)
         lens = self.decomposition if self._is_evaluated(round) else None
         local = {site: wire.read_model(r) for site, r in replies.items()} if lens else {}
         after = self._aggregate(round, model, list(replies.values())) if replies else model
@@ -169,13 +172,24 @@ class Server:
                 raise RunError(f"{self.names[site]} failed: {reply.error.reason}")
         return dict(sorted(replies.items()))
 
+    def _check_finite(self, round: int, replies: Mapping[int, Message]) -> None:
+        """Stop where training diverged: nothing that follows would mean anything."""
+        diverged = [self.names[site] for site, r in replies.items() if not wire.is_finite(r)]
+        if diverged:
+            raise RunError(
+                f"round {round}: training diverged at {', '.join(diverged)} (the local model is "
+                "not finite). The rounds before are recorded; resuming would repeat this: start a "
+                "new run with a lower client.optimizer.learning_rate, or a warm-up"
+            )
+
     def _aggregate(self, round: int, model: Model, replies: list[Message]) -> Model:
         arrays, _ = self.strategy.aggregate_train(round, replies)
         if arrays is None:
             raise RunError(f"round {round}: the strategy returned no model")
         return rounded_like(model, arrays)
 
-    def _evaluate(self, round: int, model: Model) -> None:
+    def _evaluate(self, round: int, model: Model) -> float | None:
+        """Record the values of the model and return the selecting one."""
         record = RecordDict(
             {wire.ARRAYS: wire.to_arrays(model), wire.CONFIG: ConfigRecord({wire.ROUND: round})}
         )
@@ -186,7 +200,8 @@ class Server:
         }
         rows = score(self.scenario, round, predictions)
         self.folder.add_metrics(rows)
-        self._value = next(row["value"] for row in rows if self._selects(row))
+        value: float | None = next(row["value"] for row in rows if self._selects(row))
+        return value
 
     def _selects(self, row: Mapping[str, Any]) -> bool:
         wanted = ("validation", POOLED, self.scenario.evaluation.select_by)

@@ -27,7 +27,7 @@ from flwr.serverapp.strategy import Strategy as FlowerBase
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsim.errors import ScenarioError
+from fedsim.errors import RunError, ScenarioError
 from fedsim.flower.wire import to_array, to_tensor, view
 from fedsim.scenario import FlowerStrategy, Scenario
 from strategies import Strategy, WithServerOptimizer
@@ -123,6 +123,7 @@ class StrategyAdapter(FedAvg):
         buffers = {name for name, values in start.items() if self._is_buffer(name, values)}
         updates = Stacked([n for n in start if n not in buffers], self.start_arrays, local)
         aggregate, self.state = self.strategy.aggregate(updates, weights, self.state)
+        self._check_shapes(aggregate, updates)
         for name in buffers:
             rows = Stacked([name], self.start_arrays, local)[name]
             aggregate[name] = torch.tensordot(weights / weights.sum(), rows, dims=1)
@@ -131,6 +132,16 @@ class StrategyAdapter(FedAvg):
             for name, values in start.items()
         }
         return ArrayRecord(arrays), self.train_metrics_aggr_fn(contents, self.weighted_by_key)
+
+    def _check_shapes(self, aggregate: Mapping[str, Tensor], updates: Stacked) -> None:
+        expected = {name: tuple(updates.start[name].shape) for name in updates}
+        found = {name: tuple(tensor.shape) for name, tensor in aggregate.items()}
+        if found != expected:
+            wrong = sorted(n for n in {*found, *expected} if found.get(n) != expected.get(n))
+            raise RunError(
+                f"strategy {self.strategy.kind!r} must return one update per parameter, of its "
+                f"shape; wrong for {', '.join(wrong)}"
+            )
 
     def _is_buffer(self, name: str, values: NDArray[Any]) -> bool:
         if self.buffers is not None:

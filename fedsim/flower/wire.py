@@ -92,6 +92,12 @@ def read_model(reply: Message) -> dict[str, Tensor]:
     return from_arrays(next(iter(reply.content.array_records.values())))
 
 
+def is_finite(reply: Message) -> bool:
+    """Return whether every value of the local model in an answer to `train` is finite."""
+    arrays = next(iter(reply.content.array_records.values()))
+    return all(bool(np.isfinite(view(array)).all()) for array in arrays.values())
+
+
 def evaluate_reply(
     message: Message, predictions: Mapping[str, tuple[Tensor, Tensor]], num: int
 ) -> Message:

@@ -2,7 +2,8 @@
 
     scenario.yaml        the resolved scenario
     run.json             format version, digest, checkpoint settings
-    population.json      sites by class and split, appearance parameters, data checksums
+    population.json      sites by class and split, appearance parameters, licence and checksums
+                         of the data
     environment.jsonl    versions and hardware, one line per start of the run
     rounds.jsonl         one line per round: cohort, losses, bytes, loss decomposition
     metrics.jsonl        one line per value; pandas.read_json(path, lines=True)

@@ -2,12 +2,16 @@
 
 The tensors and arrays of the state go into the file under their path (keys joined by "/", with "~"
 and "/" inside a key written "~0" and "~1", as in a JSON Pointer); the rest of it, with a mark where
-each of them was, goes into the file's metadata as JSON.
+each of them was, goes into the file's metadata as JSON, with a SHA-256 over all of it. The metadata
+has one entry alone, because safetensors writes several in no fixed order.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +30,12 @@ def path_of(folder: Path, round: int) -> Path:
     return folder / "checkpoints" / f"round-{round:05d}.safetensors"
 
 
+def rounds(folder: Path) -> list[int]:
+    """Return the rounds whose checkpoints a run folder holds, ascending."""
+    names = (file.stem.removeprefix("round-") for file in folder.glob("checkpoints/*.safetensors"))
+    return sorted(int(name) for name in names if re.fullmatch(r"\d{5,}", name))
+
+
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write the state: dicts (string keys) and lists of tensors, numpy arrays and plain values.
 
@@ -39,7 +49,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
     tensors: dict[str, torch.Tensor] = {}
     skeleton = json.dumps(_take_out(state, "", tensors))
-    content = to_bytes(tensors, {"state": skeleton})
+    head = {"sha256": _digest(skeleton, tensors), "state": skeleton}
+    content = to_bytes(tensors, {"fedsim": json.dumps(head)})
     write_whole(path, lambda file: _write(file, content))
 
 
@@ -54,10 +65,25 @@ def load(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            state: dict[str, Any] = _put_back(json.loads(file.metadata()["state"]), tensors)
+            head = json.loads(file.metadata()["fedsim"])
+            if _digest(head["state"], tensors) != head["sha256"]:
+                raise ValueError("its content does not have the checksum it was saved with")
+            state: dict[str, Any] = _put_back(json.loads(head["state"]), tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: is no checkpoint that can be read: {error}") from error
+        raise InputError(
+            f"{path}: is no checkpoint that can be read: {error}. Remove it to go on from the one "
+            "before, or from the beginning without any; what is recorded is then compared"
+        ) from error
     return state
+
+
+def _digest(skeleton: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    import torch
+
+    digest = hashlib.sha256(skeleton.encode("utf-8"))
+    for name in sorted(tensors):
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _write(file: Path, content: bytes) -> None:

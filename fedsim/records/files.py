@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedsim.errors import RunError
+from fedsim.errors import InputError, RunError
 
 
 @contextmanager
@@ -94,10 +95,27 @@ class Journal:
                 file.truncate(len(whole))
         self._recorded = [line + "\n" for line in _lines(whole)]
         self._position = 0
+        self._digest = hashlib.sha256()
 
-    def skip(self, last_round: int) -> None:
-        """Go on after the recorded rows of `last_round` (round 0 included)."""
-        self._position = sum(json.loads(line)["round"] <= last_round for line in self._recorded)
+    def seal(self) -> dict[str, Any]:
+        """Return how many rows there are up to now and their SHA-256."""
+        return {"num_rows": self._position, "sha256": self._digest.hexdigest()}
+
+    def skip(self, seal: Mapping[str, Any]) -> None:
+        """Go on after the rows that were there when `seal` was made.
+
+        Raises:
+            InputError: if they are no longer there, or changed.
+        """
+        self._position, self._digest = 0, hashlib.sha256()
+        for line in self._recorded[: seal["num_rows"]]:
+            self._pass(line)
+        if self.seal() != seal:
+            raise InputError(
+                f"{self.path}: rows that the last checkpoint builds on are missing or changed. "
+                "Put the file back as it was, or remove the folder `checkpoints` beside it to make "
+                "the run again from its beginning; what is recorded is then compared"
+            )
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
         """Append rows, all in one write that is on disk when this returns.
@@ -118,14 +136,19 @@ class Journal:
                     f"now: {line.strip()}. Were hardware or versions changed?"
                 )
             else:
-                self._position += 1
+                self._pass(line)
         if fresh:
             with writing(self.path), self.path.open("ab") as file:
                 file.write("".join(fresh).encode("utf-8"))
                 file.flush()
                 os.fsync(file.fileno())
-            self._recorded += fresh
-            self._position = len(self._recorded)
+            for line in fresh:
+                self._recorded.append(line)
+                self._pass(line)
+
+    def _pass(self, line: str) -> None:
+        self._position += 1
+        self._digest.update(line.encode("utf-8"))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -42,6 +42,7 @@ class RunFolder:
         self._keep_every = record.run["keep_every"]
         self._select_by = record.scenario["evaluation"]["select_by"]
         self._selecting = [row for row in record.metrics if self._selects(row)]
+        (path / "checkpoints").mkdir(exist_ok=True)
         sweep(path / "checkpoints")
         self._rounds = Journal(path / "rounds.jsonl")
         self._metrics = Journal(path / "metrics.jsonl")
@@ -67,6 +68,8 @@ class RunFolder:
         Raises:
             InputError: if the folder exists or cannot be made.
         """
+        if path.parent.is_file():
+            raise InputError(f"{path.parent}: is a file; expected a folder for run folders")
         if path.exists():
             raise InputError(
                 f"{path}: exists already; nothing was changed. Go on with `fedsim resume {path}`, "
@@ -118,7 +121,8 @@ class RunFolder:
 
     def save_checkpoint(self, round: int, state: dict[str, Any]) -> None:
         """Save all that is needed to go on after `round`, then drop what is not to be kept."""
-        checkpoint.save(checkpoint.path_of(self.path, round), state)
+        seals = {"rounds": self._rounds.seal(), "metrics": self._metrics.seal()}
+        checkpoint.save(checkpoint.path_of(self.path, round), {**state, "recorded": seals})
         keep = {round, select(self._selecting, self._select_by).best_round}
         for other in self._saved():
             if other not in keep and not (self._keep_every and other % self._keep_every == 0):
@@ -130,8 +134,9 @@ class RunFolder:
             return None
         last = max(self._saved())
         state = checkpoint.load(checkpoint.path_of(self.path, last))
-        self._rounds.skip(last)
-        self._metrics.skip(last)
+        recorded = state.pop("recorded")
+        self._rounds.skip(recorded["rounds"])
+        self._metrics.skip(recorded["metrics"])
         return last, state
 
     def num_bytes(self) -> int:
@@ -143,10 +148,7 @@ class RunFolder:
         return (row["split"], row["site"], row["metric"]) == wanted
 
     def _saved(self) -> list[int]:
-        return [
-            int(file.stem.removeprefix("round-"))
-            for file in self.path.glob("checkpoints/round-*.safetensors")
-        ]
+        return checkpoint.rounds(self.path)
 
     def _grow(self, name: str, row: Mapping[str, Any]) -> None:
         path = self.path / name

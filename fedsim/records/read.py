@@ -54,7 +54,7 @@ class RunRecord:
         run: format, digest and settings.
         scenario: the resolved scenario.
         population: {"task", "class_names", "sites": [{"name", "train", "validation", "test"}],
-            "checksums", "scanners"}; counts per class.
+            "licence", "citation", "checksums", "scanners"}; counts per class.
         environment: of the last start.
         rounds: one row per round.
         metrics: {"round", "split", "site", "metric", "value", "num_examples", "num_valid"} per
@@ -78,8 +78,10 @@ class RunRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether the checkpoint of the last round, which is written last of all, is there."""
-        return path_of(self.folder, self.scenario["rounds"]).exists()
+        """Whether the last round is recorded and its checkpoint, written last of all, is there."""
+        last = self.scenario["rounds"]
+        recorded = len(self.rounds) == last and self.selection.final_round == last
+        return recorded and path_of(self.folder, last).exists()
 
 
 def select(metrics: Iterable[Mapping[str, Any]], metric: str) -> Selection:
@@ -100,12 +102,13 @@ def select(metrics: Iterable[Mapping[str, Any]], metric: str) -> Selection:
     return Selection(metric, sign > 0, best, max(values, default=0))
 
 
-def read(folder: Path) -> RunRecord:
+def read(folder: str | Path) -> RunRecord:
     """Read a run folder.
 
     Raises:
         InputError: if it is none, was written in another format, or its files are damaged.
     """
+    folder = Path(folder)
     if not (folder / "run.json").is_file():
         raise InputError(f"{folder}: is no run folder (it has no run.json)")
     run = _section(folder / "run.json", json.loads)

@@ -16,7 +16,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg, FedAvgM, FedMedian
 
 from fedsim.engines.inline import InlineGrid, flower_identity
-from fedsim.errors import ScenarioError
+from fedsim.errors import RunError, ScenarioError
 from fedsim.flower.strategy import StrategyAdapter, build, restore, snapshot
 from fedsim.flower.wire import from_arrays, to_arrays
 from fedsim.records.checkpoint import load, save
@@ -131,6 +131,26 @@ def test_buffers_never_reach_the_strategy() -> None:
     start_in_flower(StrategyAdapter(Spy()))
     start_in_flower(StrategyAdapter(Spy(), buffers={"head.bias", "bn.num_batches_tracked"}))
     assert seen == [{"conv.weight", "head.bias"}, {"conv.weight", "bn.running_mean"}]
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda updates: {n: u.mean() for n, u in updates.items()},
+        lambda updates: {"conv.weight": updates["conv.weight"][0]},
+        lambda updates: {**{n: u[0] for n, u in updates.items()}, "more": torch.zeros(1)},
+    ],
+    ids=["scalars", "missing", "more"],
+)
+def test_a_strategy_that_returns_other_shapes_is_told(
+    mistake: Callable[[Any], dict[str, torch.Tensor]],
+) -> None:
+    class Wrong(WeightedMean):
+        def aggregate(self, updates: Any, weights: Any, state: Any) -> Any:
+            return mistake(updates), state
+
+    with pytest.raises(RunError, match="one update per parameter"):
+        start_in_flower(StrategyAdapter(Wrong()))
 
 
 def test_principal_gradient_leaves_buffers_to_the_weighted_mean() -> None:

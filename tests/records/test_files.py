@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsim.errors import RunError
+from fedsim.errors import InputError, RunError
 from fedsim.records.files import Journal, read_lines, sweep, to_line, write_text, write_whole
 
 ROWS = [{"round": r, "value": v} for r, v in enumerate([0.1 + 0.2, None, -0.0, 5e-324])]
@@ -78,15 +78,19 @@ def test_a_last_bit_is_a_difference(file: Path) -> None:
         Journal(file).append([{"round": 0, "value": float(np.nextafter(0.1, 1))}])
 
 
-@pytest.mark.parametrize("round", range(-1, 6))
-def test_skip_goes_on_after_the_rows_of_a_round(file: Path, round: int) -> None:
+@pytest.mark.parametrize("num", range(7))
+def test_skip_goes_on_after_the_rows_of_a_seal(file: Path, num: int) -> None:
     rows = [{"round": r, "site": site} for r in (0, 2, 4) for site in ("a", "b")]
-    Journal(file).append(rows)
+    first = Journal(file)
+    first.append(rows[:num])
+    seal = first.seal()
+    first.append(rows[num:])
     before = file.read_bytes()
     journal = Journal(file)
-    journal.skip(round)
-    journal.append(row for row in rows if row["round"] > round)
+    journal.skip(seal)
+    journal.append(rows[num:])
     assert file.read_bytes() == before
+    assert journal.seal() == first.seal()
     journal.append([{"round": 6}])
     assert read_lines(file) == [*rows, {"round": 6}]
 
@@ -98,10 +102,21 @@ def test_any_text_is_replayed_and_read(file: Path, text: str) -> None:
     before = file.read_bytes()
     assert before.count(b"\n") == 3
     again = Journal(file)
-    again.skip(0)
-    again.append(rows[1:])
+    again.append(rows)
     assert file.read_bytes() == before
     assert read_lines(file) == rows
+
+
+@pytest.mark.parametrize("damage", ["emptied", "shortened", "changed"])
+def test_rows_that_a_seal_covers_must_be_there(file: Path, damage: str) -> None:
+    journal = Journal(file)
+    journal.append([{"round": r, "value": 1} for r in range(3)])
+    lines = file.read_text().splitlines(keepends=True)
+    if damage == "changed":
+        lines[0] = to_line({"round": 0, "value": 2})
+    file.write_text("".join({"emptied": [], "shortened": lines[:2], "changed": lines}[damage]))
+    with pytest.raises(InputError, match=r"missing or changed.*checkpoints"):
+        Journal(file).skip(journal.seal())
 
 
 def test_a_line_torn_anywhere_is_removed_and_written_anew(file: Path) -> None:

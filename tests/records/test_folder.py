@@ -132,7 +132,7 @@ except InputError as error:
 
 def test_a_place_that_is_no_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "runs").touch()
-    with pytest.raises(InputError, match=r"runs/run: cannot be made: "):
+    with pytest.raises(InputError, match=r"runs: is a file; expected a folder"):
         RunFolder.create(tmp_path / "runs" / "run", **making())
 
 
@@ -289,6 +289,8 @@ def test_a_run_is_finished_with_its_last_checkpoint(make: Callable[..., RunFolde
     folder = make()
     for round in range(LAST + 1):
         assert not read(folder.path).finished
+        if round:
+            folder.add_round({"round": round})
         folder.add_metrics([row(round, 0.5)])
         folder.save_checkpoint(round, {})
     assert read(folder.path).finished
@@ -430,7 +432,15 @@ def test_the_other_files_are_as_documented(record: RunRecord) -> None:
         "log.txt",
         "checkpoints",
     }
-    assert set(record.population) == {"task", "class_names", "sites", "checksums", "scanners"}
+    assert set(record.population) == {
+        "task",
+        "class_names",
+        "sites",
+        "licence",
+        "citation",
+        "checksums",
+        "scanners",
+    }
     for site in record.population["sites"]:
         assert set(site) == {"name", "train", "validation", "test"}
         assert {len(site[split]) for split in ("train", "validation", "test")} == {2}
