@@ -12,8 +12,8 @@ from torch import Tensor
 import strategies
 from strategies import BUILTIN, ServerSgd, Strategy, WithServerOptimizer
 
-PLAIN = [Strategy_() for Strategy_ in BUILTIN]
-BY_EXAMPLES = [Strategy_(weights="examples") for Strategy_ in BUILTIN]
+PLAIN = [Rule() for Rule in BUILTIN]
+BY_EXAMPLES = [Rule(weights="examples") for Rule in BUILTIN if "weights" in Rule.model_fields]
 OPTIMIZERS = [ServerSgd(), ServerSgd(learning_rate=0.5, momentum=0.9)]
 ALL = [
     *PLAIN,
