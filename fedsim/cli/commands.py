@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -13,6 +15,7 @@ import click
 import typer
 
 from fedsim.cli.progress import watching
+from fedsim.cli.streams import Lasting
 from fedsim.errors import FedsimError, InputError, RunError
 
 if TYPE_CHECKING:
@@ -20,11 +23,14 @@ if TYPE_CHECKING:
     from fedsim.scenario import Scenario
 
 DONE, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+NARROWEST = 80
+"""Columns that the results take at least: on a narrower terminal lines wrap, numbers stay whole."""
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Federated and privacy-aware learning on medical images, from one scenario file.\n\n"
     "Start with `fedsim run scenarios/quickstart.yaml`, look into the folder it names last, then "
     "change the file: `fedsim list` shows what it may say, `fedsim validate` checks it.\n\n"
@@ -46,6 +52,24 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print the run folder
 Json = Annotated[
     bool, typer.Option("--json", help="print one JSON object per round, the results last")
 ]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"fedsim {version('fedsim-medical')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="print the version"),
+    ] = False,
+) -> None:
+    """Take the options that belong to no command; the help text is that of `app`."""
 
 
 @app.command()
@@ -79,12 +103,20 @@ def run(
 
 
 @app.command()
-def resume(folder: Folder, quiet: Quiet = False, as_json: Json = False) -> None:
+def resume(
+    folder: Folder,
+    device: Annotated[
+        str | None,
+        typer.Option(help="as in `fedsim run`; default: the one of the run", show_default=False),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
     """Go on with a run after a crash or Ctrl-C, to the same bits."""
     from fedsim import simulate
 
     with watching(quiet, as_json) as watch, _resumable(folder):
-        record = simulate.resume(folder, watch=watch)
+        record = simulate.resume(folder, device=device, watch=watch)
     _conclude(record, quiet, as_json)
 
 
@@ -95,14 +127,19 @@ def validate(file: File, changes: Set = None) -> None:
     Every problem is printed with file, line, column and key.
     """
     scenario = _load(file, changes)
-    typer.echo(f"{file}: valid; digest {scenario.digest[:10]}")
+    valid = f"{file}: valid; digest {scenario.digest[:10]}"
     if not scenario.data.source.is_local():
+        typer.echo(valid)
         typer.echo("the data are not on this computer: sites are checked when they are there")
         return
     from fedsim.scenario import open_population
 
-    population = open_population(scenario)
+    try:
+        population = open_population(scenario)
+    except InputError as error:
+        raise type(error)(f"{file}: {error}") from error
     sizes = [int(population.class_counts(site, "train").sum()) for site in range(len(population))]
+    typer.echo(valid)
     typer.echo(
         f"{len(population)} sites with {min(sizes)} to {max(sizes)} training images, "
         f"{sum(sizes)} in all; classes: {', '.join(population.class_names)}"
@@ -132,7 +169,7 @@ def list_(
 
 @app.command()
 def report(folder: Folder) -> None:
-    """Make tables and figures of a run again and print the results."""
+    """Print the results of a run and make its tables and figures again."""
     from fedsim.records import read
 
     _conclude(read(folder), quiet=False, as_json=False)
@@ -151,42 +188,67 @@ def _resumable(folder: Path) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, RunError):
         if (folder / "run.json").is_file():
-            typer.echo(f"Stopped. Go on with: fedsim resume {folder}", err=True)
+            typer.echo(f"Stopped. Go on with: fedsim resume {_quoted(folder)}", err=True)
         raise
 
 
 def _conclude(record: RunRecord, quiet: bool, as_json: bool) -> None:
-    """Write tables and figures, print the results and, last, the run folder."""
+    """Print the results, write tables and figures and, last, name the run folder."""
     from fedsim import report
 
-    report.write(record)
     if as_json:
         results = report.results(record)
         typer.echo(json.dumps({"event": "done", "run": str(record.folder), "results": results}))
-        return
-    if not quiet:
+    elif not quiet:
         from rich.console import Console
 
-        report.render(record, Console())
-        size = sum(file.stat().st_size for file in record.folder.rglob("*") if file.is_file())
-        typer.echo(f"figures and tables: {record.folder / 'report'}")
-        typer.echo(f"size of the run folder: {size / 1e6:.1f} MB")
-    typer.echo(str(record.folder))
+        report.render(record, Console(width=max(NARROWEST, Console().width)))
+    try:
+        report.write(record)
+        if not (quiet or as_json):
+            size = sum(file.stat().st_size for file in record.folder.rglob("*") if file.is_file())
+            typer.echo(f"figures and tables: {record.folder / 'report'}")
+            typer.echo(f"size of the run folder: {size / 1e6:.1f} MB")
+    except (KeyboardInterrupt, RunError):
+        typer.echo(
+            "The results are complete, figures and tables are not. Make them with: "
+            f"fedsim report {_quoted(record.folder)}",
+            err=True,
+        )
+        raise
+    finally:
+        if not as_json:
+            typer.echo(str(record.folder))
+
+
+def _quoted(folder: Path) -> str:
+    return shlex.quote(str(folder))
 
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: SLURM, docker stop
+    out, err = Lasting(sys.stdout), Lasting(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(err):
+        code = _run_app()
+        out.flush()
+        if code == DONE and out.error and not isinstance(out.error, BrokenPipeError):
+            typer.echo(f"Error: standard output cannot be written: {out.error.strerror}", err=True)
+            code = FAILURE
+    sys.exit(code)
+
+
+def _run_app() -> int:
     try:
-        code = app(standalone_mode=False) or DONE
+        return app(standalone_mode=False) or DONE
     except click.ClickException as error:
         error.show()
-        code = BAD_INPUT
+        return BAD_INPUT
     except InputError as error:
         typer.echo(f"Error: {error}", err=True)
-        code = BAD_INPUT
+        return BAD_INPUT
     except FedsimError as error:
         typer.echo(f"Error: {error}", err=True)
-        code = FAILURE
+        return FAILURE
     except (KeyboardInterrupt, click.Abort):
-        code = INTERRUPTED
-    sys.exit(code)
+        return INTERRUPTED

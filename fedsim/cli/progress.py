@@ -32,10 +32,14 @@ def watching(quiet: bool, as_json: bool) -> Iterator[Watcher]:
 
 
 def describe(progress: Progress) -> str:
-    """Return the losses and the selecting metric in words."""
-    loss = "" if progress.train_loss is None else f"train loss {progress.train_loss:.4f}, "
-    value = "undefined" if progress.value is None else f"{progress.value:.4f}"
-    return f"{loss}validation {progress.metric} {value}"
+    """Return in words the loss and, if the model was evaluated, the selecting metric."""
+    parts = []
+    if progress.train_loss is not None:
+        parts.append(f"train loss {progress.train_loss:.4f}")
+    if progress.evaluated:
+        value = "undefined" if progress.value is None else f"{progress.value:.4f}"
+        parts.append(f"validation {progress.metric} {value}")
+    return ", ".join(parts) or "no site took part"
 
 
 def _json_line(progress: Progress) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from fedsim.records.files import write_whole, writing
 from fedsim.report import figures, page, tables
 from fedsim.report.tables import render
 
@@ -31,6 +32,9 @@ def write(record: RunRecord) -> list[Path]:
     """Write the report of a run into its folder and return the files.
 
     Each file appears whole or not at all; those of an earlier report are replaced.
+
+    Raises:
+        RunError: if the system cannot write one of them.
     """
     contents: dict[str, bytes] = {
         "results.csv": tables.results_csv(record).encode(),
@@ -43,11 +47,14 @@ def write(record: RunRecord) -> list[Path]:
         text += f"\n![{name.replace('_', ' ')}]({name}.png)\n"
     contents["results.md"] = text.encode()
     folder = record.folder / FOLDER
-    folder.mkdir(exist_ok=True)
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
     return [_replace(folder / name, data) for name, data in contents.items()]
 
 
 def _replace(path: Path, data: bytes) -> Path:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    return partial.replace(path)
+    def fill(temporary: Path) -> None:
+        temporary.write_bytes(data)
+
+    write_whole(path, fill)
+    return path

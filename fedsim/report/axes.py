@@ -70,10 +70,16 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
     return [mean + gap * index for index, mean in enumerate(flat)]
 
 
-def write_value(axes: Axes, place: float, value: float) -> None:
+def write_value(axes: Axes, place: float, value: float, *, upright: bool) -> None:
     """Write a bar's value at its foot, where no line crosses it."""
     axes.annotate(
-        f"{value:.3f}", (place, 0), (0, 5), textcoords="offset points", ha="center", size=8
+        f"{value:.3f}",
+        (place, 0),
+        (0, 5),
+        textcoords="offset points",
+        ha="center",
+        size=7 if upright else 8,
+        rotation=90 if upright else 0,
     )
 
 

@@ -98,8 +98,8 @@ def site_bars(record: RunRecord) -> Figure:
             mark_undefined(axes, place, upright=len(found) > MAX_WRITTEN)
             continue
         axes.bar(place, score.value, color=page.SKY)
-        if len(found) <= MAX_WRITTEN:
-            write_value(axes, place, score.value)
+        if len(found) <= MAX_WRITTEN or abs(score.value) < 0.0005:  # no height to see
+            write_value(axes, place, score.value, upright=len(found) > MAX_WRITTEN)
     if all(score.value is None for score in found):
         axes.set(ylim=(0, 1), yticks=[])
     pooled = scores.at(final, "test", POOLED, metric).value

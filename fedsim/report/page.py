@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ STYLE = {
     "legend.frameon": False,
     "savefig.dpi": 160,
     "svg.hashsalt": "fedsim",
+    "text.parse_math": False,  # a name may hold a dollar sign
 }
 
 
@@ -117,10 +119,14 @@ def style() -> Iterator[None]:
 
 
 def encode(figure: Figure, format: str) -> bytes:
-    """Return `figure` as `png` or `svg`: the same bytes for the same figure, whenever made."""
+    """Return `figure` as `png` or `svg`: the same bytes for the same figure, whenever made.
+
+    A sign that the font lacks is drawn as an empty box, without a word: tables have the name.
+    """
     stream = io.BytesIO()
     metadata = {"svg": {"Date": None}, "png": {"Software": None}}[format]
-    with style():
+    with style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not")
         figure.savefig(stream, format=format, metadata=metadata)
     return stream.getvalue()
 

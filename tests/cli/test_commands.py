@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fedsim.cli.catalogue import USES
-from fedsim.errors import FedsimError
+from fedsim.errors import DataError, FedsimError
 from fedsim.plugins import kind_of
 from fedsim.scenario.families import FAMILIES
 
@@ -36,6 +37,11 @@ def test_every_command_has_help(fedsim: Any, command: str) -> None:
     code, out, _ = fedsim(command, "--help")
     assert code == 0
     assert "Usage" in out
+
+
+def test_short_help_and_version(fedsim: Any) -> None:
+    assert fedsim("list", "-h") == fedsim("list", "--help")
+    assert fedsim("--version") == (0, f"fedsim {version('fedsim-medical')}\n", "")
 
 
 def test_validate_says_what_the_sites_would_hold(fedsim: Any, quickstart: Path) -> None:
@@ -64,6 +70,16 @@ def test_validate_needs_no_file_of_real_data(
     code, out, _ = fedsim("validate", path)
     assert code == 0
     assert "the data are not on this computer" in out
+
+
+def test_validate_calls_valid_only_what_the_labels_allow(
+    fedsim: Any, quickstart: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise DataError("too few images")
+
+    monkeypatch.setattr("fedsim.scenario.open_population", refuse)
+    assert fedsim("validate", quickstart) == (2, "", f"Error: {quickstart}: too few images\n")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ class Seen:
     num_rounds: int = 4
     train_loss: float | None = 0.5
     metric: str = "auroc"
+    evaluated: bool = True
     value: float | None = 0.75
 
 
@@ -36,6 +37,17 @@ def test_losses_and_the_metric_are_told_in_words() -> None:
 def test_what_is_undefined_is_said_to_be() -> None:
     told = describe(Seen(0, train_loss=None, value=None))  # type: ignore[arg-type]
     assert told == "validation auroc undefined"
+
+
+def test_a_round_without_evaluation_shows_no_value(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = Seen(1, evaluated=False, value=None)
+    assert describe(seen) == "train loss 0.5000"  # type: ignore[arg-type]
+    idle = Seen(1, train_loss=None, evaluated=False, value=None)
+    assert describe(idle) == "no site took part"  # type: ignore[arg-type]
+    with watching(quiet=False, as_json=True) as watch:
+        tell(watch, seen)
+    line = json.loads(capsys.readouterr().out)
+    assert (line["evaluated"], line["value"]) == (False, None)
 
 
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,6 +69,7 @@ def test_json_is_one_object_per_round_on_standard_output(
         "num_rounds": 4,
         "train_loss": None,
         "metric": "auroc",
+        "evaluated": True,
         "value": 0.75,
     }
     assert second["round"] == 1

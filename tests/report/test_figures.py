@@ -93,6 +93,28 @@ def test_an_undefined_site_is_marked_and_has_no_bar_of_height_zero(make_record: 
     assert "Hatched" not in words(figures.site_bars(make_record(sites=1)))
 
 
+@pytest.mark.parametrize("sites", [3, 60])
+def test_zero_is_written_and_no_gap(make_record: Any, sites: int) -> None:
+    record = make_record(sites=sites)
+    for row in record.metrics:
+        if row["site"] == "site-01":
+            row["value"] = 0.0
+    axes = figures.site_bars(record).axes[0]
+    written = [t for t in axes.texts if t.get_text() == "0.000"]
+    assert [(t.xy[0], t.get_rotation()) for t in written] == [(1, 90.0 if sites == 60 else 0.0)]
+
+
+def test_names_that_the_font_lacks_or_that_look_like_formulas_are_drawn(
+    make_record: Any, tmp_path: Path
+) -> None:
+    record = make_record(tmp_path)
+    record.scenario["name"] = "肺炎"
+    record.population["class_names"] = ["正常", "$\\frac$"]
+    record.population["sites"][0]["name"] = "अस्पताल"
+    write(record)  # a warning would be an error
+    assert "肺炎" in (tmp_path / "report/results.md").read_text(encoding="utf-8")
+
+
 def test_curves_have_gaps_where_undefined(make_record: Any) -> None:
     record = make_record(rounds=4, metrics=("auroc",))
     for row in record.metrics:
