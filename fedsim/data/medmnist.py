@@ -5,6 +5,8 @@ folder that FEDSIM_DATA_DIR names, then in fedsim's cache, then downloaded into 
 
 >>> MedMnist(name="pneumoniamnist").facts().class_names
 ('normal', 'pneumonia')
+>>> MedMnist(name="chestmnist", finding="pleural_thickening").facts().class_names
+('no pleural thickening', 'pleural thickening')
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from fedsim.data import cache
 from fedsim.data.medmnist_registry import CITATION, REGISTRY, SIZES, Entry
@@ -44,34 +46,71 @@ Name = Literal[
     "organcmnist",
     "organsmnist",
 ]
+Finding = Literal[
+    "atelectasis",
+    "cardiomegaly",
+    "effusion",
+    "infiltration",
+    "mass",
+    "nodule",
+    "pneumonia",
+    "pneumothorax",
+    "consolidation",
+    "edema",
+    "emphysema",
+    "fibrosis",
+    "pleural_thickening",
+    "hernia",
+    "any",
+]
+"""The columns of ChestMNIST's labels, in order, then whether at least one of them is 1."""
+
 URL = "https://zenodo.org/records/10519652/files/{file}?download=1"
 PREFIXES = {"train": "train", "validation": "val", "test": "test"}
 """Split -> how the file's array names begin."""
 
 Arrays = dict[str, NDArray[np.generic]]
-"""Array name of the file -> images, (n, height, width[, 3]), uint8, or labels, (n,), int64."""
+"""Array name of the file -> images, (n, height, width[, 3]), uint8, or labels, int64, (n,) or,
+of a multi-label set, (n, class)."""
 
 
 class MedMnist(Source):
-    """One of the 2-D MedMNIST sets.
+    """The 2-D sets of MedMNIST, CC BY 4.0 (DermaMNIST: CC BY-NC 4.0); cite Yang et al. (2023).
 
     BreastMNIST's class 0 is "malignant" and class 1 "normal, benign".
 
     Args:
-        name: the set; chestmnist is refused, as its images have several labels each.
+        name: the set.
         image_size: pixels; above 28 the files take up to 12 GB of disk and of memory.
+        finding: what is absent (0) or present (1) in an image of chestmnist, where several
+            findings can be; "any" is at least one of them.
     """
 
     kind: Literal["medmnist"] = "medmnist"
     name: Name
     image_size: Literal[28, 64, 128, 224] = 28
+    finding: Finding | None = Field(
+        default=None,
+        validate_default=True,
+        description="absent or present; for chestmnist, and required there",
+    )
 
-    @field_validator("name")
+    @field_validator("finding", mode="before")
     @classmethod
-    def _one_label_per_image(cls, name: Name) -> Name:
-        if REGISTRY[name].multi_label:
-            raise ValueError(f"{name} is multi-label: multi-label tasks are not supported yet")
-        return name
+    def _where_there_are_findings(cls, finding: object, info: ValidationInfo) -> object:
+        """Refuse chestmnist without a finding, and a finding in any other set."""
+        name = info.data.get("name")
+        if name is None:  # refused already
+            return finding
+        if REGISTRY[name].multi_label and finding is None:
+            raise ValueError(
+                f"{name} has several findings per image: name one of {', '.join(get_args(Finding))}"
+            )
+        if not REGISTRY[name].multi_label and finding is not None:
+            raise ValueError(
+                f"{name} has one class per image: leave the finding out (it is for chestmnist)"
+            )
+        return finding
 
     @property
     def file(self) -> str:
@@ -80,31 +119,51 @@ class MedMnist(Source):
 
     def facts(self) -> Facts:
         """Return what is known without reading or downloading anything."""
-        return describe(self.name, self.image_size)
+        entry = REGISTRY[self.name]
+        return Facts(
+            num_channels=entry.num_channels,
+            image_size=self.image_size,
+            class_names=_absent_present(self.finding) if self.finding else entry.class_names,
+            ordinal=entry.ordinal,
+            num_examples=dict(zip(SPLITS, entry.num_examples, strict=True)),
+            licence=entry.licence,
+            citation=CITATION,
+        )
 
     def is_local(self) -> bool:
-        """Return whether the file is on this machine, so that `open` needs no download."""
+        """Return whether the file is on this machine, so that `open` needs no download.
+
+        Raises:
+            DataError: if FEDSIM_DATA_DIR names no folder.
+        """
         return self._local() is not None
 
     def open(self, streams: Streams) -> Dataset:
         """Find or download the file, check it, and return its labels and images.
 
         Raises:
-            DataError: if the file is neither here nor to be had, is not the official one (nor a
-                copy of it with equal arrays), or is damaged.
+            DataError: if FEDSIM_DATA_DIR names no folder, or the file is neither here nor to be
+                had, is not the official one (nor a copy of it with equal arrays), or is damaged.
         """
         path = self._local() or self._download()
         stat = path.stat()
         entry = REGISTRY[self.name]
-        arrays, sha256 = _load(path, (stat.st_mtime_ns, stat.st_size), entry, self.image_size)
+        arrays, identity = _load(path, (stat.st_mtime_ns, stat.st_size), entry, self.image_size)
 
         def images(split: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
             found = arrays[f"{PREFIXES[split]}_images"][indices].astype(np.uint8, copy=False)
             channels_first = found[:, None] if found.ndim == 3 else found.transpose(0, 3, 1, 2)
             return np.ascontiguousarray(channels_first)
 
-        labels = {str(s): arrays[f"{PREFIXES[s]}_labels"].astype(np.int64) for s in SPLITS}
-        return Dataset(labels, images, {self.file: f"sha256:{sha256}"})
+        labels = {str(s): self._labels(arrays[f"{PREFIXES[s]}_labels"]) for s in SPLITS}
+        return Dataset(labels, images, {self.file: f"arrays-sha256:{identity}"})
+
+    def _labels(self, found: NDArray[np.generic]) -> NDArray[np.int64]:
+        if self.finding == "any":
+            return np.asarray(found.any(axis=1), np.int64)
+        if self.finding is not None:
+            found = found[:, get_args(Finding).index(self.finding)]
+        return found.astype(np.int64)
 
     def _local(self) -> Path | None:
         return next((f / self.file for f in _folders() if (f / self.file).is_file()), None)
@@ -124,20 +183,6 @@ class MedMnist(Source):
             ) from error
 
 
-def describe(name: Name, image_size: int = 28) -> Facts:
-    """Return the facts of a set, of chestmnist too."""
-    entry = REGISTRY[name]
-    return Facts(
-        num_channels=entry.num_channels,
-        image_size=image_size,
-        class_names=entry.class_names,
-        ordinal=entry.ordinal,
-        num_examples=dict(zip(SPLITS, entry.num_examples, strict=True)),
-        licence=entry.licence,
-        citation=CITATION,
-    )
-
-
 def array_hash(arrays: Mapping[str, NDArray[np.generic]]) -> str:
     """Return the sha256 over name, dtype, shape and bytes of `arrays`, in order of their names.
 
@@ -151,43 +196,55 @@ def array_hash(arrays: Mapping[str, NDArray[np.generic]]) -> str:
     return digest.hexdigest()
 
 
+def _absent_present(finding: Finding) -> tuple[str, str]:
+    words = finding.replace("_", " ")
+    return ("no finding", "any finding") if finding == "any" else (f"no {words}", words)
+
+
 def _folders() -> list[Path]:
+    """Return where files are looked for, in order.
+
+    Raises:
+        DataError: if FEDSIM_DATA_DIR names no folder: what is meant may hold the file.
+    """
     named = os.environ.get("FEDSIM_DATA_DIR")
+    if named and not Path(named).is_dir():
+        raise DataError(
+            f"FEDSIM_DATA_DIR names the folder {named}, which does not exist: correct it, or unset "
+            f"it to use {cache.folder()} alone"
+        )
     return [*([Path(named)] if named else []), cache.folder()]
 
 
 @functools.lru_cache(maxsize=2)
 def _load(path: Path, stamp: tuple[int, int], entry: Entry, image_size: int) -> tuple[Arrays, str]:
-    """Return the checked arrays of a file and its sha256; `stamp` changes when the file does.
+    """Return the checked arrays of a file and their hash; `stamp` changes when the file does.
 
     The arrays are shared by all that open the file: not to be written to.
     """
-    md5, sha256 = _checksums(path)
+    md5 = _md5(path)
     arrays = _checked(path, _read(path), entry, image_size)
+    identity = array_hash(arrays)
     expected_md5 = entry.md5[SIZES.index(image_size)]
     expected = entry.arrays_28 if image_size == 28 else ""
-    if md5 != expected_md5 and (actual := array_hash(arrays)) != expected:
+    if md5 != expected_md5 and identity != expected:
         raise DataError(
             f"{path} is not the official file: md5 {md5}, expected {expected_md5}; array hash "
-            f"{actual}, expected {expected or '(not recorded for this file)'}. {_mend(path)}"
+            f"{identity}, expected {expected or '(not recorded for this file)'}. {_mend(path)}"
         )
-    return arrays, sha256
+    return arrays, identity
 
 
 def _mend(path: Path) -> str:
     return f"Delete it to have it downloaded, or put {URL.format(file=path.name)} in its place"
 
 
-def _checksums(path: Path) -> tuple[str, str]:
-    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+def _md5(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                md5.update(block)
-                sha256.update(block)
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    return md5.hexdigest(), sha256.hexdigest()
 
 
 def _read(path: Path) -> Arrays:
@@ -210,6 +267,8 @@ def _checked(path: Path, arrays: Arrays, entry: Entry, image_size: int) -> Array
     if missing:
         raise DataError(f"{path} lacks the arrays {', '.join(missing)}. {_mend(path)}")
     pixels = (image_size, image_size, *([3] if entry.num_channels == 3 else []))
+    num_classes = len(entry.class_names)
+    highest = 1 if entry.multi_label else num_classes - 1
     checked: Arrays = {}
     for prefix, n in zip(PREFIXES.values(), entry.num_examples, strict=True):
         images, labels = arrays[f"{prefix}_images"], arrays[f"{prefix}_labels"]
@@ -218,16 +277,17 @@ def _checked(path: Path, arrays: Arrays, entry: Entry, image_size: int) -> Array
                 f"{path}: {prefix}_images is {images.dtype} {images.shape}, "
                 f"expected uint8 {(n, *pixels)}. {_mend(path)}"
             )
-        if labels.dtype.kind not in "iu" or labels.shape not in ((n,), (n, 1)):
+        shapes = [(n, num_classes)] if entry.multi_label else [(n, 1), (n,)]
+        if labels.dtype.kind not in "iu" or labels.shape not in shapes:
             raise DataError(
                 f"{path}: {prefix}_labels is {labels.dtype} {labels.shape}, "
-                f"expected integers {(n, 1)} or {(n,)}. {_mend(path)}"
+                f"expected integers {' or '.join(map(str, shapes))}. {_mend(path)}"
             )
-        if n and not 0 <= labels.min() <= labels.max() < len(entry.class_names):
+        if n and not 0 <= labels.min() <= labels.max() <= highest:
             raise DataError(
                 f"{path}: {prefix}_labels reach from {labels.min()} to {labels.max()}, "
-                f"expected 0 to {len(entry.class_names) - 1}. {_mend(path)}"
+                f"expected 0 to {highest}. {_mend(path)}"
             )
         checked[f"{prefix}_images"] = images
-        checked[f"{prefix}_labels"] = labels.reshape(n).astype("<i8")
+        checked[f"{prefix}_labels"] = labels.reshape(shapes[-1]).astype("<i8")
     return checked

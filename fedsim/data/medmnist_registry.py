@@ -1,9 +1,10 @@
 """The twelve 2-D sets of MedMNIST v2 at their four sizes: what is in them, how to know them.
 
 Source: `INFO` of the package medmnist 3.0.2 (the sizes 64, 128 and 224 are "MedMNIST+"), which
-describes the files of Zenodo record 10519652. Two things are said otherwise here: RetinaMNIST's
-classes, there "0" to "4", are named "grade 0" to "grade 4", and the long name of BloodMNIST's
-immature granulocytes is cut.
+describes the files of Zenodo record 10519652. Three things are said otherwise here: RetinaMNIST's
+classes, there "0" to "4", are named "grade 0" to "grade 4", ChestMNIST's "pleural" is "pleural
+thickening" as in its source (NIH ChestX-ray14), and the long name of BloodMNIST's immature
+granulocytes is cut.
 
 BreastMNIST's class 0 is "malignant" and 1 is "normal, benign": whoever asks for its sensitivity
 to cancer names class 0 as the positive one.
@@ -35,13 +36,14 @@ class Entry:
     """What is known of one set before any of its files is at hand.
 
     Args:
-        class_names: one per label, in order.
+        class_names: one per label, in order; of a multi-label set, one per column of its labels.
         num_channels: 1 (grey) or 3 (colour).
         num_examples: of train, validation and test.
         md5: of the official file, for each of `SIZES`.
         licence: of the images.
         ordinal: whether the classes are grades in ascending order.
-        multi_label: whether an image can have several classes or none.
+        multi_label: whether an image can have several classes or none; labels are then 0 or 1 in
+            one column per class.
         arrays_28: `array_hash` (see `fedsim.data.medmnist`) of the official arrays at size 28;
             empty where it is not known.
     """
@@ -106,7 +108,7 @@ REGISTRY: Mapping[str, Entry] = {
             "edema",
             "emphysema",
             "fibrosis",
-            "pleural",
+            "pleural thickening",
             "hernia",
         ),
         num_channels=1,

@@ -14,10 +14,11 @@ import pytest
 from pydantic import ValidationError
 
 from fedsim.data import medmnist
-from fedsim.data.medmnist import MedMnist, array_hash, describe
+from fedsim.data.medmnist import Finding, MedMnist, array_hash
 from fedsim.data.medmnist_registry import REGISTRY, Entry
 from fedsim.data.source import SPLITS
-from fedsim.errors import DataError
+from fedsim.errors import DataError, ScenarioError
+from fedsim.scenario import load_scenario
 from fedsim.seeds import Streams
 
 SIZES = {"train": 6, "val": 4, "test": 5}
@@ -91,9 +92,7 @@ def test_labels_and_images_are_those_of_the_file(
     original = arrays["test_images"][4].reshape(28, 28, num_channels)
     for channel in range(num_channels):
         np.testing.assert_array_equal(images[0, channel], original[:, :, channel])
-    assert data.checksums == {
-        "retinamnist.npz": f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    }
+    assert data.checksums == {"retinamnist.npz": f"arrays-sha256:{array_hash(canonical(arrays))}"}
 
 
 def test_what_is_returned_may_be_changed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,11 +121,13 @@ def test_a_copy_with_equal_arrays_is_accepted(
     arrays = fake_arrays()
     path = folder / "retinamnist.npz"
     source = publish(monkeypatch, path, arrays)
-    official = md5(path)
+    official, checksums = md5(path), opened(source).checksums
     copy = {k: relabel(v) if "labels" in k else v for k, v in reversed(arrays.items())}
     np.savez_compressed(path, **copy, note=np.array("zipped anew"))
     assert md5(path) != official
-    np.testing.assert_array_equal(opened(source).labels["test"], arrays["test_labels"][:, 0])
+    data = opened(source)
+    assert data.checksums == checksums
+    np.testing.assert_array_equal(data.labels["test"], arrays["test_labels"][:, 0])
 
 
 def test_one_changed_pixel_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,10 +268,142 @@ def test_an_address_that_pooch_cannot_open_is_a_data_error(folder: Path) -> None
         opened(MedMnist(name="breastmnist"))
 
 
-def test_multi_label_is_refused_when_the_scenario_is_read() -> None:
-    with pytest.raises(ValidationError, match="multi-label tasks are not supported yet"):
+def test_a_named_folder_that_does_not_exist_is_an_error_not_a_download(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pooch = pytest.importorskip("pooch")
+    monkeypatch.setattr(pooch, "retrieve", lambda *_, **__: pytest.fail("a download was begun"))
+    source = MedMnist(name="breastmnist")
+    (folder / "a file").touch()
+    for name in ("mistyped", "a file"):
+        monkeypatch.setenv("FEDSIM_DATA_DIR", str(folder / name))
+        for use in (source.is_local, lambda: opened(source)):
+            with pytest.raises(DataError, match="FEDSIM_DATA_DIR names the folder") as raised:
+                use()
+            assert str(folder / name) in str(raised.value)
+    monkeypatch.setenv("FEDSIM_DATA_DIR", "")
+    assert not source.is_local()
+
+
+def fake_chest() -> Arrays:
+    """Return grey images whose labels are those of 14 findings; the first image has none."""
+    labels = {f"{s}_labels": np.eye(n, 14, -1, dtype=np.uint8) for s, n in SIZES.items()}
+    labels["train_labels"][2, 12] = 1
+    return {**fake_arrays(), **labels}
+
+
+def publish_chest(monkeypatch: pytest.MonkeyPatch, path: Path, arrays: Arrays) -> None:
+    """Save `arrays` as the official chestmnist file at `path` and put it into the registry."""
+    np.savez(path, **arrays)
+    known = {k: v.astype("<i8") if "labels" in k else v for k, v in arrays.items()}
+    entry = dataclasses.replace(
+        REGISTRY["chestmnist"],
+        num_examples=tuple(SIZES.values()),
+        md5=(md5(path), "", "", ""),
+        arrays_28=array_hash(known),
+    )
+    monkeypatch.setattr(medmnist, "REGISTRY", {"chestmnist": entry})
+
+
+@pytest.mark.parametrize(
+    ("finding", "class_names", "train"),
+    [
+        ("atelectasis", ("no atelectasis", "atelectasis"), [0, 1, 0, 0, 0, 0]),
+        ("cardiomegaly", ("no cardiomegaly", "cardiomegaly"), [0, 0, 1, 0, 0, 0]),
+        (
+            "pleural_thickening",
+            ("no pleural thickening", "pleural thickening"),
+            [0, 0, 1, 0, 0, 0],
+        ),
+        ("any", ("no finding", "any finding"), [0, 1, 1, 1, 1, 1]),
+    ],
+)
+def test_one_finding_is_absent_or_present(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finding: Any,
+    class_names: Any,
+    train: list[int],
+) -> None:
+    source = MedMnist(name="chestmnist", finding=finding)
+    assert source.facts().class_names == class_names
+    assert not source.facts().ordinal
+    arrays = fake_chest()
+    publish_chest(monkeypatch, folder / "chestmnist.npz", arrays)
+    data = opened(source)
+    assert data.labels["train"].dtype == np.int64
+    assert data.labels["train"].tolist() == train
+    assert {split: len(labels) for split, labels in data.labels.items()} == {
+        "train": 6,
+        "validation": 4,
+        "test": 5,
+    }
+    np.testing.assert_array_equal(data.images("test", np.arange(5))[:, 0], arrays["test_images"])
+
+
+def test_a_copy_of_several_labels_per_image_is_known_by_its_arrays(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, arrays = folder / "chestmnist.npz", fake_chest()
+    publish_chest(monkeypatch, path, arrays)
+    source = MedMnist(name="chestmnist", finding="hernia")
+    checksums = opened(source).checksums
+    wider = {k: v.astype(np.int64) if "labels" in k else v for k, v in arrays.items()}
+    np.savez_compressed(path, **wider)
+    assert opened(source).checksums == checksums
+    wider["val_labels"] = wider["val_labels"][:, ::-1]
+    np.savez_compressed(path, **wider)
+    with pytest.raises(DataError, match="not the official file"):
+        opened(source)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.zeros((4, 1), np.uint8), r"val_labels is uint8 \(4, 1\), expected integers \(4, 14\)"),
+        (np.zeros(4 * 14, np.uint8), r"val_labels is uint8 \(56,\)"),
+        (np.zeros((14, 4), np.uint8), r"val_labels is uint8 \(14, 4\)"),
+        (np.zeros((4, 14)), "val_labels is float64"),
+        (np.full((4, 14), 2), "reach from 2 to 2, expected 0 to 1"),
+    ],
+)
+def test_findings_of_another_make_are_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, labels: Any, message: str
+) -> None:
+    path = folder / "chestmnist.npz"
+    publish_chest(monkeypatch, path, fake_chest())
+    np.savez(path, **{**fake_chest(), "val_labels": labels})
+    with pytest.raises(DataError, match=message):
+        opened(MedMnist(name="chestmnist", finding="any"))
+
+
+def test_chestmnist_alone_takes_a_finding_and_needs_it() -> None:
+    assert get_args(Finding) == (
+        *(name.replace(" ", "_") for name in REGISTRY["chestmnist"].class_names),
+        "any",
+    )
+    with pytest.raises(ValidationError, match=r"name one of atelectasis, .*, hernia, any"):
         MedMnist(name="chestmnist")
-    assert len(describe("chestmnist").class_names) == 14
+    with pytest.raises(ValidationError, match=r"'edema', .* 'hernia' or 'any'"):
+        MedMnist.model_validate({"name": "chestmnist", "finding": "oedema"})
+    with pytest.raises(ValidationError, match="pneumoniamnist has one class per image"):
+        MedMnist(name="pneumoniamnist", finding="pneumonia")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{kind: medmnist, name: chestmnist}", "data.source.finding chestmnist has several"),
+        ("{kind: medmnist, name: chestmnist, finding: oedema}", "did you mean 'edema'?"),
+        ("{kind: medmnist, name: chestmnist, finding: pleural}", "mean 'pleural_thickening'?"),
+        ("{kind: medmnist, name: octmnist, finding: edema}", "octmnist has one class per image"),
+    ],
+)
+def test_a_scenario_says_which_finding_was_meant(source: str, message: str) -> None:
+    quickstart = Path(__file__).parents[2] / "scenarios" / "quickstart.yaml"
+    with pytest.raises(ScenarioError) as raised:
+        load_scenario(quickstart, [f"data.source={source}"])
+    assert message in " ".join(str(raised.value).split())
 
 
 def test_the_registry_is_complete() -> None:
@@ -278,7 +411,10 @@ def test_the_registry_is_complete() -> None:
     assert tuple(REGISTRY) == names
     for name in names:
         entry = REGISTRY[name]
-        facts = describe(name, 128)
+        finding: Any = "any" if entry.multi_label else None
+        facts = MedMnist(name=name, image_size=128, finding=finding).facts()
+        assert entry.multi_label == (name == "chestmnist")
+        assert facts.licence == ("CC BY-NC 4.0" if name == "dermamnist" else "CC BY 4.0")
         assert facts.has_official_splits
         assert facts.image_size == 128
         assert len(set(entry.class_names)) == len(entry.class_names)
@@ -298,7 +434,13 @@ def test_published_totals() -> None:
 
 
 def test_breast_class_0_is_malignant() -> None:
-    assert describe("breastmnist").class_names[0] == "malignant"
+    assert MedMnist(name="breastmnist").facts().class_names[0] == "malignant"
+
+
+def test_the_licence_is_said_where_the_sets_are_listed() -> None:
+    summary = (MedMnist.__doc__ or "").split("\n\n")[0]
+    assert "CC BY 4.0 (DermaMNIST: CC BY-NC 4.0)" in summary
+    assert "Yang et al." in summary
 
 
 @pytest.mark.parametrize(
@@ -325,7 +467,7 @@ def test_the_real_files(
     with np.load(official) as file:
         np.savez_compressed(tmp_path / f"{name}.npz", **{k: file[k].squeeze() for k in file})
     copy = opened(MedMnist(name=name))
-    assert copy.checksums != data.checksums
+    assert copy.checksums == data.checksums
     indices = np.arange(100)
     np.testing.assert_array_equal(copy.images("test", indices), data.images("test", indices))
 
