@@ -1,18 +1,21 @@
-"""What `fedsim list` says: families, kinds and their keys, read from the parts themselves."""
+"""What `fedsim list` says: sections, families, kinds and their keys, read from the parts."""
 
 from __future__ import annotations
 
 import inspect
 import json
+import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 
 from pydantic import BaseModel
 
 from clients.metrics import METRICS
 from fedsim.errors import InputError
 from fedsim.plugins import kind_of
-from fedsim.scenario.expectation import Expectation, of
+from fedsim.scenario import Scenario
+from fedsim.scenario.expectation import Expectation, Schema, of
 from fedsim.scenario.families import FAMILIES
 from fedsim.scenario.messages import nearest
 
@@ -34,17 +37,28 @@ USES = {
 
 
 def describe(name: str | None) -> str:
-    """Return all families, one family, or the kinds of this name with their keys.
+    """Return an overview, one family, or the sections and kinds of this name with their keys.
 
     Raises:
-        InputError: if there is no such family, kind or metric.
+        InputError: if there is no such section, family, kind or metric.
     """
+    sections = _sections()
     if name is None:
-        families = "\n\n".join(map(_family, USES))
-        return f"{families}\n\n`fedsim list KIND` shows the keys of a kind."
+        summaries = {
+            key: f"{f'({path}:) ' * ('.' in path)}{_summary(section)}"
+            for key, (path, section) in sections.items()
+        }
+        overview = ["sections - what a scenario is made of", *_listed(summaries)]
+        families = "\n\n".join(["\n".join(overview), *map(_family, USES)])
+        return f"{families}\n\n`fedsim list NAME` shows the keys of a section or kind."
     if name in USES:
         return _family(name)
     named = [
+        _section(key, path, section)
+        for key, (path, section) in sections.items()
+        if name in (key, _kind(section))
+    ]
+    named += [
         _keys(part, family)
         for family, parts in FAMILIES.items()
         for part in parts
@@ -54,11 +68,41 @@ def describe(name: str | None) -> str:
         named.append(_metric(name))
     if named:
         return "\n\n".join(named)
-    known = [*USES, *(kind_of(part) for parts in FAMILIES.values() for part in parts), *METRICS]
+    kinds = [kind_of(part) for parts in FAMILIES.values() for part in parts]
+    kinds += [kind for _, section in sections.values() if (kind := _kind(section))]
+    known = [*sections, *USES, *kinds, *METRICS]
     raise InputError(
-        f"there is no family, kind or metric {name!r}{nearest(name, known)} "
+        f"there is no section, family, kind or metric {name!r}{nearest(name, known)} "
         "(`fedsim list` shows them all)"
     )
+
+
+@cache
+def _sections() -> dict[str, tuple[str, Schema]]:
+    """Return key path and schema of every section that is no family, by its last key."""
+    expected = of(Scenario)
+    return {"scenario": ("", expected.schema), **dict(_below(expected, ""))}
+
+
+def _below(expected: Expectation, path: str) -> Iterator[tuple[str, tuple[str, Schema]]]:
+    families = {key for key, _ in USES.values()}
+    for key in expected.keys({}):
+        place, child = f"{path}{key}", expected.child(key, {})
+        for option in child.options if child and place not in families else []:
+            if "properties" in option:
+                yield key, (place, option)
+                yield from _below(Expectation(option, expected.definitions), f"{place}.")
+
+
+def _section(name: str, path: str, section: Schema) -> str:
+    title = f"section: {name}  ({f'{path}:' if path else 'the whole file'})"
+    expected = Expectation(section, of(Scenario).definitions)
+    return "\n".join([title, *_about(expected, list(section["properties"]), path)])
+
+
+def _kind(section: Schema) -> str | None:
+    kind: str | None = section["properties"].get("kind", {}).get("const")
+    return kind
 
 
 def _family(family: str) -> str:
@@ -66,10 +110,14 @@ def _family(family: str) -> str:
     lines: Mapping[str, str] = (
         {name: _applies(name) for name in METRICS}
         if family == "metrics"
-        else {kind_of(part): _summary(part) for part in FAMILIES[family]}
+        else {kind_of(part): _summary(of(part).schema) for part in FAMILIES[family]}
     )
+    return "\n".join([f"{family} ({key}:) - {purpose}", *_listed(lines)])
+
+
+def _listed(lines: Mapping[str, str]) -> list[str]:
     width = max(map(len, lines))
-    listed = [
+    return [
         textwrap.fill(
             text,
             WIDTH,
@@ -78,7 +126,6 @@ def _family(family: str) -> str:
         )
         for name, text in lines.items()
     ]
-    return "\n".join([f"{family} ({key}:) - {purpose}", *listed])
 
 
 def _metric(name: str) -> str:
@@ -92,31 +139,57 @@ def _applies(name: str) -> str:
     return f"{metric.title}, {better} is better; for {', '.join(metric.tasks)} tasks"
 
 
-def _summary(part: type[BaseModel]) -> str:
-    return " ".join((inspect.getdoc(part) or "").split("\n\n")[0].split())
+def _summary(section: Schema) -> str:
+    return " ".join(section.get("description", "").split("\n\n")[0].split())
 
 
 def _keys(part: type[BaseModel], family: str) -> str:
-    """Return what a kind is for and each of its keys: what it takes, its default, its meaning."""
-    lines = [f"kind: {kind_of(part)}  ({USES[family][0]}:, one of the {family})"]
-    lines += textwrap.wrap(_summary(part), WIDTH, initial_indent="  ", subsequent_indent="  ")
+    """Return what a kind is for and each of its keys."""
+    title = f"kind: {kind_of(part)}  ({USES[family][0]}:, one of the {family})"
     expected = of(part)
-    for key in (k for k in expected.keys({}) if k != "kind"):
+    keys = [key for key in expected.keys({}) if key != "kind"]
+    return "\n".join([title, *_about(expected, keys, USES[family][0])])
+
+
+def _about(expected: Expectation, keys: list[str], path: str) -> list[str]:
+    """Return what a section is for and of each key what it takes, its default, its meaning."""
+    section = expected.schema
+    lines = textwrap.wrap(_summary(section), WIDTH, initial_indent="  ", subsequent_indent="  ")
+    purposes = dict(USES.values())
+    documented = _documented(section.get("description", ""))
+    for key in keys:
         value = expected.child(key, {})
-        if value is not None:
-            meaning = value.schema.get("description")
-            about = f"{value.words()}; {_default(part, key, value)}" + (
-                f"; {meaning}" if meaning else ""
-            )
-            lines += textwrap.wrap(
-                f"{key}: {about}", WIDTH, initial_indent="  - ", subsequent_indent="    "
-            )
-    return "\n".join(lines)
+        if value is None:
+            continue
+        meanings = (
+            value.schema.get("description"),
+            documented.get(key) if key != "kind" else None,
+            purposes.get(f"{path}.{key}".lstrip(".")),
+            *(_summary(option) for option in value.options if "properties" in option),
+        )
+        words, meaning = value.words(), next(filter(None, meanings), "")
+        about = [words, _default(value, key in section.get("required", ()))]
+        if meaning not in ("", words):
+            about.append(meaning.rstrip("."))
+        lines += textwrap.wrap(
+            f"{key}: {'; '.join(about)}",
+            WIDTH,
+            initial_indent="  - ",
+            subsequent_indent="    ",
+        )
+    return lines
 
 
-def _default(part: type[BaseModel], key: str, value: Expectation) -> str:
-    if part.model_fields[key].is_required():
+def _documented(description: str) -> dict[str, str]:
+    """Return what the part "Args" of a docstring says of each key."""
+    _, _, arguments = description.partition("Args:\n")
+    found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", arguments, re.MULTILINE)
+    return {key: " ".join(text.split()) for key, text in found}
+
+
+def _default(value: Expectation, required: bool) -> str:
+    if required:
         return "required"
     default = value.schema.get("default")
-    shown = default if isinstance(default, str) else json.dumps(default)
+    shown = default if isinstance(default, str) and default else json.dumps(default)
     return "not set by default" if default is None else f"default {shown}"

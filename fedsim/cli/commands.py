@@ -158,7 +158,9 @@ def schema() -> None:
 def list_(
     kind: Annotated[
         str | None,
-        typer.Argument(help="a family (strategies), or one kind (dirichlet) with its keys"),
+        typer.Argument(
+            help="a family (strategies), or a section (client) or kind (dirichlet) with its keys"
+        ),
     ] = None,
 ) -> None:
     """List what a scenario may choose from, built in or brought by installed packages."""

@@ -89,7 +89,7 @@ def test_validate_calls_valid_only_what_the_labels_allow(
         (["validate", "QUICKSTART", "--set", "ronds=3"], "did you mean 'rounds'?"),
         (["validate", "QUICKSTART", "--set", "rounds"], "expected key.path=value"),
         (["validate", "QUICKSTART", "--set", "population.num_sites=999999"], "there are "),
-        (["list", "nonsense"], "there is no family, kind or metric 'nonsense'"),
+        (["list", "nonsense"], "there is no section, family, kind or metric 'nonsense'"),
         (["list", "dirichlt"], "did you mean 'dirichlet'?"),
         (["nonsense"], "No such command"),
         (["run"], "Missing argument"),
@@ -174,6 +174,41 @@ def test_every_kind_can_be_looked_up(fedsim: Any, kind: str) -> None:
     assert code == 0
     assert "something else" not in out
     assert max(map(len, out.splitlines())) <= 100
+
+
+SECTIONS = {
+    "scenario": "- rounds: a whole number > 0; required",
+    "data": "- positive_class: a whole number >= 0; default 1; binary tasks: the disease",
+    "augmentation": "- max_shift: a whole number >= 0; default 0; pixels",
+    "population": "- num_sites: a whole number > 0; required",
+    "held_out": "- test: a number > 0 and < 1; default 0.2",
+    "appearance": "or a preset: mild 0.2, moderate 0.4, severe 0.7",
+    "client": "how a site takes its steps",
+    "evaluation": "- every: a whole number > 0; default 1; rounds",
+}
+
+
+@pytest.mark.parametrize(("section", "says"), SECTIONS.items())
+def test_a_section_is_listed_with_its_keys(fedsim: Any, section: str, says: str) -> None:
+    code, out, _ = fedsim("list", section)
+    assert code == 0
+    assert says in " ".join(out.split())
+    assert out.startswith(f"section: {section}  (")
+    assert "something else" not in out
+
+
+def test_the_list_begins_with_every_section(fedsim: Any) -> None:
+    first = fedsim("list")[1].split("\n\n")[0].splitlines()
+    assert first[0].startswith("sections - ")
+    assert [line.split()[0] for line in first[1:] if not line.startswith("   ")] == list(SECTIONS)
+
+
+def test_the_kind_of_a_section_finds_it(fedsim: Any) -> None:
+    assert fedsim("list", "scanner") == fedsim("list", "appearance")
+
+
+def test_a_key_is_explained_as_its_docstring_does(fedsim: Any) -> None:
+    assert "required; concentration; 0.1 is severe skew" in fedsim("list", "dirichlet")[1]
 
 
 def test_a_metric_can_be_looked_up(fedsim: Any) -> None:
