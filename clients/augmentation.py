@@ -22,8 +22,8 @@ class Augmentation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    horizontal_flip: bool = False
-    vertical_flip: bool = False
+    horizontal_flip: bool = Field(default=False, description="left to right")
+    vertical_flip: bool = Field(default=False, description="upside down")
     max_shift: int = Field(default=0, ge=0, description="pixels")
 
     @property

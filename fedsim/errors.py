@@ -5,6 +5,7 @@ FedsimError
 │   ├── ScenarioError   a scenario that does not say something runnable
 │   └── DataError       images or labels that are missing, damaged or not as declared
 └── RunError            a run that failed although its input was fine: exit code 1
+    └── DivergedError   training that left the finite numbers; resuming would repeat it
 """
 
 
@@ -26,3 +27,7 @@ class DataError(InputError):
 
 class RunError(FedsimError):
     """A run that failed although its input was fine."""
+
+
+class DivergedError(RunError):
+    """Training that left the finite numbers; resuming would repeat it."""

@@ -225,7 +225,7 @@ def _logged(folder: Path) -> Iterator[None]:
         log.warning("interrupted; `fedsim resume` goes on after the last finished round")
         raise
     except Exception:
-        log.exception("failed; `fedsim resume` goes on after the last finished round")
+        log.exception("failed")
         raise
     finally:
         log.removeHandler(handler)

@@ -162,9 +162,13 @@ def flip_a_bit(file: Path) -> None:
             lambda f: edit(f / "population.json", '"name": "site-00"', '"name": "site-x"'),
             "who holds which images changed",
         ),
+        (
+            lambda f: edit(f / "population.json", '"synthetic/chest": "', '"synthetic/chest": "0'),
+            "the data changed",
+        ),
         (lambda f: flip_a_bit(f / "checkpoints" / "round-00002.safetensors"), "checksum"),
     ],
-    ids=["scenario", "rounds", "population", "checkpoint"],
+    ids=["scenario", "rounds", "population", "data", "checkpoint"],
 )
 def test_a_folder_that_was_tampered_with_is_not_resumed(
     tiny: Make, tmp_path: Path, damage: Callable[[Path], None], complaint: str
@@ -344,6 +348,24 @@ def test_bad_input_leaves_no_folder(tiny: Make, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="run name"):
         run(tiny(), out=tmp_path, name="../elsewhere", device="cpu")
     assert not list(tmp_path.iterdir())
+
+
+def test_resume_computes_where_the_run_began(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run(tiny(), out=tmp_path, device="cpu").folder
+    shutil.rmtree(folder / "checkpoints")
+    asked: list[str] = []
+
+    def choose(name: str) -> torch.device:
+        asked.append(name)
+        return torch.device("cpu")
+
+    monkeypatch.setattr("fedsim.simulate.choose_device", choose)
+    resume(folder)
+    shutil.rmtree(folder / "checkpoints")
+    resume(folder, device="cuda:7")
+    assert asked == ["cpu", "cuda:7"]
 
 
 def test_threads_and_random_state_are_given_back(tiny: Make, tmp_path: Path) -> None:

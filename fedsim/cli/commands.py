@@ -16,7 +16,7 @@ import typer
 
 from fedsim.cli.progress import watching
 from fedsim.cli.streams import Lasting
-from fedsim.errors import FedsimError, InputError, RunError
+from fedsim.errors import DivergedError, FedsimError, InputError, RunError
 
 if TYPE_CHECKING:
     from fedsim.records import RunRecord
@@ -188,8 +188,9 @@ def _resumable(folder: Path) -> Iterator[None]:
     """Say how to go on when a run stops early."""
     try:
         yield
-    except (KeyboardInterrupt, RunError):
-        if (folder / "run.json").is_file():
+    except (KeyboardInterrupt, RunError) as stop:
+        goes_on = not isinstance(stop, DivergedError)
+        if goes_on and (folder / "run.json").is_file():
             typer.echo(f"Stopped. Go on with: fedsim resume {_quoted(folder)}", err=True)
         raise
 

@@ -17,7 +17,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
-from fedsim.errors import RunError
+from fedsim.errors import DivergedError, RunError
 from fedsim.flower import wire
 from fedsim.flower.cohort_grid import CohortGrid
 from fedsim.flower.loss_decomposition import LossDecomposition
@@ -176,7 +176,7 @@ class Server:
         """Stop where training diverged: nothing that follows would mean anything."""
         diverged = [self.names[site] for site, r in replies.items() if not wire.is_finite(r)]
         if diverged:
-            raise RunError(
+            raise DivergedError(
                 f"round {round}: training diverged at {', '.join(diverged)} (the local model is "
                 "not finite). The rounds before are recorded; resuming would repeat this: start a "
                 "new run with a lower client.optimizer.learning_rate, or a warm-up"

@@ -70,8 +70,8 @@ class Data(Part):
 class HeldOut(Part):
     """Shares of every site's examples that are kept from training, stratified by class."""
 
-    validation: float = Field(default=0.15, gt=0, lt=1)
-    test: float = Field(default=0.2, gt=0, lt=1)
+    validation: float = Field(default=0.15, gt=0, lt=1, description="share of the site")
+    test: float = Field(default=0.2, gt=0, lt=1, description="share of the site")
 
     @model_validator(mode="after")
     def _leave_something(self) -> HeldOut:
@@ -83,7 +83,7 @@ class HeldOut(Part):
 class Sites(Part):
     """How many sites there are, who holds which examples and how their images look."""
 
-    num_sites: int = Field(gt=0)
+    num_sites: int = Field(gt=0, description="hospitals")
     partition: AnyPartition = Iid()
     held_out: Literal["official"] | HeldOut = Field(
         default=HeldOut(), description="shares per site, or `official` for the publisher's splits"
@@ -98,7 +98,7 @@ class Client(Part):
 
     epochs: int | None = Field(default=None, gt=0, description="passes over the training examples")
     steps: int | None = Field(default=None, gt=0, description="optimiser steps, instead of epochs")
-    batch_size: int = Field(gt=0)
+    batch_size: int = Field(gt=0, description="examples per optimiser step")
     drop_last: bool = Field(default=False, description="leave out a smaller last batch")
     optimizer: AnyOptimizer = Sgd(learning_rate=0.05)
     schedule: AnySchedule = Constant()
@@ -141,8 +141,8 @@ class Scenario(Part):
         description="at most 80 letters, digits, `.`, `_` and `-`, the first no sign",
     )
     description: str = ""
-    seed: int = Field(default=0, ge=0)
-    rounds: int = Field(gt=0)
+    seed: int = Field(default=0, ge=0, description="decides all that is random")
+    rounds: int = Field(gt=0, description="of training; round 0 evaluates the initial model")
     data: Data
     population: Sites
     model: AnyModel = SmallCnn()

@@ -74,4 +74,7 @@ def test_repeatable_uses_one_thread_and_restores() -> None:
     before = torch.get_num_threads()
     with repeatable():
         assert torch.get_num_threads() == 1
+        assert torch.backends.cudnn.deterministic
+        assert not torch.backends.cudnn.benchmark
+        assert not torch.backends.cudnn.allow_tf32
     assert torch.get_num_threads() == before
