@@ -256,6 +256,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tiny: Make, tmp_path: Path) 
     file.write_text(yaml.safe_dump(tiny(rounds=400).resolved()))
     process = subprocess.Popen(
         [sys.executable, "-m", "fedsim", "run", file, "--out", tmp_path, "--run-name", "stopped"],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
