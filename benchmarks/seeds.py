@@ -29,7 +29,7 @@ PAIRS = {
 def main() -> None:
     """Run what is missing and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="two or more")
     parser.add_argument("--out", type=Path, default=Path("runs/seeds"))
     arguments = parser.parse_args()
     print("| task | test metric | FedAvg | FedLD | FedLD - FedAvg, same seed |")
@@ -56,9 +56,12 @@ def main() -> None:
 def finished(name: str, seed: int, out: Path) -> RunRecord:
     """Return the finished run of a scenario with a seed."""
     folder = out / f"{name}-{seed}"
-    if folder.exists():
-        return fedsim.resume(folder)
     scenario = fedsim.load_scenario(SCENARIOS / f"{name}.yaml", [f"seed={seed}"])
+    if folder.exists():
+        record = fedsim.resume(folder)
+        if record.run["digest"] != scenario.digest:
+            raise SystemExit(f"{folder} is of another version of {name}.yaml; choose another --out")
+        return record
     return fedsim.run(scenario, out=out, name=folder.name, device="cpu")
 
 

@@ -155,7 +155,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def auroc(p: Predictions) -> float | None:
-    """Area under the ROC curve, ranked by log-probability; ties count half.
+    """Area under the ROC curve, ranked by log-odds; ties count half.
 
     Binary: of the positive class. Several classes, ordinal or not: the unweighted mean of
     one-versus-rest areas over the classes that are present; absent classes are left out.
@@ -167,8 +167,16 @@ def auroc(p: Predictions) -> float | None:
     if len(present) < 2:
         return None
     classes = [p.positive] if len(p.num_true) == 2 else present
-    scores = np.nan_to_num(p.log_probabilities)  # log 0 becomes the lowest finite score
-    return float(roc_auc_score(p.labels[:, None] == classes, scores[:, classes]))
+    scores = np.column_stack([_log_odds(p.log_probabilities, int(c)) for c in classes])
+    return float(roc_auc_score(p.labels[:, None] == classes, scores))
+
+
+def _log_odds(log_probabilities: NDArray[np.float64], c: int) -> NDArray[np.float64]:
+    """Return log P(c) / (1 - P(c)), finite; tells images apart whose P(c) rounds to one."""
+    with np.errstate(invalid="ignore"):
+        others = np.logaddexp.reduce(np.delete(log_probabilities, c, axis=1), axis=1)
+        log_odds: NDArray[np.float64] = np.nan_to_num(log_probabilities[:, c] - others)
+    return log_odds
 
 
 def accuracy(p: Predictions) -> float | None:

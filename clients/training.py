@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
@@ -94,5 +95,5 @@ def train(
         optimizer.step()
         losses.append(loss.detach())
         sizes.append(len(batch))
-    weights = torch.tensor(sizes, dtype=torch.float64, device=losses[0].device)
-    return float(torch.stack(losses).double() @ weights / weights.sum())
+    values: list[float] = torch.stack(losses).tolist()
+    return math.fsum(v * size for v, size in zip(values, sizes, strict=True)) / sum(sizes)

@@ -44,22 +44,33 @@ class Streams:
         return np.random.Generator(np.random.PCG64(self.key(purpose, **keys)))
 
     def torch(self, purpose: str, **keys: int) -> torch.Generator:
-        """Return a fresh CPU torch generator at the start of the named stream."""
+        """Return a fresh CPU torch generator at the start of the named stream.
+
+        Torch's CPU generator keeps 32 bits of a seed, so among a hundred thousand streams two may
+        coincide: fine for orders and shifts, not for privacy noise, which is for `numpy`.
+        """
         import torch
 
         return torch.Generator().manual_seed(self.key(purpose, **keys) % 2**63)
 
     @contextmanager
-    def torch_default(self, purpose: str, **keys: int) -> Iterator[None]:
+    def torch_default(self, purpose: str, device: str = "cpu", **keys: int) -> Iterator[None]:
         """Put torch's global generators at the start of the named stream, and back afterwards.
 
         For what takes no generator: initial weights and dropout.
+
+        Args:
+            purpose: of the stream.
+            device: torch's name of the device that computes.
+            keys: of the stream.
         """
         import torch
 
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        gpus = [device] if device.startswith("cuda") else []
+        with torch.random.fork_rng(devices=gpus):
             seed = self.key(purpose, **keys) % 2**63
             torch.default_generator.manual_seed(seed)
-            if torch.cuda.is_available():
-                torch.cuda.manual_seed_all(seed)
+            for gpu in gpus:
+                with torch.cuda.device(gpu):
+                    torch.cuda.manual_seed(seed)
             yield

@@ -24,6 +24,7 @@ from fedsim.flower.strategy import build
 from fedsim.flower.workplace import Workplace
 from fedsim.records import RunFolder, RunRecord, checkpoint, read
 from fedsim.scenario import Scenario, from_data, open_population
+from fedsim.seeds import Streams
 
 log = logging.getLogger("fedsim")
 Watcher = Callable[[Progress], None]
@@ -44,7 +45,7 @@ def run(
         scenario: what to do; decides every number.
         out: folder that gets the run folder.
         name: of the run folder; by default the scenario's name and digest.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`; never a scenario matter.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`; never a scenario matter.
         keep_every: keep the checkpoint of every so many rounds beside the last and the best.
         watch: called after every round.
 
@@ -110,9 +111,12 @@ def load_model(folder: str | Path, which: Literal["best", "final"] = "best") -> 
     """
     record = read(Path(folder))
     scenario, selection = _recorded_scenario(record), record.selection
-    round = selection.best_round if which == "best" else max(checkpoint.rounds(record.folder))
+    round = selection.best_round if which == "best" else selection.final_round
     facts = scenario.data.source.facts()
-    network = scenario.model.build(facts.num_channels, len(scenario.data.classes), facts.image_size)
+    with Streams(scenario.seed).torch_default("initial_model"):
+        network = scenario.model.build(
+            facts.num_channels, len(scenario.data.classes), facts.image_size
+        )
     network.load_state_dict(checkpoint.load(checkpoint.path_of(record.folder, round))["model"])
     return network.eval()
 
@@ -153,8 +157,8 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        if device.type not in ("cpu", "cuda", "mps"):
-            raise RuntimeError("expected cpu, cuda or mps")
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("expected cpu or cuda")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

@@ -115,15 +115,22 @@ def flower_identity() -> Iterator[None]:
 def repeatable() -> Iterator[None]:
     """Compute so that bits repeat, and put torch's settings back afterwards.
 
-    One intra-op thread on the CPU; on a GPU the deterministic algorithms of cuDNN and no TF32.
+    One intra-op thread on the CPU, float32 products in float32 (no TF32, no bfloat16), no autocast
+    of the caller's, and on a GPU the deterministic algorithms of cuDNN.
     """
-    threads = torch.get_num_threads()
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("highest")
     cudnn = torch.backends.cudnn.flags(
         enabled=True, benchmark=False, deterministic=True, allow_tf32=False
     )
-    torch.set_num_threads(1)
     try:
-        with cudnn:
+        with (
+            cudnn,
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+        ):
             yield
     finally:
+        torch.set_float32_matmul_precision(precision)
         torch.set_num_threads(threads)

@@ -33,12 +33,13 @@ def make_client_app(workplace: Workplace) -> ClientApp:
     def _evaluate(message: Message, context: Context) -> Message:
         state = read_model(message.content.array_records[wire.ARRAYS])
         site = _site(context)
-        examples = {split: workplace.examples(site, split) for split in EVALUATED}
+        groups = [workplace.examples(site, split) for split in EVALUATED]
+        predicted = workplace.predict(state, *groups)
         predictions: dict[str, tuple[Tensor, Tensor]] = {
-            split: (workplace.predict(state, batch), batch.labels)
-            for split, batch in examples.items()
+            split: (log_probabilities, examples.labels)
+            for split, log_probabilities, examples in zip(EVALUATED, predicted, groups, strict=True)
         }
-        return wire.evaluate_reply(message, predictions, sum(map(len, examples.values())))
+        return wire.evaluate_reply(message, predictions, sum(map(len, groups)))
 
     return app
 

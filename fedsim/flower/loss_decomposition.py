@@ -28,7 +28,8 @@ from fedsim.flower.workplace import Workplace
 LARGEST_SHARE = 0.5
 """Share of a site's training examples used for L_i, and, divided over the models, for L."""
 FEWEST_POOLED = 64
-"""Pooled examples to use for L where the share would give fewer."""
+"""Pooled examples to use for L where the share would give fewer and they cost no more than the
+training images seen once."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,12 @@ class LossDecomposition:
         self._sizes = [int(workplace.population.class_counts(s, "train").sum()) for s in sites]
         passes = plan.epochs or (plan.steps or 0) * plan.batch_size * len(sites) / sum(self._sizes)
         share = LARGEST_SHARE * min(1.0, passes)
-        pooled_share = max(share / (len(sites) + 1), FEWEST_POOLED / sum(self._sizes))
+        affordable = min(1.0, passes) / (len(sites) + 1)
+        pooled_share = max(
+            LARGEST_SHARE * affordable, min(affordable, FEWEST_POOLED / sum(self._sizes))
+        )
         self.local = [self._subsample(s, share, "loss_local") for s in sites]
-        pooled = [self._subsample(s, min(1.0, pooled_share), "loss_pooled") for s in sites]
+        pooled = [self._subsample(s, pooled_share, "loss_pooled") for s in sites]
         self.pooled = Batch(
             torch.cat([batch.images for batch in pooled]),
             torch.cat([batch.labels for batch in pooled]),
@@ -82,9 +86,10 @@ class LossDecomposition:
         local = pooled = 0.0
         for site, model in local_models.items():
             weight = self._sizes[site] / total
-            local += weight * self._loss(model, self.local[site])
-            pooled += weight * self._loss(model, self.pooled)
-        merged = self._loss(global_model, self.pooled)
+            own, everybody = self._losses(model, self.local[site], self.pooled)
+            local += weight * own
+            pooled += weight * everybody
+        (merged,) = self._losses(global_model, self.pooled)
         terms = Terms(
             local_loss=local,
             distribution_shift_loss=pooled - local,
@@ -103,6 +108,11 @@ class LossDecomposition:
             chosen = rng.integers(len(examples), size=1)
         return examples[torch.from_numpy(chosen).to(examples.labels.device)]
 
-    def _loss(self, model: Mapping[str, Tensor], examples: Batch) -> float:
-        log_probabilities = self.workplace.predict(model, examples)
-        return float(torch.nn.functional.nll_loss(log_probabilities.double(), examples.labels))
+    def _losses(self, model: Mapping[str, Tensor], *groups: Batch) -> list[float]:
+        """Return the mean cross-entropy of each group."""
+        return [
+            float(torch.nn.functional.nll_loss(log_probabilities.double(), examples.labels))
+            for log_probabilities, examples in zip(
+                self.workplace.predict(model, *groups), groups, strict=True
+            )
+        ]

@@ -6,6 +6,7 @@ them, so that neither node ids nor arrival order can change a bit.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -132,12 +133,12 @@ class Server:
         )
         messages = list(self._configure(round, model, cohort)) if cohort else []
         replies = self._exchange(messages)
-        self._check_finite(round, replies)
-        lens = self.decomposition if self._is_evaluated(round) else None
-        local = {site: wire.read_model(r) for site, r in replies.items()} if lens else {}
-        after = self._aggregate(round, model, list(replies.values())) if replies else model
         losses = {site: _metric(reply, wire.TRAIN_LOSS) for site, reply in replies.items()}
         sizes = {site: int(_metric(reply, wire.NUM_EXAMPLES)) for site, reply in replies.items()}
+        bytes_up = sum(map(wire.num_bytes, replies.values()))  # a strategy may empty the replies
+        lens = self.decomposition if self._is_evaluated(round) else None
+        local = {site: wire.read_model(r) for site, r in replies.items()} if lens else {}
+        after = self._aggregate(round, model, replies) if replies else model
         train_loss = _mean(losses, sizes) if replies else None
         terms = _finite(lens.measure(local, after)) if lens and local else None
         self.folder.add_round(
@@ -148,7 +149,7 @@ class Server:
                 "site_train_loss": {self.names[s]: _number(v) for s, v in losses.items()},
                 "num_examples": {self.names[s]: n for s, n in sizes.items()},
                 "bytes_down": sum(map(wire.num_bytes, messages)),
-                "bytes_up": sum(map(wire.num_bytes, replies.values())),
+                "bytes_up": bytes_up,
                 "loss_decomposition": terms,
             }
         )
@@ -167,6 +168,9 @@ class Server:
             self._sites[reply.metadata.src_node_id]: reply
             for reply in self.grid.send_and_receive(ordered)
         }
+        if len(replies) != len(ordered):
+            missing = {self._sites[m.metadata.dst_node_id] for m in ordered} - set(replies)
+            raise RunError(f"no reply from {', '.join(self.names[s] for s in sorted(missing))}")
         for site, reply in replies.items():
             if reply.has_error():
                 raise RunError(f"{self.names[site]} failed: {reply.error.reason}")
@@ -174,7 +178,12 @@ class Server:
 
     def _check_finite(self, round: int, replies: Mapping[int, Message]) -> None:
         """Stop where training diverged: nothing that follows would mean anything."""
-        diverged = [self.names[site] for site, r in replies.items() if not wire.is_finite(r)]
+        diverged = [
+            self.names[site]
+            for site, reply in replies.items()
+            if not math.isfinite(_metric(reply, wire.TRAIN_LOSS))
+            or not all(map(wire.is_finite, reply.content.array_records.values()))
+        ]
         if diverged:
             raise DivergedError(
                 f"round {round}: training diverged at {', '.join(diverged)} (the local model is "
@@ -182,10 +191,17 @@ class Server:
                 "new run with a lower client.optimizer.learning_rate, or a warm-up"
             )
 
-    def _aggregate(self, round: int, model: Model, replies: list[Message]) -> Model:
-        arrays, _ = self.strategy.aggregate_train(round, replies)
+    def _aggregate(self, round: int, model: Model, replies: Mapping[int, Message]) -> Model:
+        try:
+            arrays, _ = self.strategy.aggregate_train(round, list(replies.values()))
+        except Exception:
+            self._check_finite(round, replies)
+            raise
         if arrays is None:
             raise RunError(f"round {round}: the strategy returned no model")
+        if not wire.is_finite(arrays):
+            self._check_finite(round, replies)
+            raise RunError(f"round {round}: the strategy returned a model that is not finite")
         return rounded_like(model, arrays)
 
     def _evaluate(self, round: int, model: Model) -> float | None:

@@ -124,6 +124,7 @@ class StrategyAdapter(FedAvg):
         updates = Stacked([n for n in start if n not in buffers], self.start_arrays, local)
         aggregate, self.state = self.strategy.aggregate(updates, weights, self.state)
         self._check_shapes(aggregate, updates)
+        aggregate = dict(aggregate)  # what the strategy returned may be part of its state
         for name in buffers:
             rows = Stacked([name], self.start_arrays, local)[name]
             aggregate[name] = torch.tensordot(weights / weights.sum(), rows, dims=1)

@@ -92,9 +92,8 @@ def read_model(reply: Message) -> dict[str, Tensor]:
     return from_arrays(next(iter(reply.content.array_records.values())))
 
 
-def is_finite(reply: Message) -> bool:
-    """Return whether every value of the local model in an answer to `train` is finite."""
-    arrays = next(iter(reply.content.array_records.values()))
+def is_finite(arrays: ArrayRecord) -> bool:
+    """Return whether every value of a model is finite."""
     return all(bool(np.isfinite(view(array)).all()) for array in arrays.values())
 
 

@@ -40,7 +40,8 @@ class Workplace:
             )
         self.model: nn.Module = network.to(device)
         self.initial = {name: t.detach().clone().cpu() for name, t in network.state_dict().items()}
-        self.buffers = frozenset(self.initial) - {name for name, _ in network.named_parameters()}
+        self._parameters = dict(network.named_parameters(remove_duplicate=False))
+        self.buffers = frozenset(self.initial) - set(self._parameters)
         self._batches: dict[tuple[int, Split], Batch] = {}
 
     def examples(self, site: int, split: Split) -> Batch:
@@ -63,14 +64,14 @@ class Workplace:
             number of training examples.
         """
         client, examples = self.scenario.client, self.examples(site, "train")
-        self.model.load_state_dict(state)
+        self._load(state)
         rate = client.schedule.factor(round, self.scenario.rounds)
         optimizer = client.optimizer.build(
             self.model.parameters(), client.optimizer.learning_rate * rate
         )
         draws = self.streams.torch("augmentation", round=round, site=site)
         augmentation = self.scenario.data.augmentation
-        with self.streams.torch_default("training", round=round, site=site):
+        with self.streams.torch_default("training", str(self.device), round=round, site=site):
             loss = train(
                 self.model,
                 examples,
@@ -83,9 +84,19 @@ class Workplace:
                 if augmentation.changes_anything
                 else None,
             )
-        return self.model.state_dict(), loss, len(examples)
+        return self._tensors(), loss, len(examples)
 
-    def predict(self, state: Mapping[str, Tensor], examples: Batch) -> Tensor:
-        """Return the model's log-probabilities, (example, class)."""
-        self.model.load_state_dict(state)
-        return log_probabilities(self.model, examples)
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return what `state_dict` would, without its cost at every site in every round."""
+        buffers = self.model.named_buffers() if self.buffers else ()
+        return {**self._parameters, **{n: t for n, t in buffers if n in self.buffers}}
+
+    def _load(self, state: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, tensor in self._tensors().items():
+                tensor.copy_(state[name])
+
+    def predict(self, state: Mapping[str, Tensor], *groups: Batch) -> list[Tensor]:
+        """Return the model's log-probabilities, (example, class), for each group of examples."""
+        self._load(state)
+        return [log_probabilities(self.model, examples) for examples in groups]

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 class MonaiNetwork(Model):
-    """A two-dimensional classification network of `monai.networks.nets`, without weights.
+    """A 2-D classification network of `monai.networks.nets` for images of 64 pixels or more.
+
+    It starts from random weights.
 
     DenseNet121 uses batch normalisation: its running statistics are averaged over sites like any
     buffer, and never enter an aggregation rule.

@@ -74,6 +74,15 @@ def to_line(row: dict[str, Any]) -> str:
     return json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n"
 
 
+def cut_torn_line(path: Path) -> None:
+    """Remove a last line that a crash left without its end."""
+    content = path.read_bytes() if path.exists() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+
+
 class Journal:
     """A JSON Lines file that only grows.
 
@@ -88,12 +97,8 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.touch()
-        content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            with path.open("r+b") as file:
-                file.truncate(len(whole))
-        self._recorded = [line + "\n" for line in _lines(whole)]
+        cut_torn_line(path)
+        self._recorded = [line + "\n" for line in _lines(path.read_bytes())]
         self._position = 0
         self._digest = hashlib.sha256()
 

@@ -14,7 +14,7 @@ import yaml
 
 from fedsim.errors import InputError, RunError
 from fedsim.records import checkpoint
-from fedsim.records.files import Journal, sweep, to_line, write_text, writing
+from fedsim.records.files import Journal, cut_torn_line, sweep, to_line, write_text, writing
 from fedsim.records.read import FORMAT, POOLED, read, select
 
 
@@ -44,6 +44,8 @@ class RunFolder:
         self._selecting = [row for row in record.metrics if self._selects(row)]
         (path / "checkpoints").mkdir(exist_ok=True)
         sweep(path / "checkpoints")
+        for name in ("environment.jsonl", "timing.jsonl"):
+            cut_torn_line(path / name)
         self._rounds = Journal(path / "rounds.jsonl")
         self._metrics = Journal(path / "metrics.jsonl")
 

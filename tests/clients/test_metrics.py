@@ -42,7 +42,7 @@ def pair_auroc(scores: Floats, is_positive: NDArray[np.bool_]) -> float:
 @pytest.mark.parametrize("positive", [0, 1])
 @pytest.mark.parametrize("seed", range(3))
 def test_binary_auroc_counts_pairs(seed: int, positive: int) -> None:
-    scores, labels = draw(seed, 60, 2)
+    scores, labels = draw(seed, 60, 2, decimals=8)
     expected = pair_auroc(scores[:, positive], labels == positive)
     assert value(scores, labels, "auroc", "binary", positive) == pytest.approx(expected)
 
@@ -259,3 +259,10 @@ def test_an_evaluation_of_twenty_sites_costs_little() -> None:
     for scores, labels in sites:
         evaluate(scores, labels, applicable("binary"), "binary")
     assert time.process_time() - start < 1
+
+
+def test_auroc_ranks_images_of_which_the_model_is_sure_in_single_precision() -> None:
+    margins = np.array([20.0, 25.0, 30.0, 35.0])
+    log_probabilities = np.stack([-margins, -np.exp(-margins)], axis=1).astype(np.float32)
+    assert (log_probabilities[1:, 1] > -1e-10).all()
+    assert value(log_probabilities, np.array([0, 0, 1, 1]), "auroc", "binary") == 1.0

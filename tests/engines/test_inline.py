@@ -78,3 +78,15 @@ def test_repeatable_uses_one_thread_and_restores() -> None:
         assert not torch.backends.cudnn.benchmark
         assert not torch.backends.cudnn.allow_tf32
     assert torch.get_num_threads() == before
+
+
+def test_repeatable_does_not_see_the_settings_of_the_caller() -> None:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu"), repeatable():
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -13,9 +13,11 @@ import torch
 from flwr.app import Array, ArrayRecord, Message
 
 from fedsim.engines.inline import InlineGrid
+from fedsim.errors import RunError
 from fedsim.flower.loss_decomposition import LossDecomposition
 from fedsim.flower.strategy import StrategyAdapter, build, rounded_like
 from fedsim.flower.workplace import Workplace
+from fedsim.models import Mlp
 from fedsim.records import RunRecord
 from fedsim.scenario import Scenario, open_population
 from fedsim.simulate import run
@@ -121,3 +123,54 @@ def test_the_lens_looks_at_training_images(tiny: Make) -> None:
     for batch in (lens.pooled, *lens.local):
         for image in batch.images:
             assert (train == image).flatten(1).all(1).any()
+
+
+@pytest.mark.parametrize("name", ["FedAvg", "FedMedian"])
+def test_bytes_are_counted_although_a_strategy_empties_the_replies(
+    tiny: Make, tmp_path: Path, name: str
+) -> None:
+    record = run(tiny(strategy={"kind": "flower", "name": name}), out=tmp_path, device="cpu")
+    assert [row["bytes_up"] for row in record.rounds] == [
+        row["bytes_down"] for row in record.rounds
+    ]
+    assert record.rounds[0]["bytes_up"] > 3 * 4 * 16 * 16 * 8
+
+
+class Deaf(InlineGrid):
+    """A grid that loses the last reply to every training."""
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Return all replies but one."""
+        replies = list(super().send_and_receive(messages))
+        return replies[:-1] if replies[0].metadata.message_type == "train" else replies
+
+
+def test_a_missing_reply_is_named(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedsim.simulate.InlineGrid", Deaf)
+    with pytest.raises(RunError, match="no reply from site-02"):
+        run(tiny(), out=tmp_path, device="cpu")
+
+
+def test_the_models_buffers_are_told_to_the_strategy(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    plain = Mlp.build
+
+    def with_buffer(self: Mlp, *sizes: int) -> torch.nn.Module:
+        network = plain(self, *sizes)
+        network.register_buffer("mood", torch.zeros(2))
+        return network
+
+    def note(scenario: Scenario, buffers: Any) -> Any:
+        told.append(buffers)
+        return build(scenario, buffers)
+
+    monkeypatch.setattr(Mlp, "build", with_buffer)
+    monkeypatch.setattr("fedsim.simulate.build", note)
+    run(tiny(), out=tmp_path, device="cpu")
+    assert told[-1] == {"mood"}

@@ -153,6 +153,19 @@ def test_a_strategy_that_returns_other_shapes_is_told(
         start_in_flower(StrategyAdapter(Wrong()))
 
 
+def test_what_a_strategy_remembers_of_its_answer_stays() -> None:
+    remembered: list[int] = []
+
+    class Momentum(WeightedMean):
+        def aggregate(self, updates: Any, weights: Any, state: Any) -> Any:
+            remembered.append(len(state.get("last", {})))
+            aggregate, _ = super().aggregate(updates, weights, {})
+            return aggregate, {"last": aggregate}
+
+    start_in_flower(StrategyAdapter(Momentum()), num_rounds=3)
+    assert remembered == [0, 2, 2]
+
+
 def test_principal_gradient_leaves_buffers_to_the_weighted_mean() -> None:
     fedld = start_in_flower(StrategyAdapter(PrincipalGradient()), num_rounds=2)
     fedavg = start_in_flower(StrategyAdapter(WeightedMean()), num_rounds=2)

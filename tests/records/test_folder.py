@@ -446,3 +446,18 @@ def test_the_other_files_are_as_documented(record: RunRecord) -> None:
         assert {len(site[split]) for split in ("train", "validation", "test")} == {2}
     assert [set(row) for row in record.timing] == [{"round", "seconds"}] * 5
     assert json.loads((record.folder / "run.json").read_text())["keep_every"] is None
+
+
+@pytest.mark.parametrize("name", ["environment.jsonl", "timing.jsonl"])
+def test_a_torn_note_does_not_spoil_the_folder(make: Callable[..., RunFolder], name: str) -> None:
+    folder = make()
+    folder.started({"python": "3.11"})
+    folder.timed({"round": 0, "seconds": 1.0})
+    folder.close()
+    with (folder.path / name).open("r+b") as file:
+        file.truncate(file.seek(0, 2) - 5)
+    again = RunFolder(folder.path)
+    again.started({"python": "3.12"})
+    again.timed({"round": 1, "seconds": 1.0})
+    again.close()
+    assert read(folder.path).environment == {"python": "3.12"}
