@@ -16,11 +16,11 @@ import typer
 
 from fedsim.cli.progress import watching
 from fedsim.cli.streams import Lasting
-from fedsim.errors import DivergedError, FedsimError, InputError, RunError
+from fedsim.errors import DataError, DivergedError, FedsimError, InputError, RunError
 
 if TYPE_CHECKING:
     from fedsim.records import RunRecord
-    from fedsim.scenario import Scenario
+    from fedsim.scenario.load import Draft
 
 DONE, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 NARROWEST = 80
@@ -91,11 +91,12 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a scenario from its beginning to its end; the last line is the run folder."""
-    scenario = _load(file, changes)
+    draft = _read(file, changes)
+    scenario = draft.scenario()
     from fedsim import simulate
 
     folder = simulate.run_folder(scenario, out, run_name)
-    with watching(quiet, as_json) as watch, _resumable(folder):
+    with watching(quiet, as_json) as watch, _resumable(folder), draft.pointing():
         record = simulate.run(
             scenario, out=out, name=run_name, device=device, keep_every=keep_every, watch=watch
         )
@@ -126,7 +127,8 @@ def validate(file: File, changes: Set = None) -> None:
 
     Every problem is printed with file, line, column and key.
     """
-    scenario = _load(file, changes)
+    draft = _read(file, changes)
+    scenario = draft.scenario()
     valid = f"{file}: valid; digest {scenario.digest[:10]}"
     if not scenario.data.source.is_local():
         typer.echo(valid)
@@ -135,9 +137,10 @@ def validate(file: File, changes: Set = None) -> None:
     from fedsim.scenario import open_population
 
     try:
-        population = open_population(scenario)
-    except InputError as error:
-        raise type(error)(f"{file}: {error}") from error
+        with draft.pointing():
+            population = open_population(scenario)
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from error
     sizes = [int(population.class_counts(site, "train").sum()) for site in range(len(population))]
     typer.echo(valid)
     typer.echo(
@@ -177,10 +180,10 @@ def report(folder: Folder) -> None:
     _conclude(read(folder), quiet=False, as_json=False)
 
 
-def _load(file: Path, changes: list[str] | None) -> Scenario:
-    from fedsim.scenario import load_scenario
+def _read(file: Path, changes: list[str] | None) -> Draft:
+    from fedsim.scenario.load import read_draft
 
-    return load_scenario(file, changes or ())
+    return read_draft(file, changes or ())
 
 
 @contextmanager

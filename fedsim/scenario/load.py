@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,6 +19,55 @@ from fedsim.errors import ScenarioError
 from fedsim.scenario import expectation, messages, rules
 from fedsim.scenario.scenario import Scenario
 from fedsim.scenario.yaml_tree import Path, Tree, dotted, parse
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A scenario as somebody wrote it, valid or not.
+
+    Args:
+        tree: the file, with the changes in its data.
+        changed: the text of each change by the path that it sets.
+    """
+
+    tree: Tree
+    changed: Mapping[Path, str]
+
+    def scenario(self) -> Scenario:
+        """Return the valid scenario.
+
+        Raises:
+            ScenarioError: listing every problem with file, line, column, key and expectation.
+        """
+        data, expected = self.tree.data, expectation.of(Scenario)
+        problems = list(messages.unfit(data, expected))
+        try:
+            scenario = Scenario.model_validate_json(json.dumps(data), strict=True)
+        except ValidationError as error:
+            named = {problem.path for problem in problems}
+            explained = messages.explain(error, expected, data)
+            problems += [p for p in explained if p.path not in named]
+        else:
+            problems = problems or rules.broken(scenario)
+            if not problems:
+                return scenario
+        raise ScenarioError(self._located(problems))
+
+    @contextmanager
+    def pointing(self) -> Iterator[None]:
+        """Let what the sites cannot do be told as any other problem: with file, line and column.
+
+        Raises:
+            ScenarioError: for an `UnmetError` in the block.
+        """
+        try:
+            yield
+        except messages.UnmetError as error:
+            raise ScenarioError(self._located(error.problems)) from error
+
+    def _located(self, problems: Iterable[messages.Problem]) -> str:
+        in_order = sorted(problems, key=lambda problem: self.tree.place(problem.path))
+        return "\n".join(_render(p, self.tree, self.changed) for p in in_order)
 
 
 def load_scenario(path: str | pathlib.Path, changes: Iterable[str] = ()) -> Scenario:
@@ -28,6 +79,19 @@ def load_scenario(path: str | pathlib.Path, changes: Iterable[str] = ()) -> Scen
 
     Raises:
         ScenarioError: listing every problem with file, line, column, key and what was expected.
+    """
+    return read_draft(path, changes).scenario()
+
+
+def read_draft(path: str | pathlib.Path, changes: Iterable[str] = ()) -> Draft:
+    """Read and change a scenario without validating it yet.
+
+    Args:
+        path: a YAML file.
+        changes: as in `load_scenario`.
+
+    Raises:
+        ScenarioError: if the file is no YAML with keys, or a change cannot be made.
     """
     path = pathlib.Path(path)
     try:
@@ -53,7 +117,7 @@ def load_scenario(path: str | pathlib.Path, changes: Iterable[str] = ()) -> Scen
             refused.append(str(error))
     if refused:
         raise ScenarioError("\n".join(refused))
-    return _validate(tree, changed)
+    return Draft(tree, changed)
 
 
 def from_data(data: Mapping[str, Any], origin: str) -> Scenario:
@@ -66,24 +130,7 @@ def from_data(data: Mapping[str, Any], origin: str) -> Scenario:
         plain = json.loads(json.dumps(dict(data)))
     except (TypeError, ValueError, RecursionError) as error:
         raise ScenarioError(f"{origin}: expected what JSON can hold: {error}") from error
-    return _validate(Tree(plain, {}, origin), {})
-
-
-def _validate(tree: Tree, changed: Mapping[Path, str]) -> Scenario:
-    expected = expectation.of(Scenario)
-    problems = list(messages.unfit(tree.data, expected))
-    try:
-        scenario = Scenario.model_validate_json(json.dumps(tree.data), strict=True)
-    except ValidationError as error:
-        named = {problem.path for problem in problems}
-        explained = messages.explain(error, expected, tree.data)
-        problems += [p for p in explained if p.path not in named]
-    else:
-        problems = problems or rules.broken(scenario)
-        if not problems:
-            return scenario
-    problems.sort(key=lambda problem: tree.place(problem.path))
-    raise ScenarioError("\n".join(_render(p, tree, changed) for p in problems))
+    return Draft(Tree(plain, {}, origin), {}).scenario()
 
 
 def _render(problem: messages.Problem, tree: Tree, changed: Mapping[Path, str]) -> str:

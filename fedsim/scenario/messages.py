@@ -12,8 +12,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from fedsim.errors import ScenarioError
 from fedsim.scenario.expectation import Expectation
-from fedsim.scenario.yaml_tree import Path
+from fedsim.scenario.yaml_tree import Path, dotted
 
 LARGEST_INT = 2**63 - 1
 DEEPEST = 30
@@ -30,6 +31,19 @@ class Problem:
 
     path: Path
     message: str
+
+
+class UnmetError(ScenarioError):
+    """What the sites cannot do; `Draft.pointing` says where in its file the scenario asks for it.
+
+    Args:
+        name: of the scenario.
+        problems: what to mend.
+    """
+
+    def __init__(self, name: str, problems: list[Problem]) -> None:
+        super().__init__("\n".join(f"{name}: {dotted(p.path)}\n  {p.message}" for p in problems))
+        self.problems = problems
 
 
 def explain(error: ValidationError, expected: Expectation, data: Any) -> list[Problem]:

@@ -9,10 +9,8 @@ import numpy as np
 from clients.metrics import evaluate
 from fedsim.data.population import Population, form
 from fedsim.data.source import Split
-from fedsim.errors import ScenarioError
-from fedsim.scenario.messages import Problem
+from fedsim.scenario.messages import Problem, UnmetError
 from fedsim.scenario.scenario import HeldOut, Scenario
-from fedsim.scenario.yaml_tree import dotted
 from fedsim.seeds import Streams
 
 HELD_OUT: tuple[Split, Split] = ("validation", "test")
@@ -23,7 +21,7 @@ def open_population(scenario: Scenario) -> Population:
 
     Raises:
         DataError: if the data are missing or damaged, or too few for the sites.
-        ScenarioError: if the sites cannot do what the scenario asks of them.
+        UnmetError: if the sites cannot do what the scenario asks of them.
     """
     streams, sites = Streams(scenario.seed), scenario.population
     held_out = sites.held_out
@@ -42,9 +40,7 @@ def open_population(scenario: Scenario) -> Population:
     )
     problems = [*_training(scenario, population), *_metrics(scenario, population)]
     if problems:
-        raise ScenarioError(
-            "\n".join(f"{scenario.name}: {dotted(p.path)}\n  {p.message}" for p in problems)
-        )
+        raise UnmetError(scenario.name, problems)
     return population
 
 

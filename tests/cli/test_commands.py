@@ -82,6 +82,24 @@ def test_validate_calls_valid_only_what_the_labels_allow(
     assert fedsim("validate", quickstart) == (2, "", f"Error: {quickstart}: too few images\n")
 
 
+@pytest.mark.parametrize("command", ["validate", "run"])
+def test_what_the_sites_cannot_do_is_pointed_at(
+    fedsim: Any, quickstart: Path, tmp_path: Path, command: str
+) -> None:
+    path = tmp_path / "study.yaml"
+    text = quickstart.read_text(encoding="utf-8")
+    size = next(line for line in text.splitlines() if "batch_size:" in line)
+    path.write_text(text.replace(size, f"{size.partition(':')[0]}: 9999"), encoding="utf-8")
+    out = ["--out", tmp_path] if command == "run" else []
+    code, _, err = fedsim(command, path, *out, "--set", "client.drop_last=true")
+    place = f"{text.splitlines().index(size) + 1}:{len(size) - len(size.lstrip()) + 1}"
+    assert code == 2
+    assert f"{path}:{place}: client.batch_size\n  with drop_last, site-" in err
+    changes = ["client.drop_last=true", "client.batch_size=8888"]
+    _, _, err = fedsim(command, path, *out, *(a for c in changes for a in ("--set", c)))
+    assert "--set client.batch_size=8888: client.batch_size\n  with drop_last" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -113,7 +131,7 @@ def test_a_failure_is_code_1(
     def fail(*_: object) -> None:
         raise FedsimError("the disk is full")
 
-    monkeypatch.setattr("fedsim.scenario.load_scenario", fail)
+    monkeypatch.setattr("fedsim.scenario.load.read_draft", fail)
     assert fedsim("validate", quickstart) == (1, "", "Error: the disk is full\n")
 
 
@@ -123,7 +141,7 @@ def test_an_interruption_is_code_130(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fedsim.scenario.load_scenario", interrupt)
+    monkeypatch.setattr("fedsim.scenario.load.read_draft", interrupt)
     assert fedsim("validate", quickstart)[0] == 130
 
 
