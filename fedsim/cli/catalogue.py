@@ -144,11 +144,14 @@ def _summary(section: Schema) -> str:
 
 
 def _keys(part: type[BaseModel], family: str) -> str:
-    """Return what a kind is for and each of its keys."""
+    """Return what a kind is for, each of its keys and the paper it is from, if it names one."""
     title = f"kind: {kind_of(part)}  ({USES[family][0]}:, one of the {family})"
     expected = of(part)
     keys = [key for key in expected.keys({}) if key != "kind"]
-    return "\n".join([title, *_about(expected, keys, USES[family][0])])
+    lines = [title, *_about(expected, keys, USES[family][0])]
+    if reference := getattr(part, "reference", ""):
+        lines += ["  reference:", textwrap.indent(reference.strip(), "    ")]
+    return "\n".join(lines)
 
 
 def _about(expected: Expectation, keys: list[str], path: str) -> list[str]:

@@ -180,6 +180,13 @@ def test_a_kind_is_listed_with_its_keys(fedsim: Any) -> None:
     assert "- min_examples: a whole number > 0; default 8" in out
 
 
+def test_a_kind_is_listed_with_the_paper_it_is_from(fedsim: Any) -> None:
+    out = fedsim("list", "principal_gradient")[1]
+    assert "  reference:\n    @inproceedings{zeng2024fedld,\n" in out
+    assert out.endswith("}\n")
+    assert "reference" not in fedsim("list", "dirichlet")[1]
+
+
 def test_a_kind_of_two_families_is_listed_twice(fedsim: Any) -> None:
     out = fedsim("list", "sgd")[1]
     assert "(client.optimizer:" in out
