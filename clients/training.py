@@ -94,6 +94,6 @@ def train(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(loss.detach())
-        sizes.append(len(batch))
+        sizes.append(len(batch.labels))
     values: list[float] = torch.stack(losses).tolist()
     return math.fsum(v * size for v, size in zip(values, sizes, strict=True)) / sum(sizes)

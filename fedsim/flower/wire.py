@@ -25,7 +25,10 @@ ROUND, NUM_EXAMPLES, TRAIN_LOSS, SITE = "server-round", "num-examples", "train_l
 
 def to_arrays(state: Mapping[str, Tensor]) -> ArrayRecord:
     """Return the tensors as Flower sends them."""
-    return ArrayRecord({name: to_array(t) for name, t in state.items()})
+    record = ArrayRecord()  # filled one by one, as its constructor would make every array twice
+    for name, tensor in state.items():
+        record[name] = to_array(tensor)
+    return record
 
 
 def to_array(tensor: Tensor) -> Array:

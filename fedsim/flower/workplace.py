@@ -86,10 +86,12 @@ class Workplace:
             )
         return self._tensors(), loss, len(examples)
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def _tensors(self) -> Mapping[str, Tensor]:
         """Return what `state_dict` would, without its cost at every site in every round."""
-        buffers = self.model.named_buffers() if self.buffers else ()
-        return {**self._parameters, **{n: t for n, t in buffers if n in self.buffers}}
+        if not self.buffers:
+            return self._parameters
+        buffers = {n: t for n, t in self.model.named_buffers() if n in self.buffers}
+        return {**self._parameters, **buffers}
 
     def _load(self, state: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
