@@ -88,7 +88,7 @@ def site_bars(record: RunRecord) -> Figure:
     sheet = Page(
         f"Test {METRICS[metric].title} at each site after the final round ({final})",
         describe(record),
-        "n: test images of the site. Line: over the test images of all sites together."
+        "n: test images of the site that the value counts. Line: over those of all sites together."
         f"{_explain_hatching(metric) if any(score.value is None for score in found) else ''}",
     )
     figure = sheet.figure(3.6, page.width_for(len(found)))
@@ -107,7 +107,7 @@ def site_bars(record: RunRecord) -> Figure:
         axes.axhline(pooled, color=page.BLACK, lw=1)
         label_ends(axes, {f"pooled {pooled:.3f}": (pooled, page.BLACK)})
     axes.set_ylabel(arrowed(metric))
-    name_sites(axes, scores.sites, [f"n={score.num_examples}" for score in found])
+    name_sites(axes, scores.sites, [f"n={score.num_valid}" for score in found])
     return figure
 
 

@@ -77,7 +77,10 @@ def results(record: RunRecord) -> list[Result]:
 
 
 def sites(record: RunRecord) -> list[dict[str, Any]]:
-    """Return a row for each site: examples per split, and every test metric of both models."""
+    """Return a row for each site: examples per split, and every test metric of both models.
+
+    After each value comes how many test images it counts.
+    """
     scores = Scores.of(record)
     rows = []
     for site in record.population["sites"]:
@@ -86,7 +89,9 @@ def sites(record: RunRecord) -> list[dict[str, Any]]:
             row[f"num_{split}"] = sum(site[split])
         for metric in scores.metrics:
             for model, round in _models(record).items():
-                row[f"{metric}_{model}"] = scores.at(round, "test", site["name"], metric).value
+                score = scores.at(round, "test", site["name"], metric)
+                row[f"{metric}_{model}"] = score.value
+                row[f"{metric}_{model}_num_valid"] = score.num_valid
         rows.append(row)
     return rows
 
@@ -124,6 +129,7 @@ def to_markdown(record: RunRecord) -> str:
         f"{_selection(record)} {NOTE}",
         f"## Sites after round {record.selection.final_round}",
         _markdown_table(*_site_cells(record)),
+        "n: how many of the site's test images the value counts.",
     ]
     return "\n\n".join(lines) + "\n"
 
@@ -216,11 +222,20 @@ def _spread(row: Result) -> str:
 
 def _site_cells(record: RunRecord) -> tuple[list[str], list[list[str]]]:
     scores = Scores.of(record)
-    headings = ["site", "train", "validation", "test", *map(arrowed, scores.metrics)]
+    headings = [
+        "site",
+        "train",
+        "validation",
+        "test",
+        *(f"{arrowed(metric)} (n)" for metric in scores.metrics),
+    ]
     counts = ("num_train", "num_validation", "num_test")
     return headings, [
         [row["site"], *(str(row[key]) for key in counts)]
-        + [number(row[f"{metric}_final"]) for metric in scores.metrics]
+        + [
+            f"{number(row[f'{metric}_final'])} ({row[f'{metric}_final_num_valid']})"
+            for metric in scores.metrics
+        ]
         for row in sites(record)
     ]
 

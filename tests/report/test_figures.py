@@ -126,6 +126,13 @@ def test_curves_have_gaps_where_undefined(make_record: Any) -> None:
     assert any(isinstance(band, PolyCollection) for band in axes.collections)
 
 
+def test_a_site_s_bar_says_what_it_counts(make_record: Any) -> None:
+    record = make_record(sites=2, rounds=1)
+    for row in record.metrics:
+        row["num_valid"] = 3  # of more, as of sensitivity
+    assert "n=3" in words(figures.site_bars(record))
+
+
 def test_bars_stack_to_the_counts_and_to_one(make_record: Any) -> None:
     record = make_record(sites=2)
     record.population["sites"][0]["train"] = [3, 1]

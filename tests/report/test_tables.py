@@ -74,11 +74,24 @@ def test_sites_in_their_order_with_counts_and_values(small: Any) -> None:
         "num_validation": 2,
         "num_test": 4,
         "auroc_final": 0.8,
+        "auroc_final_num_valid": 4,
         "auroc_best": 0.9,
+        "auroc_best_num_valid": 4,
         "loss_final": 0.3,
+        "loss_final_num_valid": 4,
         "loss_best": 0.4,
+        "loss_best_num_valid": 4,
     }
     assert (south["auroc_final"], south["loss_final"]) == (None, 0.0)
+
+
+def test_a_site_s_value_comes_with_what_it_counts(small: Any) -> None:
+    for row in small.metrics:
+        if row["site"] == "north":
+            row["num_valid"] = 3  # of four, as of sensitivity
+    assert tables.sites(small)[0]["auroc_final_num_valid"] == 3
+    assert "| north | 10 | 2 | 4 | 0.800 (3) | 0.300 (3) |" in tables.to_markdown(small)
+    assert "auroc_final,auroc_final_num_valid,auroc_best," in tables.sites_csv(small)
 
 
 def test_csv_keeps_every_digit_and_leaves_undefined_cells_empty(small: Any) -> None:
@@ -92,7 +105,8 @@ def test_csv_keeps_every_digit_and_leaves_undefined_cells_empty(small: Any) -> N
 def test_markdown_names_what_is_undefined(small: Any) -> None:
     text = tables.to_markdown(small)
     assert "| AUROC ↑ | final (2) | 0.700 | 10 | 0.700 ± 0.141 | 0.600 east | 0.200 | 2/3 |" in text
-    assert "| south | 5 | 1 | 2 | undefined | 0.000 |" in text
+    assert "| site | train | validation | test | AUROC ↑ (n) | loss ↓ (n) |" in text
+    assert "| south | 5 | 1 | 2 | undefined (0) | 0.000 (2) |" in text
     assert "label-skew · seed 7 · margin + principal_gradient · synthetic images" in text
 
 
