@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -27,13 +24,27 @@ RESERVED = frozenset(
 )
 """Arguments of Flower's strategies that the scenario's cohort and evaluation decide."""
 
+USABLE = (
+    "Bulyan",
+    "FedAdagrad",
+    "FedAdam",
+    "FedAvg",
+    "FedAvgM",
+    "FedMedian",
+    "FedTrimmedAvg",
+    "FedYogi",
+    "Krum",
+    "MultiKrum",
+    "QFedAvg",
+)
+"""Flower's strategies that a scenario can use: those that aggregate models as FedAvg does."""
 
 UNSUITED = {
     "FedProx": "its proximal term is for the sites to add, which only an objective of theirs can",
     "FedXgbBagging": "it merges trees, not models",
     "FedXgbCyclic": "it passes on trees, not models",
 }
-"""Flower's strategies that a scenario cannot use, and why."""
+"""Those of the same kin that a scenario cannot use, and why."""
 
 
 class FlowerStrategy(Part):
@@ -47,15 +58,3 @@ class FlowerStrategy(Part):
     options: dict[str, bool | int | float | str] = Field(
         default_factory=dict, description="keyword arguments of that class"
     )
-
-
-def exported() -> tuple[str, ...]:
-    """Return what `flwr.serverapp.strategy` exports, read from its source: importing it is slow."""
-    package = find_spec("flwr")
-    if package is None or package.origin is None:
-        return ()
-    source = Path(package.origin).parent / "serverapp" / "strategy" / "__init__.py"
-    for node in ast.parse(source.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            return tuple(ast.literal_eval(node.value))
-    return ()

@@ -12,7 +12,7 @@ from clients.metrics import METRICS, applicable
 from fedsim.data.normalisation import Standard
 from fedsim.data.source import Facts
 from fedsim.scenario.cohort import FixedSize
-from fedsim.scenario.flower_strategy import RESERVED, UNSUITED, FlowerStrategy, exported
+from fedsim.scenario.flower_strategy import RESERVED, UNSUITED, USABLE, FlowerStrategy
 from fedsim.scenario.messages import Problem, nearest
 from fedsim.scenario.scenario import Scenario
 
@@ -158,14 +158,15 @@ def _server(scenario: Scenario) -> Iterator[Problem]:
     strategy = scenario.strategy
     if not isinstance(strategy, FlowerStrategy):
         return
-    if strategy.name not in exported():
-        yield Problem(
-            ("strategy", "name"),
-            f"Flower has no strategy {strategy.name!r}{nearest(strategy.name, exported())}",
-        )
     if strategy.name in UNSUITED:
         yield Problem(
             ("strategy", "name"), f"{strategy.name} does not work here: {UNSUITED[strategy.name]}"
+        )
+    elif strategy.name not in USABLE:
+        yield Problem(
+            ("strategy", "name"),
+            f"Flower has no strategy {strategy.name!r}, or a scenario cannot use it"
+            f"{nearest(strategy.name, USABLE)} (one of {', '.join(USABLE)})",
         )
     for name in sorted(RESERVED & set(strategy.options)):
         yield Problem(
