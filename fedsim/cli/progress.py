@@ -6,15 +6,14 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fedsim.flower.server_app import Progress
-
-Watcher = Callable[["Progress"], None]
+    from fedsim.simulate import Watcher
 
 
 @contextmanager

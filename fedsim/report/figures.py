@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING
 
 from clients.metrics import METRICS
+from fedsim.records.read import POOLED
 from fedsim.report import page
 from fedsim.report.axes import (
     MAX_WRITTEN,
@@ -20,7 +21,7 @@ from fedsim.report.axes import (
     write_value,
 )
 from fedsim.report.page import Page
-from fedsim.report.scores import POOLED, Scores, arrowed, describe
+from fedsim.report.scores import Scores, arrowed, describe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

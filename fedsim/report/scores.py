@@ -15,9 +15,6 @@ from clients.metrics import METRICS
 if TYPE_CHECKING:
     from fedsim.records import RunRecord
 
-POOLED = "pooled"
-"""The name under which a record keeps the value over all sites' examples together."""
-
 
 @dataclass(frozen=True)
 class Score:
@@ -36,7 +33,7 @@ class Scores:
         metrics: names as the scenario asks for them, then others in the order of the record.
         sites: names in site order.
         rounds: evaluated rounds, ascending; 0 is the initial evaluation.
-        table: scores by (round, split, site or `POOLED`, metric).
+        table: scores by (round, split, site or `records.read.POOLED`, metric).
     """
 
     metrics: tuple[str, ...]

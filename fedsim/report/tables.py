@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from clients.metrics import METRICS
-from fedsim.report.scores import POOLED, Scores, arrowed, describe
+from fedsim.records.read import POOLED
+from fedsim.report.scores import Scores, arrowed, describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
