@@ -1,4 +1,4 @@
-"""fedsim: federated and privacy-aware learning on medical images, from one scenario file.
+"""fedsim: federated learning on medical images, from one scenario file.
 
     import fedsim
 

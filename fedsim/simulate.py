@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
 from fedsim.errors import InputError
 from fedsim.flower.client_app import make_client_app
 from fedsim.flower.loss_decomposition import LossDecomposition
-from fedsim.flower.server_app import Progress, Server
+from fedsim.flower.server_app import Server, Watcher
 from fedsim.flower.strategy import build
 from fedsim.flower.workplace import Workplace
 from fedsim.records import RunFolder, RunRecord, checkpoint, read
@@ -27,7 +27,6 @@ from fedsim.scenario import Scenario, from_data, open_population
 from fedsim.seeds import Streams
 
 log = logging.getLogger("fedsim")
-Watcher = Callable[[Progress], None]
 
 
 def run(
@@ -226,7 +225,7 @@ def _logged(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        log.warning("interrupted; `fedsim resume` goes on after the last finished round")
+        log.info("interrupted; `fedsim resume` goes on after the last finished round")
         raise
     except Exception:
         log.exception("failed")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -349,6 +350,15 @@ def test_bad_input_leaves_no_folder(tiny: Make, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="run name"):
         run(tiny(), out=tmp_path, name="../elsewhere", device="cpu")
     assert not list(tmp_path.iterdir())
+
+
+def test_going_on_with_other_versions_is_said_aloud(tiny: Make, tmp_path: Path) -> None:
+    folder = run(tiny(), out=tmp_path, device="cpu").folder
+    shutil.rmtree(folder / "checkpoints")
+    edit(folder / "environment.jsonl", f'"torch": "{version("torch")}"', '"torch": "1.0"')
+    command = [sys.executable, "-m", "fedsim", "resume", folder, "-q"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    assert "Warning: resumed elsewhere, bits may differ: torch: 1.0 -> " in said
 
 
 def test_resume_computes_where_the_run_began(

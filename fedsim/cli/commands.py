@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import signal
 import sys
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Federated and privacy-aware learning on medical images, from one scenario file.\n\n"
+    help="Federated learning on medical images, from one scenario file.\n\n"
     "Start with `fedsim run scenarios/quickstart.yaml`, look into the folder it names last, then "
     "change the file: `fedsim list` shows what it may say, `fedsim validate` checks it.\n\n"
     "Exit codes: 0 done, 1 failure, 2 bad input, 130 interrupted (go on with `fedsim resume`).",
@@ -81,7 +82,7 @@ def run(
         str | None, typer.Option(help="name of the run folder; default: scenario and digest")
     ] = None,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:1, mps; results repeat per device type")
+        str, typer.Option(help="auto, cpu, cuda, cuda:1; results repeat per device type")
     ] = "auto",
     keep_every: Annotated[
         int | None,
@@ -235,13 +236,27 @@ def main() -> NoReturn:
     """Run the command line and exit with its code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: SLURM, docker stop
     out, err = Lasting(sys.stdout), Lasting(sys.stderr)
-    with redirect_stdout(out), redirect_stderr(err):
+    with redirect_stdout(out), redirect_stderr(err), _warnings_shown(err):
         code = _run_app()
         out.flush()
         if code == DONE and out.error and not isinstance(out.error, BrokenPipeError):
             typer.echo(f"Error: standard output cannot be written: {out.error.strerror}", err=True)
             code = FAILURE
     sys.exit(code)
+
+
+@contextmanager
+def _warnings_shown(stream: Lasting) -> Iterator[None]:
+    """Show what fedsim warns of, such as bits that may differ; errors are shown as such."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("Warning: %(message)s"))
+    handler.addFilter(lambda record: record.levelno == logging.WARNING)
+    log = logging.getLogger("fedsim")
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def _run_app() -> int:

@@ -12,8 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fedsim.flower.server_app import Progress
-    from fedsim.simulate import Watcher
+    from fedsim.flower.server_app import Progress, Watcher
 
 
 @contextmanager

@@ -13,7 +13,6 @@ Flower's in a scenario: `strategy: {kind: flower, name: FedAdam, options: {eta: 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -174,7 +173,7 @@ def build(scenario: Scenario, buffers: Collection[str]) -> FlowerBase:
     """Return the scenario's strategy as Flower's round protocol needs it.
 
     Raises:
-        ScenarioError: if a Flower strategy of this name does not exist or refuses its options.
+        ScenarioError: if Flower's strategy refuses its options.
     """
     chosen = scenario.strategy
     if isinstance(chosen, FlowerStrategy):
@@ -185,13 +184,7 @@ def build(scenario: Scenario, buffers: Collection[str]) -> FlowerBase:
 
 
 def _flower(chosen: FlowerStrategy) -> FlowerBase:
-    strategy = getattr(flwr.serverapp.strategy, chosen.name, None)
-    if not (inspect.isclass(strategy) and issubclass(strategy, FedAvg)):
-        raise ScenarioError(
-            f"strategy.name: {chosen.name!r} of Flower does not aggregate models as FedAvg and "
-            "its kin do; a scenario cannot use it"
-        )
-    make: Callable[..., FlowerBase] = strategy
+    make: Callable[..., FlowerBase] = getattr(flwr.serverapp.strategy, chosen.name)
     try:
         return make(**chosen.options, **_SAMPLING)
     except (TypeError, ValueError) as error:

@@ -215,18 +215,10 @@ def test_every_strategy_of_flower_runs_from_a_scenario(
     assert losses[0] != losses[1]
 
 
-@pytest.mark.parametrize(
-    ("strategy", "complaint"),
-    [
-        ({"name": "DifferentialPrivacyServerSideFixedClipping"}, "cannot use it"),
-        ({"name": "FedAdam", "options": {"learning": 1}}, r"FedAdam says.*learning"),
-    ],
-)
-def test_flower_strategies_that_cannot_serve_are_refused(
-    tiny: Make, strategy: dict[str, Any], complaint: str
-) -> None:
-    with pytest.raises(ScenarioError, match=complaint):
-        build(tiny(strategy={"kind": "flower", **strategy}), buffers=())
+def test_options_that_flower_refuses_are_told(tiny: Make) -> None:
+    strategy = {"kind": "flower", "name": "FedAdam", "options": {"learning": 1}}
+    with pytest.raises(ScenarioError, match=r"FedAdam says.*learning"):
+        build(tiny(strategy=strategy), buffers=())
 
 
 @pytest.mark.parametrize(
