@@ -57,7 +57,7 @@ class ServerSgd(BaseModel):
         With learning rate one and no momentum that is the aggregate, bit for bit.
 
         Args:
-            aggregate: the aggregate update by name, (*shape), in the dtype of the parameters.
+            aggregate: the aggregate update by name, (*shape), floating point.
             state: what `init` or the previous call returned.
         """
         if self.momentum == 0:
