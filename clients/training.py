@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from clients.batch import shuffled
 from clients.objectives.base import Context
+from clients.proximal import proximal_term
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +68,7 @@ def train(
     num_classes: int,
     generator: torch.Generator,
     augment: Callable[[Batch], Batch] | None = None,
+    proximal_mu: float = 0.0,
 ) -> float:
     """Train `model` in place and return the mean objective over all examples seen.
 
@@ -79,6 +81,7 @@ def train(
         num_classes: C, so that class counts cover classes this site does not hold.
         generator: source of the order of batches.
         augment: applied to every batch, if given.
+        proximal_mu: weight of FedProx's proximal term, which is added to the objective.
 
     Returns:
         The mean of the objective, weighted by batch size, at the parameters before each step.
@@ -87,10 +90,13 @@ def train(
 
     context = Context(torch.bincount(examples.labels, minlength=num_classes))
     model.train()
+    start = [w.detach().clone() for w in model.parameters()] if proximal_mu else []
     losses, sizes = [], []
     for batch in plan.batches(examples, generator):
         optimizer.zero_grad(set_to_none=True)
         loss = objective.loss(model, augment(batch) if augment else batch, context)
+        if proximal_mu:
+            loss = loss + proximal_term(model.parameters(), start, proximal_mu)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(loss.detach())

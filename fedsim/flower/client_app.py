@@ -24,9 +24,10 @@ def make_client_app(workplace: Workplace) -> ClientApp:
 
     @app.train()
     def _train(message: Message, context: Context) -> Message:
-        round = int(str(message.content.config_records[wire.CONFIG][wire.ROUND]))
+        config = message.content.config_records[wire.CONFIG]
+        round, mu = int(str(config[wire.ROUND])), float(str(config.get(wire.PROXIMAL_MU, 0.0)))
         state = read_model(message.content.array_records[wire.ARRAYS])
-        local, loss, num = workplace.train(_site(context), round, state)
+        local, loss, num = workplace.train(_site(context), round, state, mu)
         return wire.train_reply(message, local, loss, num)
 
     @app.evaluate()

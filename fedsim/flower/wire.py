@@ -1,6 +1,7 @@
 """What travels between server and sites, and under which names.
 
-Down: one ArrayRecord `arrays` (the global model) and one ConfigRecord `config` (the round).
+Down: one ArrayRecord `arrays` (the global model) and one ConfigRecord `config` (the round, and the
+weight of a proximal term where Flower's FedProx asks for one).
 Up: `train` sends the local model back as `arrays` with `metrics` {num-examples, train_loss};
 `evaluate` sends for each split the log-probabilities and labels of the site's images, which a
 simulation may look at and no private protocol would release.
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
+PROXIMAL_MU = "proximal-mu"
 ROUND, NUM_EXAMPLES, TRAIN_LOSS, SITE = "server-round", "num-examples", "train_loss", "site"
 
 

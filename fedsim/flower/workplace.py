@@ -55,9 +55,15 @@ class Workplace:
         return self._batches[site, split]
 
     def train(
-        self, site: int, round: int, state: Mapping[str, Tensor]
+        self, site: int, round: int, state: Mapping[str, Tensor], proximal_mu: float = 0.0
     ) -> tuple[Mapping[str, Tensor], float, int]:
         """Train one site for one round.
+
+        Args:
+            site: which one.
+            round: which one, 1-based.
+            state: the global model.
+            proximal_mu: weight of the proximal term, if the server asks for one.
 
         Returns:
             The local model (valid until the network is used again), the mean objective and the
@@ -83,6 +89,7 @@ class Workplace:
                 augment=(lambda batch: augmentation.apply(batch, draws))
                 if augmentation.changes_anything
                 else None,
+                proximal_mu=proximal_mu,
             )
         return self._tensors(), loss, len(examples)
 

@@ -31,6 +31,7 @@ USABLE = (
     "FedAvg",
     "FedAvgM",
     "FedMedian",
+    "FedProx",
     "FedTrimmedAvg",
     "FedYogi",
     "Krum",
@@ -40,7 +41,6 @@ USABLE = (
 """Flower's strategies that a scenario can use: those that aggregate models as FedAvg does."""
 
 UNSUITED = {
-    "FedProx": "its proximal term is for the sites to add, which only an objective of theirs can",
     "FedXgbBagging": "it merges trees, not models",
     "FedXgbCyclic": "it passes on trees, not models",
 }

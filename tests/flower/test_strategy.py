@@ -19,8 +19,9 @@ from fedsim.engines.inline import InlineGrid, flower_identity
 from fedsim.errors import RunError, ScenarioError
 from fedsim.flower.strategy import StrategyAdapter, build, restore, snapshot
 from fedsim.flower.wire import from_arrays, to_arrays
+from fedsim.flower.workplace import Workplace
 from fedsim.records.checkpoint import load, save
-from fedsim.scenario import Scenario
+from fedsim.scenario import Scenario, open_population
 from fedsim.scenario.flower_strategy import UNSUITED
 from fedsim.simulate import run
 from strategies import BUILTIN, PrincipalGradient, ServerSgd, WeightedMean, WithServerOptimizer
@@ -213,6 +214,33 @@ def test_every_strategy_of_flower_runs_from_a_scenario(
     assert record.finished
     losses = [row["loss_decomposition"]["global_loss"] for row in record.rounds]
     assert losses[0] != losses[1]
+
+
+def test_sites_add_the_proximal_term_that_fedprox_asks_for(tiny: Make, tmp_path: Path) -> None:
+    client = {"steps": 3, "batch_size": 1000, "optimizer": {"kind": "sgd", "learning_rate": 0.1}}
+    scenario = tiny(
+        rounds=1,
+        client=client,
+        population={"num_sites": 1},
+        strategy={"kind": "flower", "name": "FedProx", "options": {"proximal_mu": 2.0}},
+    )
+    after = final_model(scenario, tmp_path)
+    place = Workplace(scenario, open_population(scenario), torch.device("cpu"))
+    examples, start = place.examples(0, "train"), place.initial
+    w = {name: t.clone() for name, t in start.items()}
+    for _ in range(3):
+        leaves = {name: t.requires_grad_() for name, t in w.items()}
+        logits = torch.func.functional_call(place.model, leaves, examples.images)
+        loss = torch.nn.functional.cross_entropy(logits, examples.labels)
+        gradients = torch.autograd.grad(loss, list(leaves.values()))
+        w = {
+            name: (t - 0.1 * (g + 2.0 * (t - start[name]))).detach()
+            for (name, t), g in zip(leaves.items(), gradients, strict=True)
+        }
+    without = final_model(scenario.model_copy(update={"strategy": WeightedMean()}), tmp_path)
+    for name, tensor in after.items():
+        torch.testing.assert_close(tensor, w[name], rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(after["1.weight"], without["1.weight"], atol=1e-5)
 
 
 def test_options_that_flower_refuses_are_told(tiny: Make) -> None:

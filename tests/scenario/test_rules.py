@@ -63,7 +63,7 @@ BROKEN = [
     ),
     (["strategy={kind: flower, name: FedAdm}"], "strategy.name", "did you mean 'FedAdam'?"),
     (["strategy={kind: flower, name: Strategy}"], "strategy.name", "or a scenario cannot use it"),
-    (["strategy={kind: flower, name: FedProx}"], "strategy.name", "proximal term is for the sites"),
+    (["strategy={kind: flower, name: FedXgbCyclic}"], "strategy.name", "passes on trees"),
     (["evaluation.metrics.1=aurc"], "evaluation.metrics.1", "no metric; did you mean 'auroc'?"),
     (["evaluation.metrics.1=quadratic_kappa"], "evaluation.metrics.1", "is not for a binary task"),
     (["evaluation.metrics=[auroc, auroc]"], "evaluation.metrics.1", "listed twice"),
