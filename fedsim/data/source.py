@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
+SITE, PATIENT = "site", "patient"
+"""Columns with a meaning: the hospital an image is from, and whose image it is. A patient is never
+divided over sites or splits. Others are attributes, such as sex or scanner."""
+
+Texts = NDArray[np.str_]
+Columns = Mapping[str, Mapping[str, Texts]]
+"""Column -> split of the source -> the value of each example, (n,), text."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -29,8 +38,10 @@ class Facts:
         class_names: one name per class of the source, in the order of its labels.
         ordinal: whether the classes are grades in ascending order.
         num_examples: examples per official split, or {"all": n} if the source has none.
-        licence: the licence of the images.
+        licence: the licence of the images; empty if nothing is known of it.
         citation: BibTeX to cite when the images are used; empty for embedded data.
+        columns: what else is known of each image: column -> its distinct values in natural order.
+        synthetic: whether the images were made by a program and show no patient.
     """
 
     num_channels: int
@@ -40,6 +51,8 @@ class Facts:
     num_examples: Mapping[str, int]
     licence: str
     citation: str = ""
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    synthetic: bool = False
 
     @property
     def has_official_splits(self) -> bool:
@@ -56,11 +69,13 @@ class Dataset:
         images: function (split, indices) -> images, (n, channel, height, width), uint8, a fresh
             array that the caller may keep.
         checksums: what identifies the data: file or generator name -> checksum.
+        columns: those that `Facts.columns` names.
     """
 
     labels: Mapping[str, NDArray[np.int64]]
     images: Callable[[str, NDArray[np.int64]], NDArray[np.uint8]]
     checksums: Mapping[str, str] = field(default_factory=dict)
+    columns: Columns = field(default_factory=dict)
 
 
 class Source(Part, ABC):
@@ -70,7 +85,11 @@ class Source(Part, ABC):
 
     @abstractmethod
     def facts(self) -> Facts:
-        """Return what is known without reading or generating anything."""
+        """Return what is known without reading or generating any image.
+
+        Raises:
+            DataError: if it stands in a file that is missing or not as declared.
+        """
 
     def is_local(self) -> bool:
         """Return whether `open` needs no download."""
@@ -83,3 +102,17 @@ class Source(Part, ABC):
         Raises:
             DataError: if the data are missing, damaged or not as declared.
         """
+
+
+def in_natural_order(values: Iterable[str]) -> tuple[str, ...]:
+    """Return the distinct values, with numbers inside them in numerical order.
+
+    >>> in_natural_order(["site 10", "site 2", "Basel", "site 2"])
+    ('Basel', 'site 2', 'site 10')
+    """
+
+    def key(value: str) -> tuple[list[tuple[bool, int, str]], str]:
+        parts = re.findall(r"[0-9]+|[^0-9]+", value)
+        return [(not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts], value
+
+    return tuple(sorted(set(values), key=key))
