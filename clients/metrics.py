@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 Task = Literal["binary", "multiclass", "ordinal"]
 TASKS: tuple[Task, ...] = ("binary", "multiclass", "ordinal")
 NUM_BINS = 15
+LEAST_SPECIFICITY = 0.9
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,44 @@ def auroc(p: Predictions) -> float | None:
     return float(roc_auc_score(p.labels[:, None] == classes, scores))
 
 
+def average_precision(p: Predictions) -> float | None:
+    """Average precision, the area under the steps of precision over recall; ranked by log-odds.
+
+    Binary: of the positive class. Several classes, ordinal or not: the unweighted mean of
+    one-versus-rest values over the classes that are present. Undetermined unless two classes are
+    present. Unlike the AUROC it depends on how frequent the class is.
+    """
+    from sklearn.metrics import average_precision_score
+
+    present = np.flatnonzero(p.num_true)
+    if len(present) < 2:
+        return None
+    classes = [p.positive] if len(p.num_true) == 2 else present
+    return float(
+        np.mean(
+            [
+                average_precision_score(p.labels == c, _log_odds(p.log_probabilities, int(c)))
+                for c in classes
+            ]
+        )
+    )
+
+
+def sensitivity_at_90_specificity(p: Predictions) -> float | None:
+    """Largest sensitivity of any threshold on the log-odds that finds 90 % of the negatives.
+
+    The threshold is chosen on the same examples, so the value is that of the ROC curve, not of a
+    decision rule fixed beforehand. Undetermined unless both classes are present.
+    """
+    from sklearn.metrics import roc_curve
+
+    if not p.num_true.all():
+        return None
+    scores = _log_odds(p.log_probabilities, p.positive)
+    fpr, tpr, _ = roc_curve(p.labels == p.positive, scores, drop_intermediate=False)
+    return float(tpr[fpr <= 1 - LEAST_SPECIFICITY + 1e-12].max())
+
+
 def _log_odds(log_probabilities: NDArray[np.float64], c: int) -> NDArray[np.float64]:
     """Return log P(c) / (1 - P(c)), finite; tells images apart whose P(c) rounds to one."""
     with np.errstate(invalid="ignore"):
@@ -256,6 +295,15 @@ def _negatives(p: Predictions) -> int:
 
 _CATALOGUE = (
     Metric("auroc", "AUROC", auroc, needs_two_classes=True),
+    Metric("average_precision", "average precision", average_precision, needs_two_classes=True),
+    Metric(
+        "sensitivity_at_90_specificity",
+        "sensitivity at 90 % specificity",
+        sensitivity_at_90_specificity,
+        ("binary",),
+        needs_two_classes=True,
+        valid=_positives,
+    ),
     Metric("balanced_accuracy", "balanced accuracy", balanced_accuracy, needs_two_classes=True),
     Metric("accuracy", "accuracy", accuracy),
     Metric("sensitivity", "sensitivity", sensitivity, ("binary",), valid=_positives),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedsim.leave_one_out import run as leave_one_site_out
     from fedsim.records import RunRecord, read
     from fedsim.report import write as write_report
     from fedsim.scenario import Scenario, load_scenario
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "RunRecord": ("fedsim.records", "RunRecord"),
     "Scenario": ("fedsim.scenario", "Scenario"),
+    "leave_one_site_out": ("fedsim.leave_one_out", "run"),
     "load_model": ("fedsim.simulate", "load_model"),
     "load_scenario": ("fedsim.scenario", "load_scenario"),
     "read": ("fedsim.records", "read"),
@@ -36,6 +38,7 @@ _EXPORTS = {
 __all__ = [
     "RunRecord",
     "Scenario",
+    "leave_one_site_out",
     "load_model",
     "load_scenario",
     "read",

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,16 +15,19 @@ from torch import nn
 
 import fedsim.flower  # noqa: F401  (before flwr: it switches telemetry off)
 from fedsim import environment
+from fedsim.data.duplicates import look_at
 from fedsim.data.population import Population
 from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
 from fedsim.errors import InputError
+from fedsim.flower import baselines, intervals
 from fedsim.flower.client_app import make_client_app
 from fedsim.flower.loss_decomposition import LossDecomposition
-from fedsim.flower.server_app import Server, Watcher
+from fedsim.flower.server_app import Progress, Server, Watcher
 from fedsim.flower.strategy import build
 from fedsim.flower.workplace import Workplace
+from fedsim.models import weights
 from fedsim.records import RunFolder, RunRecord, checkpoint, read
-from fedsim.scenario import Scenario, from_data, open_population
+from fedsim.scenario import Scenario, from_data, open_population, recorded
 from fedsim.seeds import Streams
 
 log = logging.getLogger("fedsim")
@@ -58,6 +62,8 @@ def run(
     chosen = choose_device(device)
     population = open_population(from_data(scenario.resolved(), scenario.name))
     build(scenario, buffers=())
+    for site in range(len(population)):
+        population.make_images(site, population.indices[site]["train"][:1])
     folder = RunFolder.create(
         run_folder(scenario, out, name),
         scenario=scenario.resolved(),
@@ -83,9 +89,10 @@ def resume(
         RunError: if the run fails, or does not repeat what is recorded.
     """
     record = read(Path(folder))
-    scenario = _recorded_scenario(record)
+    scenario = recorded_scenario(record)
     if record.finished:
         return record
+    scenario = from_data(record.scenario, str(record.folder / "scenario.yaml"))
     population = open_population(scenario)
     now = _describe(scenario, population)
     for part, what in (("checksums", "the data"), ("sites", "who holds which images")):
@@ -109,20 +116,25 @@ def load_model(folder: str | Path, which: Literal["best", "final"] = "best") -> 
         InputError: if the folder is none or holds no such checkpoint.
     """
     record = read(Path(folder))
-    scenario, selection = _recorded_scenario(record), record.selection
+    scenario, selection = recorded_scenario(record), record.selection
     round = selection.best_round if which == "best" else selection.final_round
-    facts = scenario.data.source.facts()
+    images = record.population["images"]
     with Streams(scenario.seed).torch_default("initial_model"):
         network = scenario.model.build(
-            facts.num_channels, len(scenario.data.classes), facts.image_size
+            images["num_channels"], len(record.population["class_names"]), images["image_size"]
         )
     network.load_state_dict(checkpoint.load(checkpoint.path_of(record.folder, round))["model"])
     return network.eval()
 
 
-def _recorded_scenario(record: RunRecord) -> Scenario:
+def recorded_scenario(record: RunRecord) -> Scenario:
+    """Return the scenario of a run, without needing the data that it names.
+
+    Raises:
+        InputError: if the file was changed since the run began.
+    """
     file = record.folder / "scenario.yaml"
-    scenario = from_data(record.scenario, str(file))
+    scenario = recorded(record.scenario, str(file))
     if scenario.digest != record.run["digest"]:
         raise InputError(
             f"{file}: was changed since the run began (digest {scenario.digest[:10]}, run.json has "
@@ -179,17 +191,43 @@ def _execute(
         stack.enter_context(flower_identity())
         _note_environment(folder, device)
         workplace = Workplace(scenario, population, device)
+        if workplace.fitted is not None:
+            log.info("starting weights: %s", workplace.fitted.text())
         server = Server(
             scenario,
             population.names,
             build(scenario, workplace.buffers),
             LossDecomposition(workplace) if scenario.evaluation.loss_decomposition else None,
+            workplace.predict_external,
             folder,
             InlineGrid(make_client_app(workplace), len(population)),
         )
         server.run(workplace.initial, watch)
+        _conclude(workplace, folder, watch)
         log.info("finished; the run folder holds %.1f MB", folder.num_bytes() / 1e6)
     return read(folder.path)
+
+
+def _conclude(workplace: Workplace, folder: RunFolder, watch: Watcher) -> None:
+    """Do what follows the last round: trainings for comparison, then intervals."""
+    scenario = workplace.scenario
+
+    def tell(stage: str, round: int) -> None:
+        watch(Progress(round, scenario.rounds, None, "", False, None, stage))
+
+    baselines.run(workplace, folder, tell)
+    record = read(folder.path)
+    trained = record.trainings()
+    methods = {
+        ("federated", "final"): record.predictions(record.selection.final_round),
+        ("federated", "best"): record.predictions(record.selection.best_round),
+        **baselines.methods(trained),
+    }
+    tell("bootstrap intervals", scenario.rounds)
+    folder.conclude(
+        baselines.scores(scenario, trained),
+        intervals.rows(scenario, workplace.population, methods),
+    )
 
 
 def _note_environment(folder: RunFolder, device: torch.device) -> None:
@@ -201,14 +239,30 @@ def _note_environment(folder: RunFolder, device: torch.device) -> None:
 
 
 def _describe(scenario: Scenario, population: Population) -> dict[str, Any]:
+    """Return what `population.json` holds."""
+    facts, weights_file = scenario.data.source.facts(), scenario.model.weights
+    pixels, found = look_at(population)
+    if found.num_groups:
+        log.warning("%s", found.text())
+    checksums = {**population.checksums, "pixels": f"sha256:{pixels}"}
+    if weights_file is not None:
+        checksums[weights_file.name] = f"sha256:{weights.sha256(weights_file)}"
     return {
         "task": scenario.data.task,
         "class_names": list(population.class_names),
+        "images": {
+            "num_channels": facts.num_channels,
+            "image_size": facts.image_size,
+            "synthetic": facts.synthetic,
+        },
         "sites": population.table(),
-        "licence": scenario.data.source.facts().licence,
-        "citation": scenario.data.source.facts().citation,
-        "checksums": dict(population.checksums),
-        "scanners": list(population.scanners),
+        "external": population.external_table(),
+        "duplicates": asdict(found),
+        "licence": facts.licence,
+        "citation": facts.citation,
+        "checksums": checksums,
+        "appearance": {name: dict(look) for name, look in population.looks.items()},
+        "num_mislabelled": dict(population.num_mislabelled),
     }
 
 

@@ -36,10 +36,14 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny() -> Callable[..., Scenario]:
-    """Return a function that makes a scenario of three small sites, with sections replaced."""
+    """Return a function that makes a scenario of three small sites, with sections replaced.
+
+    It asks for no bootstrap intervals unless told to: they take longer than the training.
+    """
 
     def make(**sections: Any) -> Scenario:
-        return from_data({**TINY, **sections}, "tiny")
+        evaluation = {"num_resamples": 0, **sections.pop("evaluation", {})}
+        return from_data({**TINY, **sections, "evaluation": evaluation}, "tiny")
 
     return make
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,13 @@ each = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_scenarios_are_here() -> None:
     assert len(FILES) >= 7
     assert len(TWINS) >= 3
-    assert {path.suffix for path in FOLDER.iterdir()} == {".yaml"}
+    assert {path.suffix for path in FOLDER.iterdir()} == {".yaml", ".json"}
+
+
+def test_editors_find_the_schema_that_fedsim_prints() -> None:
+    """If this fails, write it anew: fedsim schema > scenarios/schema.json."""
+    text = (FOLDER / "schema.json").read_text(encoding="utf-8")
+    assert json.loads(text) == Scenario.model_json_schema()
 
 
 @each
@@ -30,14 +37,15 @@ def test_it_says_what_it_is(file: Path) -> None:
     scenario = fedsim.load_scenario(file)
     assert scenario.name == file.stem
     assert scenario.description
-    command = file.read_text(encoding="utf-8").split("\n")[0]
-    assert command.endswith(f"fedsim run scenarios/{file.name}")
+    schema, command = file.read_text(encoding="utf-8").split("\n")[:2]
+    assert schema == "# yaml-language-server: $schema=schema.json"
+    assert f"fedsim run scenarios/{file.name}" in command
     real = scenario.data.source.kind != "synthetic"
     assert real == ("FEDSIM_DATA_DIR=" in command) == (file.stem not in SYNTHETIC)
 
 
 def first_round(file: Path, out: Path) -> fedsim.RunRecord:
-    changes = ["rounds=1", *(FEW if file.stem in SYNTHETIC else [])]
+    changes = ["rounds=1", "evaluation.num_resamples=10", *(FEW if file.stem in SYNTHETIC else [])]
     scenario = fedsim.load_scenario(file, changes)
     return fedsim.run(scenario, out=out, device="cpu")
 
@@ -47,7 +55,7 @@ def check(record: fedsim.RunRecord, file: Path) -> None:
     assert record.finished
     assert record.selection.metric == scenario.evaluation.select_by
     (row,) = record.rounds
-    assert len(row["cohort"]) == scenario.population.num_sites
+    assert len(row["cohort"]) == len(scenario.site_names)
     assert np.isfinite(row["train_loss"])
     assert row["loss_decomposition"]["global_loss"] == pytest.approx(
         sum(

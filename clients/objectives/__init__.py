@@ -3,7 +3,17 @@
 from clients.objectives.base import Context, Objective
 from clients.objectives.cross_entropy import CrossEntropy
 from clients.objectives.margin import Margin
+from clients.objectives.sigma_damp import SigmaDamp
+from clients.objectives.spectral_decoupling import SpectralDecoupling
 
-BUILTIN = (CrossEntropy, Margin)
+BUILTIN = (CrossEntropy, Margin, SpectralDecoupling, SigmaDamp)
 
-__all__ = ["BUILTIN", "Context", "CrossEntropy", "Margin", "Objective"]
+__all__ = [
+    "BUILTIN",
+    "Context",
+    "CrossEntropy",
+    "Margin",
+    "Objective",
+    "SigmaDamp",
+    "SpectralDecoupling",
+]

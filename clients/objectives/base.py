@@ -31,6 +31,8 @@ class Objective(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
+    binary_only: ClassVar[bool] = False
+    """Whether the objective is for two classes alone."""
     reference: ClassVar[str] = ""
     """BibTeX of the paper the objective comes from."""
 

@@ -24,6 +24,8 @@ USES = {
     "sources": ("data.source", "where images and labels come from"),
     "normalisations": ("data.normalisation", "how pixels become numbers"),
     "partitions": ("population.partition", "how examples are spread over sites"),
+    "appearances": ("population.appearance", "how the images of a site look"),
+    "label_noises": ("population.label_noise", "mistakes in training labels"),
     "models": ("model", "the network that is trained"),
     "objectives": ("client.objective", "what a site minimises"),
     "optimizers": ("client.optimizer", "how a site takes its steps"),
@@ -54,9 +56,7 @@ def describe(name: str | None) -> str:
     if name in USES:
         return _family(name)
     named = [
-        _section(key, path, section)
-        for key, (path, section) in sections.items()
-        if name in (key, _kind(section))
+        _section(key, path, section) for key, (path, section) in sections.items() if name == key
     ]
     named += [
         _keys(part, family)
@@ -69,7 +69,6 @@ def describe(name: str | None) -> str:
     if named:
         return "\n\n".join(named)
     kinds = [kind_of(part) for parts in FAMILIES.values() for part in parts]
-    kinds += [kind for _, section in sections.values() if (kind := _kind(section))]
     known = [*sections, *USES, *kinds, *METRICS]
     raise InputError(
         f"there is no section, family, kind or metric {name!r}{nearest(name, known)} "
@@ -88,7 +87,10 @@ def _below(expected: Expectation, path: str) -> Iterator[tuple[str, tuple[str, S
     families = {key for key, _ in USES.values()}
     for key in expected.keys({}):
         place, child = f"{path}{key}", expected.child(key, {})
-        for option in child.options if child and place not in families else []:
+        if child is None or place in families:
+            continue
+        item = child.child(0, [])
+        for option in [*child.options, *(item.options if item else [])]:
             if "properties" in option:
                 yield key, (place, option)
                 yield from _below(Expectation(option, expected.definitions), f"{place}.")
@@ -98,11 +100,6 @@ def _section(name: str, path: str, section: Schema) -> str:
     title = f"section: {name}  ({f'{path}:' if path else 'the whole file'})"
     expected = Expectation(section, of(Scenario).definitions)
     return "\n".join([title, *_about(expected, list(section["properties"]), path)])
-
-
-def _kind(section: Schema) -> str | None:
-    kind: str | None = section["properties"].get("kind", {}).get("const")
-    return kind
 
 
 def _family(family: str) -> str:

@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -20,7 +20,9 @@ from fedsim.cli.streams import Lasting
 from fedsim.errors import DataError, DivergedError, FedsimError, InputError, RunError
 
 if TYPE_CHECKING:
+    from fedsim.flower.server_app import Watcher
     from fedsim.records import RunRecord
+    from fedsim.scenario import Scenario
     from fedsim.scenario.load import Draft
 
 DONE, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -88,12 +90,23 @@ def run(
         int | None,
         typer.Option(min=1, help="keep every so many checkpoints beside the last and the best"),
     ] = None,
+    leave_one_site_out: Annotated[
+        bool,
+        typer.Option(
+            "--leave-one-site-out",
+            help="run once without each site and test on it; goes on where it was stopped",
+        ),
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Run a scenario from its beginning to its end; the last line is the run folder."""
     draft = _read(file, changes)
     scenario = draft.scenario()
+    if leave_one_site_out:
+        with draft.pointing():
+            _leave_one_site_out(scenario, out, run_name, device, keep_every, quiet, as_json)
+        return
     from fedsim import simulate
 
     folder = simulate.run_folder(scenario, out, run_name)
@@ -226,6 +239,46 @@ def _conclude(record: RunRecord, quiet: bool, as_json: bool) -> None:
     finally:
         if not as_json:
             typer.echo(str(record.folder))
+
+
+def _leave_one_site_out(
+    scenario: Scenario,
+    out: Path,
+    run_name: str | None,
+    device: str,
+    keep_every: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Run without each site, print the table over them and, last, name the folder of the runs."""
+    from fedsim import leave_one_out, report
+    from fedsim.report import leave_one_out as table
+
+    folder = leave_one_out.folder_of(scenario, out, run_name)
+    with ExitStack() as stack:
+
+        def watch(site: str) -> Watcher:
+            stack.close()
+            if not quiet:
+                typer.echo(f"without {site}", err=True)
+            return stack.enter_context(watching(quiet, as_json))
+
+        records = leave_one_out.run(
+            scenario, out=out, name=run_name, device=device, keep_every=keep_every, watch=watch
+        )
+    for record in records:
+        report.write(record)
+    table.write(records, folder)
+    if as_json:
+        typer.echo(
+            json.dumps({"event": "done", "run": str(folder), "results": table.rows(records)})
+        )
+        return
+    if not quiet:
+        from rich.console import Console
+
+        table.render(records, Console(width=max(NARROWEST, Console().width)))
+    typer.echo(str(folder))
 
 
 def _quoted(folder: Path) -> str:

@@ -31,6 +31,8 @@ def watching(quiet: bool, as_json: bool) -> Iterator[Watcher]:
 
 def describe(progress: Progress) -> str:
     """Return in words the loss and, if the model was evaluated, the selecting metric."""
+    if progress.stage:
+        return progress.stage
     parts = []
     if progress.train_loss is not None:
         parts.append(f"train loss {progress.train_loss:.4f}")
@@ -53,13 +55,14 @@ class _Lines:
     """One line per round with the time left, judged by the rounds seen so far."""
 
     def __init__(self) -> None:
+        self.stage = ""
         self.started: tuple[float, int] | None = None
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
         left = ""
-        if self.started is None:
-            self.started = now, progress.round
+        if self.started is None or progress.stage != self.stage:
+            self.stage, self.started = progress.stage, (now, progress.round)
         elif progress.round < progress.num_rounds:
             start, first = self.started
             pace = (now - start) / (progress.round - first)

@@ -10,24 +10,39 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal
+from types import MappingProxyType
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
+from fedsim.data.source import SITE, Columns, Facts, in_natural_order
 from fedsim.errors import DataError
 from fedsim.plugins import Part
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+FITTING_STEPS = 100
 LARGEST_ALPHA = 1e6
 """Here a Dirichlet draw differs from equal shares by a thousandth of a share."""
+
+NO_COLUMNS: Columns = MappingProxyType({})
+
+FETS2022 = (
+    *(511, 382, 47, 35, 35, 34, 33, 30, 22, 15, 14, 13, 12, 11),
+    *(9, 8, 8, 7, 6, 6, 5, 4, 4),
+)
+"""Subjects at the 23 institutions of the FeTS challenge 2022 (Pati et al., 2021, arXiv:2105.05874;
+its first partition)."""
 
 
 class Partition(Part, ABC):
     """A rule that gives every example to exactly one site.
+
+    Where the data say whose image each is, what is given away are patients, each with all of its
+    images and with the class that most of them show; "example" then means patient below.
 
     Args:
         min_examples: of the training split (the first one) that every site gets at least.
@@ -36,6 +51,14 @@ class Partition(Part, ABC):
     kind: str
     min_examples: PositiveInt = 8
 
+    def site_names(self, facts: Facts) -> tuple[str, ...] | None:
+        """Return the names of the sites if this rule decides them, None if the scenario does.
+
+        Raises:
+            DataError: if the data do not name sites as the rule needs them.
+        """
+        return None
+
     @abstractmethod
     def split(
         self,
@@ -43,19 +66,22 @@ class Partition(Part, ABC):
         num_sites: int,
         num_classes: int,
         rng: np.random.Generator,
+        columns: Columns = NO_COLUMNS,
     ) -> list[dict[str, IntArray]]:
         """Return for each site and split the sorted indices of its examples.
 
-        The result is a function of the labels, in their order, and of the state of `rng` alone.
+        The result is a function of labels and columns, in their order, and of the state of `rng`
+        alone.
 
         Args:
             labels: for each split, the training split first, (n,), each in [0, num_classes).
             num_sites: how many sites to form.
-            num_classes: of the source, also those without examples.
+            num_classes: of the task, also those without examples.
             rng: what all randomness comes from.
+            columns: what else is known of the examples: column -> split -> (n,), text.
 
         Raises:
-            DataError: if there are fewer training examples than `num_sites * min_examples`.
+            DataError: if there are fewer training examples than the rule needs.
         """
 
 
@@ -74,8 +100,16 @@ class Proportional(Partition):
     """
 
     @abstractmethod
-    def proportions(self, num_sites: int, num_classes: int, rng: np.random.Generator) -> FloatArray:
-        """Return the share of each class that each site gets, (site, class), columns sum to 1."""
+    def proportions(
+        self, num_sites: int, num_examples: IntArray, rng: np.random.Generator
+    ) -> FloatArray:
+        """Return the share of each class that each site gets, (site, class), columns sum to 1.
+
+        Args:
+            num_sites: how many sites.
+            num_examples: of the training split per class, (class,).
+            rng: what all randomness comes from.
+        """
 
     def split(
         self,
@@ -83,9 +117,11 @@ class Proportional(Partition):
         num_sites: int,
         num_classes: int,
         rng: np.random.Generator,
+        columns: Columns = NO_COLUMNS,
     ) -> list[dict[str, IntArray]]:
         """See `Partition.split`."""
-        shares = self.proportions(num_sites, num_classes, rng)
+        first = next(iter(labels.values()))
+        shares = self.proportions(num_sites, np.bincount(first, minlength=num_classes), rng)
         sites: list[dict[str, IntArray]] = [{} for _ in range(num_sites)]
         for position, (split, split_labels) in enumerate(labels.items()):
             num_examples = np.bincount(split_labels, minlength=num_classes)
@@ -182,9 +218,11 @@ class Iid(Proportional):
 
     kind: Literal["iid"] = "iid"
 
-    def proportions(self, num_sites: int, num_classes: int, rng: np.random.Generator) -> FloatArray:
+    def proportions(
+        self, num_sites: int, num_examples: IntArray, rng: np.random.Generator
+    ) -> FloatArray:
         """Return equal shares."""
-        return np.full((num_sites, num_classes), 1 / num_sites)
+        return np.full((num_sites, len(num_examples)), 1 / num_sites)
 
 
 class Dirichlet(Proportional):
@@ -201,9 +239,11 @@ class Dirichlet(Proportional):
     kind: Literal["dirichlet"] = "dirichlet"
     alpha: float = Field(gt=0, le=LARGEST_ALPHA)
 
-    def proportions(self, num_sites: int, num_classes: int, rng: np.random.Generator) -> FloatArray:
+    def proportions(
+        self, num_sites: int, num_examples: IntArray, rng: np.random.Generator
+    ) -> FloatArray:
         """Return one draw per class."""
-        return rng.dirichlet(np.full(num_sites, self.alpha), size=num_classes).T
+        return rng.dirichlet(np.full(num_sites, self.alpha), size=len(num_examples)).T
 
 
 class Quantity(Proportional):
@@ -218,10 +258,149 @@ class Quantity(Proportional):
     kind: Literal["quantity"] = "quantity"
     alpha: float = Field(default=1.0, gt=0, le=LARGEST_ALPHA)
 
-    def proportions(self, num_sites: int, num_classes: int, rng: np.random.Generator) -> FloatArray:
+    def proportions(
+        self, num_sites: int, num_examples: IntArray, rng: np.random.Generator
+    ) -> FloatArray:
         """Return one draw, the same for every class."""
         sizes = rng.dirichlet(np.full(num_sites, self.alpha))
-        return np.repeat(sizes[:, None], num_classes, axis=1)
+        return np.repeat(sizes[:, None], len(num_examples), axis=1)
 
 
-BUILTIN: tuple[type[Partition], ...] = (Iid, Dirichlet, Quantity)
+class Shards(Proportional):
+    """Each class is cut into equal shards, and every site gets one shard of each of its classes.
+
+    Source: Li et al., ICDE 2022 ("quantity-based label imbalance", #C = k), after the shards of
+    McMahan et al., AISTATS 2017. Every class is held by as many sites as any other, to within one.
+
+    Args:
+        classes_per_site: how many classes a site holds; 2 is severe.
+    """
+
+    kind: Literal["shards"] = "shards"
+    classes_per_site: PositiveInt = 2
+
+    def proportions(
+        self, num_sites: int, num_examples: IntArray, rng: np.random.Generator
+    ) -> FloatArray:
+        """Return equal shares of a class for the sites that hold it."""
+        k, num_classes = self.classes_per_site, len(num_examples)
+        if not num_classes <= num_sites * k <= num_sites * num_classes:
+            raise DataError(
+                f"partition.classes_per_site: {num_sites} sites of {k} classes each cannot hold "
+                f"the {num_classes} classes of the task: choose between "
+                f"{-(-num_classes // num_sites)} and {num_classes}"
+            )
+        dealt = rng.permutation(num_classes)[np.arange(num_sites * k) % num_classes]
+        held = np.zeros((num_sites, num_classes))
+        np.put_along_axis(held, rng.permutation(dealt.reshape(num_sites, k)), 1, axis=1)
+        shares: FloatArray = held / held.sum(axis=0)
+        return shares
+
+
+class Sizes(Proportional):
+    """Quantity skew from given sizes, such as those of a real federation.
+
+    The sizes are relative: all examples are given away, in these proportions, before a site below
+    `min_examples` is helped up. With `alpha` the class mix differs too, at the same sizes.
+
+    Args:
+        sizes: one number per site, or the preset fets2022 (23 institutions, 511 to 4 subjects).
+        alpha: concentration of each site's class mix; equal mixes if not given.
+    """
+
+    kind: Literal["sizes"] = "sizes"
+    sizes: (
+        Literal["fets2022"]
+        | Annotated[
+            tuple[Annotated[float, Field(gt=0, le=1e9)], ...], Field(min_length=1, max_length=10**6)
+        ]
+    )
+    alpha: float | None = Field(default=None, gt=0, le=LARGEST_ALPHA)
+
+    @property
+    def numbers(self) -> FloatArray:
+        """The sizes, (site,)."""
+        return np.array(FETS2022 if isinstance(self.sizes, str) else self.sizes, np.float64)
+
+    def site_names(self, facts: Facts) -> tuple[str, ...]:
+        """Return a name per size."""
+        return numbered_sites(len(self.numbers))
+
+    def proportions(
+        self, num_sites: int, num_examples: IntArray, rng: np.random.Generator
+    ) -> FloatArray:
+        """Return the relative sizes, the same for every class unless mixes are drawn.
+
+        Drawn mixes are scaled to the sizes and to the number of examples of each class in turn
+        (iterative proportional fitting), for both can hold at once only approximately otherwise.
+        """
+        sizes = self.numbers / self.numbers.sum()
+        if self.alpha is None:
+            return np.repeat(sizes[:, None], len(num_examples), axis=1)
+        mixes = rng.dirichlet(np.full(len(num_examples), self.alpha), size=num_sites)
+        shares: FloatArray = np.maximum(mixes, 1e-12) * sizes[:, None]
+        weights = np.maximum(num_examples, 1) / np.maximum(num_examples, 1).sum()
+        for _ in range(FITTING_STEPS):
+            shares *= (sizes / (shares @ weights))[:, None]
+            shares /= shares.sum(axis=0)
+        return shares
+
+
+class ByColumn(Partition):
+    """The sites that the data name: one for each value of a column.
+
+    Args:
+        column: `site`, or another column that the source has, such as scanner.
+        min_examples: of the training split that every site must have.
+    """
+
+    kind: Literal["by_column"] = "by_column"
+    column: str = SITE
+    min_examples: PositiveInt = 1
+
+    def site_names(self, facts: Facts) -> tuple[str, ...]:
+        """Return the values of the column."""
+        if self.column not in facts.columns:
+            there = ", ".join(facts.columns) or "no column at all"
+            raise DataError(
+                f"partition.column: the data do not say the {self.column!r} of an image; "
+                f"they have {there}"
+            )
+        names = facts.columns[self.column]
+        if "" in names:
+            raise DataError(f"partition.column: some images have no {self.column!r}: fill it in")
+        return names
+
+    def split(
+        self,
+        labels: Mapping[str, IntArray],
+        num_sites: int,
+        num_classes: int,
+        rng: np.random.Generator,
+        columns: Columns = NO_COLUMNS,
+    ) -> list[dict[str, IntArray]]:
+        """See `Partition.split`; nothing is random."""
+        values = columns[self.column]
+        names = in_natural_order(str(v) for split in labels for v in np.unique(values[split]))
+        first = next(iter(labels))
+        if small := [n for n in names if np.sum(values[first] == n) < self.min_examples]:
+            raise DataError(
+                f"partition.min_examples: fewer than {self.min_examples} examples of {first} at "
+                f"{', '.join(small)}: ask for fewer, or leave these sites out of the data"
+            )
+        return [
+            {split: np.flatnonzero(values[split] == name) for split in labels} for name in names
+        ]
+
+
+def numbered_sites(num_sites: int) -> tuple[str, ...]:
+    """Return names for sites that have none.
+
+    >>> numbered_sites(2)
+    ('site-00', 'site-01')
+    """
+    width = max(2, len(str(num_sites - 1)))
+    return tuple(f"site-{site:0{width}d}" for site in range(num_sites))
+
+
+BUILTIN: tuple[type[Partition], ...] = (Iid, Dirichlet, Quantity, Sizes, Shards, ByColumn)

@@ -23,6 +23,9 @@ SITE, PATIENT = "site", "patient"
 """Columns with a meaning: the hospital an image is from, and whose image it is. A patient is never
 divided over sites or splits. Others are attributes, such as sex or scanner."""
 
+POOLED = "pooled"
+"""What stands in place of a site's name where the images of all sites are meant."""
+
 Texts = NDArray[np.str_]
 Columns = Mapping[str, Mapping[str, Texts]]
 """Column -> split of the source -> the value of each example, (n,), text."""

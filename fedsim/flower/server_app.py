@@ -18,6 +18,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
+from fedsim.data.source import POOLED
 from fedsim.errors import DivergedError, RunError
 from fedsim.flower import wire
 from fedsim.flower.cohort_grid import CohortGrid
@@ -25,7 +26,7 @@ from fedsim.flower.loss_decomposition import LossDecomposition
 from fedsim.flower.scoring import score
 from fedsim.flower.strategy import restore, rounded_like, snapshot
 from fedsim.records import RunFolder
-from fedsim.records.read import POOLED
+from fedsim.records.read import Predicted
 from fedsim.scenario import Scenario
 from fedsim.seeds import Streams
 
@@ -41,6 +42,7 @@ class Progress:
         metric: name of the selecting metric.
         evaluated: whether the model was evaluated in this round.
         value: the metric on pooled validation images, None if undefined or not evaluated.
+        stage: what is going on, if it is not a round of the federation.
     """
 
     round: int
@@ -49,6 +51,7 @@ class Progress:
     metric: str
     evaluated: bool
     value: float | None
+    stage: str = ""
 
 
 Model = dict[str, Tensor]
@@ -63,6 +66,7 @@ class Server:
         names: of the sites.
         strategy: a Flower strategy.
         decomposition: the loss decomposition, if it is measured.
+        external: function of a model -> its predictions on each external set.
         folder: where everything is recorded.
         grid: reaches the sites.
     """
@@ -73,6 +77,7 @@ class Server:
         names: tuple[str, ...],
         strategy: Strategy,
         decomposition: LossDecomposition | None,
+        external: Callable[[Model], Mapping[str, Predicted]],
         folder: RunFolder,
         grid: Grid,
     ) -> None:
@@ -80,6 +85,7 @@ class Server:
         self.names = names
         self.strategy = strategy
         self.decomposition = decomposition
+        self.external = external
         self.folder = folder
         self.grid = grid
         self.streams = Streams(scenario.seed)
@@ -211,11 +217,18 @@ class Server:
         )
         messages = [Message(record, node, MessageType.EVALUATE) for node in self.nodes.values()]
         replies = self._exchange(messages)
-        predictions = {
+        answers = {
             self.names[site]: wire.read_predictions(reply) for site, reply in replies.items()
         }
+        predictions: dict[str, Mapping[str, Predicted]] = {
+            split: {name: answer[split] for name, answer in answers.items()}
+            for split in next(iter(answers.values()))
+        }
+        if external := self.external(model):
+            predictions["external"] = external
         rows = score(self.scenario, round, predictions)
         self.folder.add_metrics(rows)
+        self.folder.save_predictions(round, predictions)
         value: float | None = next(row["value"] for row in rows if self._selects(row))
         return value
 

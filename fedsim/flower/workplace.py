@@ -11,12 +11,29 @@ from torch import Tensor, nn
 from clients.batch import Batch
 from clients.evaluation import log_probabilities
 from clients.training import train
+from fedsim.models import weights
 from fedsim.seeds import Streams
 
 if TYPE_CHECKING:
-    from fedsim.data.population import Population
+    from fedsim.data.population import Examples, Population
     from fedsim.data.source import Split
+    from fedsim.models.weights import Fitted
+    from fedsim.records.read import Predicted
     from fedsim.scenario import Scenario
+
+
+def initial_network(scenario: Scenario) -> tuple[nn.Module, Fitted | None]:
+    """Return the network that a run starts from, and what came from a file of weights, if any.
+
+    Raises:
+        DataError: if the scenario's weights cannot be read or do not fit at all.
+    """
+    facts, model = scenario.data.source.facts(), scenario.model
+    with Streams(scenario.seed).torch_default("initial_model"):
+        network = model.build(facts.num_channels, len(scenario.data.classes), facts.image_size)
+    if model.weights is None:
+        return network, None
+    return network, weights.fit(network, weights.load(model.weights))
 
 
 class Workplace:
@@ -33,25 +50,18 @@ class Workplace:
         self.population = population
         self.device = device
         self.streams = Streams(scenario.seed)
-        facts = scenario.data.source.facts()
-        with self.streams.torch_default("initial_model"):
-            network = scenario.model.build(
-                facts.num_channels, len(population.class_names), facts.image_size
-            )
+        network, self.fitted = initial_network(scenario)
         self.model: nn.Module = network.to(device)
         self.initial = {name: t.detach().clone().cpu() for name, t in network.state_dict().items()}
         self._parameters = dict(network.named_parameters(remove_duplicate=False))
         self.buffers = frozenset(self.initial) - set(self._parameters)
         self._batches: dict[tuple[int, Split], Batch] = {}
+        self._external_batches: dict[int, Batch] = {}
 
     def examples(self, site: int, split: Split) -> Batch:
         """Return a site's examples on the device; moved once, then kept."""
         if (site, split) not in self._batches:
-            examples = self.population.examples(site, split)
-            self._batches[site, split] = Batch(
-                torch.from_numpy(examples.images).to(self.device),
-                torch.from_numpy(examples.labels).to(self.device),
-            )
+            self._batches[site, split] = self._moved(self.population.examples(site, split))
         return self._batches[site, split]
 
     def train(
@@ -69,29 +79,55 @@ class Workplace:
             The local model (valid until the network is used again), the mean objective and the
             number of training examples.
         """
-        client, examples = self.scenario.client, self.examples(site, "train")
-        self._load(state)
-        rate = client.schedule.factor(round, self.scenario.rounds)
-        optimizer = client.optimizer.build(
-            self.model.parameters(), client.optimizer.learning_rate * rate
-        )
-        draws = self.streams.torch("augmentation", round=round, site=site)
+        self.load(state)
+        examples = self.examples(site, "train")
+        loss = self.fit(examples, round, self.optimizer(round), proximal_mu, site=site)
+        return self._tensors(), loss, len(examples)
+
+    def optimizer(self, round: int) -> torch.optim.Optimizer:
+        """Return a fresh optimiser over the network, at the round's learning rate."""
+        client = self.scenario.client
+        return client.optimizer.build(self.model.parameters(), self.learning_rate(round))
+
+    def learning_rate(self, round: int) -> float:
+        """Return the learning rate of a round."""
+        client = self.scenario.client
+        factor = client.schedule.factor(round, self.scenario.rounds)
+        return float(client.optimizer.learning_rate * factor)
+
+    def fit(
+        self,
+        examples: Batch,
+        round: int,
+        optimizer: torch.optim.Optimizer,
+        proximal_mu: float = 0.0,
+        **keys: int,
+    ) -> float:
+        """Do one round's training on the network as it stands and return the mean objective.
+
+        Args:
+            examples: to train on.
+            round: which one, 1-based.
+            optimizer: over the network.
+            proximal_mu: weight of the proximal term.
+            keys: of the random streams, beside the round.
+        """
+        draws = self.streams.torch("augmentation", round=round, **keys)
         augmentation = self.scenario.data.augmentation
-        with self.streams.torch_default("training", str(self.device), round=round, site=site):
-            loss = train(
+        with self.streams.torch_default("training", str(self.device), round=round, **keys):
+            return train(
                 self.model,
                 examples,
-                client.plan,
-                client.objective,
+                self.scenario.client.plan,
+                self.scenario.client.objective,
                 optimizer,
                 num_classes=len(self.population.class_names),
-                generator=self.streams.torch("batches", round=round, site=site),
+                generator=self.streams.torch("batches", round=round, **keys),
                 augment=(lambda batch: augmentation.apply(batch, draws))
                 if augmentation.changes_anything
                 else None,
                 proximal_mu=proximal_mu,
             )
-        return self._tensors(), loss, len(examples)
 
     def _tensors(self) -> Mapping[str, Tensor]:
         """Return what `state_dict` would, without its cost at every site in every round."""
@@ -100,12 +136,39 @@ class Workplace:
         buffers = {n: t for n, t in self.model.named_buffers() if n in self.buffers}
         return {**self._parameters, **buffers}
 
-    def _load(self, state: Mapping[str, Tensor]) -> None:
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Put a model into the network."""
         with torch.no_grad():
             for name, tensor in self._tensors().items():
                 tensor.copy_(state[name])
 
+    def snapshot(self) -> dict[str, Tensor]:
+        """Return a copy of the model that is in the network, on the CPU."""
+        return {name: tensor.detach().clone().cpu() for name, tensor in self._tensors().items()}
+
+    def predict_external(self, state: Mapping[str, Tensor]) -> dict[str, Predicted]:
+        """Return what a model says of each external set."""
+        parts = self.population.external
+        groups = [self._external(number) for number in range(len(parts))]
+        return {
+            part.name: (scores.cpu().numpy(), part.labels)
+            for part, scores in zip(parts, self.predict(state, *groups), strict=True)
+        }
+
+    def _external(self, number: int) -> Batch:
+        if number not in self._external_batches:
+            self._external_batches[number] = self._moved(
+                self.population.external[number].examples()
+            )
+        return self._external_batches[number]
+
+    def _moved(self, examples: Examples) -> Batch:
+        return Batch(
+            torch.from_numpy(examples.images).to(self.device),
+            torch.from_numpy(examples.labels).to(self.device),
+        )
+
     def predict(self, state: Mapping[str, Tensor], *groups: Batch) -> list[Tensor]:
         """Return the model's log-probabilities, (example, class), for each group of examples."""
-        self._load(state)
+        self.load(state)
         return [log_probabilities(self.model, examples) for examples in groups]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
+from fedsim.location import Location
 from fedsim.plugins import Part
 
 if TYPE_CHECKING:
@@ -12,9 +13,14 @@ if TYPE_CHECKING:
 
 
 class Model(Part):
-    """A network whose channels, classes and input size come from the data."""
+    """A network whose channels, classes and input size come from the data.
+
+    Args:
+        weights: starting weights from a local file: safetensors, or a torch state dict.
+    """
 
     kind: str
+    weights: Location | None = None
 
     @property
     @abstractmethod

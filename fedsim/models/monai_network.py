@@ -2,37 +2,65 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from fedsim.models.base import Model
 
 if TYPE_CHECKING:
     from torch import nn
 
+MIN_IMAGE_SIZE = {"DenseNet121": 64, "EfficientNetB0": 64, "ResNet18": 33, "ResNet50": 33}
+"""Below it nothing is left of an image, or too little to normalise a batch of one."""
+RESNET: dict[str, Any] = {
+    "conv1_t_size": 7,
+    "conv1_t_stride": 2,
+    "shortcut_type": "B",
+    "bias_downsample": False,
+}
+"""What makes MONAI's ResNet that of He et al. (2016) in two dimensions, with the names and shapes
+of parameters that torchvision gives it, so that weights saved there fit."""
+
 
 class MonaiNetwork(Model):
-    """A 2-D classification network of `monai.networks.nets` for images of 64 pixels or more.
+    """A 2-D classification network of `monai.networks.nets`, from random weights or a file's.
 
-    It starts from random weights.
+    All use batch normalisation: its running statistics are averaged over sites like any buffer, and
+    never enter an aggregation rule. The ResNets take torchvision's weights.
 
-    DenseNet121 uses batch normalisation: its running statistics are averaged over sites like any
-    buffer, and never enter an aggregation rule.
+    Args:
+        name: the network; DenseNet121 and EfficientNetB0 take 64 pixels or more, ResNets 33.
     """
 
     kind: Literal["monai"] = "monai"
-    name: Literal["DenseNet121"] = "DenseNet121"
+    name: Literal["DenseNet121", "EfficientNetB0", "ResNet18", "ResNet50"] = "DenseNet121"
 
     @property
     def min_image_size(self) -> int:
-        """DenseNet121 halves the image five times and normalises what is left."""
-        return 64
+        """The smallest image that the network can be trained on."""
+        return MIN_IMAGE_SIZE[self.name]
 
     def build(self, num_channels: int, num_classes: int, image_size: int) -> nn.Module:
         """Return the network."""
         import monai.networks.nets
 
-        network = getattr(monai.networks.nets, self.name)
-        return cast(
-            "nn.Module",
-            network(spatial_dims=2, in_channels=num_channels, out_channels=num_classes),
-        )
+        nets: Any = monai.networks.nets
+        network: Any
+        match self.name:
+            case "DenseNet121":
+                network = nets.DenseNet121(
+                    spatial_dims=2, in_channels=num_channels, out_channels=num_classes
+                )
+            case "EfficientNetB0":
+                network = nets.EfficientNetBN(
+                    "efficientnet-b0",
+                    pretrained=False,
+                    spatial_dims=2,
+                    in_channels=num_channels,
+                    num_classes=num_classes,
+                )
+            case _:
+                make = nets.resnet18 if self.name == "ResNet18" else nets.resnet50
+                network = make(
+                    spatial_dims=2, n_input_channels=num_channels, num_classes=num_classes, **RESNET
+                )
+        return cast("nn.Module", network)

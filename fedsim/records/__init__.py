@@ -2,21 +2,25 @@
 
     scenario.yaml        the resolved scenario
     run.json             format version, digest, checkpoint settings
-    population.json      sites by class and split, appearance parameters, licence and checksums
-                         of the data
+    population.json      who held what, and what the images are
     environment.jsonl    versions and hardware, one line per start of the run
     rounds.jsonl         one line per round: cohort, losses, bytes, loss decomposition
     metrics.jsonl        one line per value; pandas.read_json(path, lines=True)
     timing.jsonl         real seconds, one line per round executed
+    baselines.jsonl      values of the yardsticks, one line each; written at the end
+    intervals.jsonl      bootstrap intervals of test values; written last of all
     log.txt              what happened, for people
     checkpoints/         global model and every state needed to go on
+    predictions/         what the final and the best model say of every held-out image
+    baselines/           the same of each training for comparison
     report/              tables and figures, made again by `fedsim report`
 
 A row of `metrics.jsonl`: one metric of one model, split and site.
 
     round          int          0 is the initial model
-    split          str          "validation" or "test"
-    site           str          a site's name, or "pooled" for the images of all sites together
+    split          str          "validation" or "test" (of the sites that train), or "external"
+    site           str          a site's name, or "pooled" for the images of all sites together;
+                                of split "external" a site held out as a whole or an external set
     metric         str          as in the scenario's evaluation.metrics
     value          float|null   null if the images do not determine it
     num_examples   int          images of the split
@@ -37,7 +41,32 @@ A row of `rounds.jsonl`: one round from 1 on; site names in site order.
         local_loss, distribution_shift_loss, aggregation_loss, global_loss    float|null
         num_local_examples, num_pooled_examples                               int
 
-`rounds.jsonl`, `metrics.jsonl` and the checkpoints hold the same bytes whenever the same scenario
+A row of `baselines.jsonl`: the columns of `metrics.jsonl`, with round null where each site has its
+own, and in front
+
+    baseline       str          "pooled" (one training on the images of all sites) or "local"
+    model          str          "final" or "best" (by validation, for "local" each site's own)
+    trained_at     str          "pooled", or the site whose images the model learned from; in rows
+                                of "local" with site "pooled" every site is judged by its own model
+
+A row of `intervals.jsonl`: one percentile bootstrap interval on split "test" or "external".
+
+    method         str          "federated", "pooled" or "local"
+    model          str          "final" or "best"
+    split, site, metric         as in `metrics.jsonl`; of single sites only the selecting metric
+                                of the final model
+    low, high      float|null   null if fewer than half of the resamples determine the metric
+    confidence     float        0.95
+    num_resamples  int          resamples that determine it
+    unit           str          what is drawn: "image", or "patient" where patients are known
+
+`population.json`: task, class_names; images {num_channels, image_size, synthetic}; sites [{name,
+train, validation, test}] and external [{name, test}] with examples per class; duplicates (images
+that are there twice, see `fedsim.data.duplicates`); licence, citation and checksums of the data;
+appearance {site: parameters}; num_mislabelled {site: training examples}.
+
+`rounds.jsonl`, `metrics.jsonl`, `baselines.jsonl`, `intervals.jsonl`, the predictions and the
+checkpoints hold the same bytes whenever the same scenario
 runs on the same hardware and versions; everything that may differ stands in the other files.
 """
 

@@ -23,16 +23,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MARK = "__tensor__"
+CHECKPOINTS = "checkpoints"
 
 
-def path_of(folder: Path, round: int) -> Path:
-    """Return where the checkpoint of a round stands in a run folder."""
-    return folder / "checkpoints" / f"round-{round:05d}.safetensors"
+def path_of(folder: Path, number: int, kind: str = CHECKPOINTS, what: str = "round") -> Path:
+    """Return where the state of a round (or another numbered thing) stands in a run folder."""
+    return folder / kind / f"{what}-{number:05d}.safetensors"
 
 
-def rounds(folder: Path) -> list[int]:
-    """Return the rounds whose checkpoints a run folder holds, ascending."""
-    names = (file.stem.removeprefix("round-") for file in folder.glob("checkpoints/*.safetensors"))
+def rounds(folder: Path, kind: str = CHECKPOINTS, what: str = "round") -> list[int]:
+    """Return the rounds (or other numbered things) that a run folder holds states of, ascending."""
+    names = (file.stem.removeprefix(f"{what}-") for file in folder.glob(f"{kind}/*.safetensors"))
     return sorted(int(name) for name in names if re.fullmatch(r"\d{5,}", name))
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import yaml
 
+from fedsim.data.source import POOLED
 from fedsim.errors import InputError, RunError
 from fedsim.records import checkpoint
 from fedsim.records.files import Journal, cut_torn_line, sweep, to_line, write_text, writing
-from fedsim.records.read import FORMAT, POOLED, read, select
+from fedsim.records.read import BASELINES, FORMAT, PREDICTIONS, Predicted, read, select
 
 
 class RunFolder:
@@ -42,8 +43,11 @@ class RunFolder:
         self._keep_every = record.run["keep_every"]
         self._select_by = record.scenario["evaluation"]["select_by"]
         self._selecting = [row for row in record.metrics if self._selects(row)]
-        (path / "checkpoints").mkdir(exist_ok=True)
-        sweep(path / "checkpoints")
+        for kind in (checkpoint.CHECKPOINTS, PREDICTIONS):
+            (path / kind).mkdir(exist_ok=True)
+        for kind in (checkpoint.CHECKPOINTS, PREDICTIONS, BASELINES):
+            sweep(path / kind)
+        sweep(path)
         for name in ("environment.jsonl", "timing.jsonl"):
             cut_torn_line(path / name)
         self._rounds = Journal(path / "rounds.jsonl")
@@ -83,7 +87,6 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"{path}: cannot be made: {error.strerror}") from error
         try:
-            (draft / "checkpoints").mkdir()
             run = {"format": FORMAT, "digest": digest, "keep_every": keep_every}
             write_text(draft / "run.json", json.dumps(run, indent=2) + "\n")
             write_text(draft / "population.json", json.dumps(population, indent=2) + "\n")
@@ -121,14 +124,44 @@ class RunFolder:
         self._metrics.append(rows)
         self._selecting += [row for row in rows if self._selects(row)]
 
+    def save_predictions(
+        self, round: int, predictions: Mapping[str, Mapping[str, Predicted]]
+    ) -> None:
+        """Keep what the model of a round says of every held-out image; last and best are kept."""
+        checkpoint.save(
+            checkpoint.path_of(self.path, round, PREDICTIONS), {"predictions": predictions}
+        )
+
+    def has_baseline(self, number: int) -> bool:
+        """Return whether this training for comparison is recorded."""
+        return checkpoint.path_of(self.path, number, BASELINES, "training").exists()
+
+    def save_baseline(self, number: int, result: dict[str, Any]) -> None:
+        """Record what came of a training for comparison."""
+        with writing(self.path / BASELINES):
+            (self.path / BASELINES).mkdir(exist_ok=True)
+        checkpoint.save(checkpoint.path_of(self.path, number, BASELINES, "training"), result)
+
+    def conclude(
+        self, baselines: Iterable[dict[str, Any]], intervals: Iterable[dict[str, Any]]
+    ) -> None:
+        """Record what is computed once, at the end; after this the run is finished."""
+        write_text(self.path / "baselines.jsonl", "".join(map(to_line, baselines)))
+        write_text(self.path / "intervals.jsonl", "".join(map(to_line, intervals)))
+
     def save_checkpoint(self, round: int, state: dict[str, Any]) -> None:
         """Save all that is needed to go on after `round`, then drop what is not to be kept."""
         seals = {"rounds": self._rounds.seal(), "metrics": self._metrics.seal()}
         checkpoint.save(checkpoint.path_of(self.path, round), {**state, "recorded": seals})
-        keep = {round, select(self._selecting, self._select_by).best_round}
+        best = select(self._selecting, self._select_by).best_round
+        keep = {round, best}
         for other in self._saved():
             if other not in keep and not (self._keep_every and other % self._keep_every == 0):
                 checkpoint.path_of(self.path, other).unlink()
+        last = max((row["round"] for row in self._selecting), default=0)
+        for other in checkpoint.rounds(self.path, PREDICTIONS):
+            if other < last and other != best:
+                checkpoint.path_of(self.path, other, PREDICTIONS).unlink()
 
     def last_checkpoint(self) -> tuple[int, dict[str, Any]] | None:
         """Return the last round that can be gone on from and its state; later rows are replayed."""

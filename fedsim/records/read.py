@@ -9,17 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from clients.metrics import METRICS
+from fedsim.data.source import POOLED
 from fedsim.errors import InputError
-from fedsim.records.checkpoint import path_of
+from fedsim.records.checkpoint import load, path_of, rounds
 from fedsim.records.files import read_lines
 
-FORMAT = 1
+FORMAT = 2
 """Version of the run folder; to be raised when older readers would misread it."""
 
-POOLED = "pooled"
+PREDICTIONS, BASELINES = "predictions", "baselines"
+Predicted = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Log-probabilities, (example, class), and labels, (example,)."""
 _NEEDED = {
     "run.json": ("format", "digest", "keep_every"),
     "scenario.yaml": ("rounds", "evaluation"),
@@ -53,13 +58,15 @@ class RunRecord:
         folder: where it stands.
         run: format, digest and settings.
         scenario: the resolved scenario.
-        population: {"task", "class_names", "sites": [{"name", "train", "validation", "test"}],
-            "licence", "citation", "checksums", "scanners"}; counts per class.
+        population: who held what, see `fedsim.records`.
         environment: of the last start.
         rounds: one row per round.
         metrics: {"round", "split", "site", "metric", "value", "num_examples", "num_valid"} per
             value; `site` is a name or "pooled"; an undefined value is None.
         timing: {"round", "seconds"} per round executed.
+        baselines: rows as in `metrics`, with {"baseline", "model", "trained_at"} in front.
+        intervals: {"method", "model", "split", "site", "metric", "low", "high", "confidence",
+            "num_resamples", "unit"} per bootstrap interval.
     """
 
     folder: Path
@@ -70,6 +77,8 @@ class RunRecord:
     rounds: list[dict[str, Any]]
     metrics: list[dict[str, Any]]
     timing: list[dict[str, Any]]
+    baselines: list[dict[str, Any]]
+    intervals: list[dict[str, Any]]
 
     @property
     def selection(self) -> Selection:
@@ -78,10 +87,32 @@ class RunRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether the last round is recorded and its checkpoint, written last of all, is there."""
+        """Whether all that the scenario asks for is done: the intervals are written last."""
         last = self.scenario["rounds"]
         recorded = len(self.rounds) == last and self.selection.final_round == last
-        return recorded and path_of(self.folder, last).exists()
+        concluded = (self.folder / "intervals.jsonl").exists()
+        return recorded and concluded and path_of(self.folder, last).exists()
+
+    def predictions(self, round: int) -> dict[str, dict[str, Predicted]]:
+        """Return what the model of a round says of held-out images: split -> site -> predictions.
+
+        Only the final and the best round are kept.
+
+        Raises:
+            InputError: if the round is not among them.
+        """
+        found = load(path_of(self.folder, round, PREDICTIONS))["predictions"]
+        return {
+            split: {site: (scores, labels) for site, (scores, labels) in by_site.items()}
+            for split, by_site in found.items()
+        }
+
+    def trainings(self) -> list[dict[str, Any]]:
+        """Return what came of each training for comparison that is done, as it was saved."""
+        return [
+            load(path_of(self.folder, number, BASELINES, "training"))
+            for number in rounds(self.folder, BASELINES, "training")
+        ]
 
 
 def select(metrics: Iterable[Mapping[str, Any]], metric: str) -> Selection:
@@ -126,6 +157,8 @@ def read(folder: str | Path) -> RunRecord:
         rounds=_rows(folder / "rounds.jsonl"),
         metrics=_rows(folder / "metrics.jsonl"),
         timing=_rows(folder / "timing.jsonl"),
+        baselines=_rows(folder / "baselines.jsonl"),
+        intervals=_rows(folder / "intervals.jsonl"),
     )
 
 

@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING
 
 from clients.metrics import METRICS
-from fedsim.records.read import POOLED
+from fedsim.data.source import POOLED
 from fedsim.report import page
 from fedsim.report.axes import (
     MAX_WRITTEN,

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from clients.metrics import METRICS
-from fedsim.records.read import POOLED
+from fedsim.data.source import POOLED
 from fedsim.report.scores import Scores, arrowed, describe
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from fedsim.scenario.cohort import AllSites, Cohort, FixedSize, Poisson
 from fedsim.scenario.flower_strategy import FlowerStrategy
-from fedsim.scenario.load import from_data, load_scenario
+from fedsim.scenario.load import from_data, load_scenario, recorded
 from fedsim.scenario.population import open_population
 from fedsim.scenario.scenario import Client, Data, Evaluation, HeldOut, Scenario, Sites
 
@@ -21,4 +21,5 @@ __all__ = [
     "from_data",
     "load_scenario",
     "open_population",
+    "recorded",
 ]

@@ -104,6 +104,8 @@ class Expectation:
         if "items" in option:
             least = ", at least one" * bool(option.get("minItems"))
             return f"a list of {self._plural(option['items'])}{least}"
+        if option.get("type") == "object" and not isinstance(option["additionalProperties"], dict):
+            return "a section"
         if option.get("type") == "object":
             return f"a section whose values are {self._plural(option['additionalProperties'])}"
         if "pattern" in option and "description" in self.schema:

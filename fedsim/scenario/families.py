@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import clients.objectives
+import fedsim.data.appearances
 import fedsim.data.partition
 import fedsim.data.sources
 import fedsim.models
 import strategies
 from clients import optimizer
-from fedsim.data import normalisation
+from fedsim.data import label_noise, normalisation
+from fedsim.data.appearance import Appearance
 from fedsim.data.source import Source
 from fedsim.plugins import load, union
 from fedsim.scenario import cohort
@@ -23,6 +25,8 @@ FAMILIES = {
     "partitions": load(
         "partitions", fedsim.data.partition.BUILTIN, fedsim.data.partition.Partition
     ),
+    "appearances": load("appearances", fedsim.data.appearances.BUILTIN, Appearance),
+    "label_noises": load("label_noises", label_noise.BUILTIN, label_noise.LabelNoise),
     "models": load("models", fedsim.models.BUILTIN, fedsim.models.Model),
     "objectives": load("objectives", clients.objectives.BUILTIN, clients.objectives.Objective),
     "optimizers": load("optimizers", optimizer.BUILTIN, optimizer.Optimizer),
@@ -36,6 +40,7 @@ FAMILIES = {
 if TYPE_CHECKING:
     from clients.objectives import Objective
     from clients.optimizer import Optimizer, Schedule
+    from fedsim.data.label_noise import LabelNoise
     from fedsim.data.normalisation import Normalisation
     from fedsim.data.partition import Partition
     from fedsim.models import Model
@@ -45,6 +50,8 @@ if TYPE_CHECKING:
     AnySource = Source
     AnyNormalisation = Normalisation
     AnyPartition = Partition
+    AnyAppearance = Appearance
+    AnyLabelNoise = LabelNoise
     AnyModel = Model
     AnyObjective = Objective
     AnyOptimizer = Optimizer
@@ -56,6 +63,8 @@ else:
     AnySource = union(FAMILIES["sources"])
     AnyNormalisation = union(FAMILIES["normalisations"])
     AnyPartition = union(FAMILIES["partitions"])
+    AnyAppearance = union(FAMILIES["appearances"])
+    AnyLabelNoise = union(FAMILIES["label_noises"])
     AnyModel = union(FAMILIES["models"])
     AnyObjective = union(FAMILIES["objectives"])
     AnyOptimizer = union(FAMILIES["optimizers"])

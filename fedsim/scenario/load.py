@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fedsim.errors import ScenarioError
+from fedsim.location import FOLDER
 from fedsim.scenario import expectation, messages, rules
 from fedsim.scenario.scenario import Scenario
 from fedsim.scenario.yaml_tree import Path, Tree, dotted, parse
@@ -28,10 +29,12 @@ class Draft:
     Args:
         tree: the file, with the changes in its data.
         changed: the text of each change by the path that it sets.
+        folder: that locations in it are relative to.
     """
 
     tree: Tree
     changed: Mapping[Path, str]
+    folder: pathlib.Path
 
     def scenario(self) -> Scenario:
         """Return the valid scenario.
@@ -39,19 +42,30 @@ class Draft:
         Raises:
             ScenarioError: listing every problem with file, line, column, key and expectation.
         """
+        scenario = self.as_written()
+        if problems := rules.broken(scenario):
+            raise ScenarioError(self._located(problems))
+        return scenario
+
+    def as_written(self) -> Scenario:
+        """Return the scenario without looking at what must hold between its sections or its data.
+
+        Raises:
+            ScenarioError: as `scenario`.
+        """
         data, expected = self.tree.data, expectation.of(Scenario)
         problems = list(messages.unfit(data, expected))
         try:
-            scenario = Scenario.model_validate_json(json.dumps(data), strict=True)
+            scenario = Scenario.model_validate_json(
+                json.dumps(data), strict=True, context={FOLDER: self.folder}
+            )
         except ValidationError as error:
             named = {problem.path for problem in problems}
             explained = messages.explain(error, expected, data)
             problems += [p for p in explained if p.path not in named]
-        else:
-            problems = problems or rules.broken(scenario)
-            if not problems:
-                return scenario
-        raise ScenarioError(self._located(problems))
+        if problems:
+            raise ScenarioError(self._located(problems))
+        return scenario
 
     @contextmanager
     def pointing(self) -> Iterator[None]:
@@ -117,20 +131,33 @@ def read_draft(path: str | pathlib.Path, changes: Iterable[str] = ()) -> Draft:
             refused.append(str(error))
     if refused:
         raise ScenarioError("\n".join(refused))
-    return Draft(tree, changed)
+    return Draft(tree, changed, path.parent)
 
 
 def from_data(data: Mapping[str, Any], origin: str) -> Scenario:
-    """Validate plain data, such as a resolved scenario.
+    """Validate plain data; locations are relative to the working folder.
 
     Raises:
         ScenarioError: as `load_scenario`.
     """
+    return _draft(data, origin).scenario()
+
+
+def recorded(data: Mapping[str, Any], origin: str) -> Scenario:
+    """Return a scenario that a run recorded, without needing the data that it names.
+
+    Raises:
+        ScenarioError: as `load_scenario`.
+    """
+    return _draft(data, origin).as_written()
+
+
+def _draft(data: Mapping[str, Any], origin: str) -> Draft:
     try:
         plain = json.loads(json.dumps(dict(data)))
     except (TypeError, ValueError, RecursionError) as error:
         raise ScenarioError(f"{origin}: expected what JSON can hold: {error}") from error
-    return Draft(Tree(plain, {}, origin), {}).scenario()
+    return Draft(Tree(plain, {}, origin), {}, pathlib.Path())
 
 
 def _render(problem: messages.Problem, tree: Tree, changed: Mapping[Path, str]) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from clients.metrics import evaluate
-from fedsim.data.population import Population, form
-from fedsim.data.source import Split
+from fedsim.data.population import ExternalSet, Pooled, Population, form
+from fedsim.data.source import PATIENT, Split
 from fedsim.scenario.messages import Problem, UnmetError
-from fedsim.scenario.scenario import HeldOut, Scenario
+from fedsim.scenario.scenario import External, HeldOut, Scenario
 from fedsim.seeds import Streams
 
 HELD_OUT: tuple[Split, Split] = ("validation", "test")
@@ -24,24 +25,38 @@ def open_population(scenario: Scenario) -> Population:
         UnmetError: if the sites cannot do what the scenario asks of them.
     """
     streams, sites = Streams(scenario.seed), scenario.population
-    held_out = sites.held_out
     population = form(
         scenario.data.source.open(streams),
         class_names=scenario.data.classes,
         label_map=scenario.data.label_map,
-        num_sites=sites.num_sites,
+        names=scenario.site_names,
         partition=sites.partition,
-        held_out={"validation": held_out.validation, "test": held_out.test}
-        if isinstance(held_out, HeldOut)
-        else None,
-        appearance=sites.appearance,
+        shares=sites.held_out.shares if isinstance(sites.held_out, HeldOut) else {},
         normalisation=scenario.data.normalisation,
         streams=streams,
+        appearance=sites.appearance,
+        label_noise=sites.label_noise,
+        held_out_sites=sites.holdout_sites,
     )
+    elsewhere = tuple(_external(scenario, part) for part in scenario.evaluation.external)
+    population = replace(population, external=(*population.external, *elsewhere))
     problems = [*_training(scenario, population), *_metrics(scenario, population)]
     if problems:
         raise UnmetError(scenario.name, problems)
     return population
+
+
+def _external(scenario: Scenario, part: External) -> ExternalSet:
+    """Open a test set from elsewhere."""
+    pooled = Pooled.of(part.source.open(Streams(scenario.seed)), part.label_map)
+    return ExternalSet(
+        part.name,
+        pooled.labels,
+        pooled.columns.get(PATIENT),
+        pooled.pixels,
+        pooled.pixels,
+        scenario.data.normalisation,
+    )
 
 
 def _training(scenario: Scenario, population: Population) -> Iterator[Problem]:

@@ -6,15 +6,18 @@ Everything here is decided from the scenario alone; what needs the labels is che
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from clients.metrics import METRICS, applicable
+from fedsim.data.label_noise import Mistaken
 from fedsim.data.normalisation import Standard
-from fedsim.data.source import Facts
+from fedsim.data.source import POOLED, SPLITS, Facts
+from fedsim.errors import DataError
 from fedsim.scenario.cohort import FixedSize
 from fedsim.scenario.flower_strategy import RESERVED, UNSUITED, USABLE, FlowerStrategy
 from fedsim.scenario.messages import Problem, nearest
-from fedsim.scenario.scenario import Scenario
+from fedsim.scenario.scenario import HeldOut, Scenario
+from fedsim.scenario.yaml_tree import Path
 
 LARGEST_BYTES = 2**40
 """Images of all sites are kept as float32 numbers; nobody has this much memory."""
@@ -22,20 +25,24 @@ LARGEST_BYTES = 2**40
 
 def broken(scenario: Scenario) -> list[Problem]:
     """Return the rules that the scenario breaks."""
-    facts = scenario.data.source.facts()
-    return list(_label_map(scenario, facts)) or [
+    try:
+        facts = scenario.data.source.facts()
+    except DataError as error:
+        return [Problem(("data", "source"), str(error))]
+    label_map = scenario.data.label_map
+    return list(_label_map(label_map, facts, ("data", "label_map"))) or [
         *_task(scenario, facts),
         *_images(scenario, facts),
         *_sites(scenario, facts),
         *_client(scenario),
         *_server(scenario),
         *_evaluation(scenario),
+        *_external(scenario, facts),
     ]
 
 
-def _label_map(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
+def _label_map(label_map: Mapping[int, int] | None, facts: Facts, path: Path) -> Iterator[Problem]:
     """What the names of the classes, and so most rules, rest on."""
-    label_map, path = scenario.data.label_map, ("data", "label_map")
     if label_map is None:
         return
     source, targets = set(range(len(facts.class_names))), sorted(set(label_map.values()))
@@ -114,29 +121,140 @@ def _images(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
 
 
 def _sites(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
-    sites, least = scenario.population, scenario.population.partition.min_examples
-    official = sites.held_out == "official"
+    sites = scenario.population
+    if problems := list(_splits(scenario, facts)):
+        yield from problems
+        return
+    try:
+        decided = sites.partition.site_names(facts)
+    except DataError as error:
+        yield Problem(("population", "partition"), str(error))
+        return
+    path = ("population", "num_sites")
+    if decided is None and sites.num_sites is None:
+        yield Problem(path, f"this key is required by the partition {sites.partition.kind}")
+        return
+    if decided is not None and sites.num_sites not in (None, len(decided)):
+        yield Problem(
+            path,
+            f"the partition {sites.partition.kind} makes {len(decided)} sites: leave this key out",
+        )
+    names = scenario.site_names
+    least = sites.partition.min_examples
+    available = _num_trainable(scenario, facts)
+    if len(names) * least > available:
+        yield Problem(
+            path,
+            f"{len(names)} sites of at least {least} examples need "
+            f"{len(names) * least}, there are {available}: ask for fewer sites or a smaller "
+            "partition.min_examples",
+        )
+    yield from _named(scenario, names)
+    training = len(names) - len(set(sites.holdout_sites))
+    if isinstance(scenario.cohort, FixedSize) and scenario.cohort.num_sites > training:
+        yield Problem(
+            ("cohort", "num_sites"),
+            f"a cohort of {scenario.cohort.num_sites} needs as many sites, there are {training}",
+        )
+
+
+def _splits(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
+    """Splits that are to be the publisher's must exist."""
+    held_out, kind = scenario.population.held_out, scenario.data.source.kind
+    official = SPLITS if held_out == "official" else ()
+    if isinstance(held_out, HeldOut) and held_out.test == "official":
+        official = ("test",)
     if official and not facts.has_official_splits:
         yield Problem(
             ("population", "held_out"),
-            f"{scenario.data.source.kind} has no official splits: "
-            "give shares, such as {validation: 0.15, test: 0.2}",
+            f"{kind} has no official splits: give shares, such as {{validation: 0.15, test: 0.2}}",
         )
-        return
-    available = facts.num_examples["train"] if official else _num_examples(facts)
-    if sites.num_sites * least > available:
+    elif missing := [split for split in official if split not in facts.num_examples]:
         yield Problem(
-            ("population", "num_sites"),
-            f"{sites.num_sites} sites of at least {least} examples need "
-            f"{sites.num_sites * least}, there are {available}: ask for fewer sites or a smaller "
-            "partition.min_examples",
+            ("population", "held_out"),
+            f"the data have no {' and no '.join(missing)} split: give a share for it, such as "
+            "{validation: 0.15, test: official}",
         )
-    if isinstance(scenario.cohort, FixedSize) and scenario.cohort.num_sites > sites.num_sites:
+
+
+def _named(scenario: Scenario, names: tuple[str, ...]) -> Iterator[Problem]:
+    """Every site that the scenario names must exist, and some must be left to train."""
+    sites = scenario.population
+    if POOLED in names:
         yield Problem(
-            ("cohort", "num_sites"),
-            f"a cohort of {scenario.cohort.num_sites} needs as many sites, "
-            f"there are {sites.num_sites}",
+            ("population", "partition"),
+            f"a site is called {POOLED!r}, which means all sites together: rename it in the data",
         )
+    lists: list[tuple[Path, tuple[str, ...]]] = [
+        (("population", "holdout_sites"), sites.holdout_sites)
+    ]
+    for index, noise in enumerate(sites.label_noise):
+        lists.append((("population", "label_noise", index, "sites"), noise.sites or ()))
+        if isinstance(noise, Mistaken):
+            yield from _mistakes(
+                noise.mistakes,
+                len(scenario.data.classes),
+                ("population", "label_noise", index, "mistakes"),
+            )
+    for path, asked in lists:
+        yield from _repeated(asked, path)
+        for index, name in enumerate(asked):
+            if name not in names:
+                yield Problem((*path, index), _no_site(name, names))
+    for name in sites.appearance.named_sites() if sites.appearance is not None else ():
+        if name not in names:
+            yield Problem(("population", "appearance", "sites", name), _no_site(name, names))
+    if set(names) <= set(sites.holdout_sites):
+        yield Problem(("population", "holdout_sites"), "leaves no site to train")
+
+
+def _mistakes(mistakes: Mapping[int, int], num: int, path: Path) -> Iterator[Problem]:
+    for true, taken in mistakes.items():
+        if not (0 <= true < num and 0 <= taken < num and true != taken):
+            yield Problem(
+                (*path, str(true)), f"must take one class of the task, 0 to {num - 1}, for another"
+            )
+
+
+def _no_site(name: str, names: tuple[str, ...]) -> str:
+    listed = ", ".join(names[:12]) + ", ..." * (len(names) > 12)
+    return f"there is no site {name!r}{nearest(name, names)} (one of {listed})"
+
+
+def _external(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
+    """Test sets from elsewhere must look like the data and have its classes."""
+    classes = scenario.data.classes
+    try:
+        names = [*scenario.site_names]
+    except DataError:
+        return  # told where the sites are
+    for index, part in enumerate(scenario.evaluation.external):
+        path: Path = ("evaluation", "external", index)
+        if part.name in (*names, POOLED):
+            yield Problem((*path, "name"), f"{part.name!r} is taken; choose another name")
+        names.append(part.name)
+        try:
+            other = part.source.facts()
+        except DataError as error:
+            yield Problem((*path, "source"), str(error))
+            continue
+        if broken := list(_label_map(part.label_map, other, (*path, "label_map"))):
+            yield from broken
+            continue
+        label_map = part.label_map
+        num = len(other.class_names if label_map is None else set(label_map.values()))
+        if num != len(classes):
+            yield Problem(
+                (*path, "label_map"),
+                f"the task has the classes {', '.join(classes)}, this set has {num}: "
+                "give a label_map to those of the task",
+            )
+        for name, here, there in (
+            ("image_size", facts.image_size, other.image_size),
+            ("num_channels", facts.num_channels, other.num_channels),
+        ):
+            if here != there:
+                yield Problem((*path, "source"), f"{name} is {there}, but {here} for data.source")
 
 
 def _client(scenario: Scenario) -> Iterator[Problem]:
@@ -146,6 +264,11 @@ def _client(scenario: Scenario) -> Iterator[Problem]:
         yield Problem(
             ("client", "objective", "class_weights"),
             f"give one weight per class ({num}), got {len(weights)}",
+        )
+    if client.objective.binary_only and num != 2:
+        yield Problem(
+            ("client", "objective"),
+            f"{client.objective.kind} is for tasks of two classes, this one has {num}",
         )
     if client.schedule.warmup_rounds >= scenario.rounds:
         yield Problem(
@@ -201,10 +324,19 @@ def _evaluation(scenario: Scenario) -> Iterator[Problem]:
         )
 
 
-def _repeated(names: tuple[str, ...], path: tuple[str, ...]) -> Iterator[Problem]:
+def _repeated(names: tuple[str, ...], path: Path) -> Iterator[Problem]:
     for index, name in enumerate(names):
         if name in names[:index]:
             yield Problem((*path, index), f"{name!r} is listed twice")
+
+
+def _num_trainable(scenario: Scenario, facts: Facts) -> int:
+    """Return how many examples are divided over the sites first, for training and shares of it."""
+    held_out, num = scenario.population.held_out, facts.num_examples
+    if held_out == "official":
+        return num.get("train", 0)
+    without_test = isinstance(held_out, HeldOut) and held_out.test == "official"
+    return _num_examples(facts) - (num.get("test", 0) if without_test else 0)
 
 
 def _num_examples(facts: Facts) -> int:

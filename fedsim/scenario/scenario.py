@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,14 +15,17 @@ from clients.augmentation import Augmentation
 from clients.objectives import CrossEntropy
 from clients.optimizer import Constant, Sgd
 from clients.training import Plan
-from fedsim.data.appearance import Scanner
 from fedsim.data.normalisation import Unit
-from fedsim.data.partition import Iid
+from fedsim.data.partition import Iid, numbered_sites
+from fedsim.data.source import Split
+from fedsim.location import DIGEST
 from fedsim.models import SmallCnn
 from fedsim.plugins import Part
 from fedsim.scenario.cohort import AllSites
 from fedsim.scenario.families import (
+    AnyAppearance,
     AnyCohort,
+    AnyLabelNoise,
     AnyModel,
     AnyNormalisation,
     AnyObjective,
@@ -36,6 +39,7 @@ from fedsim.scenario.families import (
 from strategies import WeightedMean
 
 Task = Literal["binary", "multiclass", "ordinal"]
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Data(Part):
@@ -71,11 +75,20 @@ class HeldOut(Part):
     """Shares of every site's examples that are kept from training, stratified by class."""
 
     validation: float = Field(default=0.15, gt=0, lt=1, description="share of the site")
-    test: float = Field(default=0.2, gt=0, lt=1, description="share of the site")
+    test: Share | Literal["official"] = Field(
+        default=0.2, description="share of the site, or `official` for the publisher's test images"
+    )
+
+    @property
+    def shares(self) -> dict[Split, float]:
+        """The splits that are made here, with their shares."""
+        if self.test == "official":
+            return {"validation": self.validation}
+        return {"validation": self.validation, "test": self.test}
 
     @model_validator(mode="after")
     def _leave_something(self) -> HeldOut:
-        if self.validation + self.test >= 1:
+        if sum(self.shares.values()) >= 1:
             raise ValueError("validation and test together must leave examples for training")
         return self
 
@@ -83,13 +96,23 @@ class HeldOut(Part):
 class Sites(Part):
     """How many sites there are, who holds which examples and how their images look."""
 
-    num_sites: int = Field(gt=0, description="hospitals")
+    num_sites: int | None = Field(
+        default=None, gt=0, description="hospitals; leave it out where the partition decides"
+    )
     partition: AnyPartition = Iid()
     held_out: Literal["official"] | HeldOut = Field(
         default=HeldOut(), description="shares per site, or `official` for the publisher's splits"
     )
-    appearance: Scanner | None = Field(
+    appearance: AnyAppearance | None = Field(
         default=None, description="scanner-like shift per site; default: none"
+    )
+    label_noise: tuple[AnyLabelNoise, ...] = Field(
+        default=(), description="mistakes in training labels, one after the other; default: none"
+    )
+    holdout_sites: tuple[str, ...] = Field(
+        default=(),
+        description="names of sites that never train and are tested on as a whole; "
+        "`fedsim run --leave-one-site-out` holds out each in turn",
     )
 
 
@@ -118,6 +141,16 @@ class Client(Part):
         return Plan(self.batch_size, self.epochs, self.steps, self.drop_last)
 
 
+class External(Part):
+    """A test set from elsewhere, which no site holds."""
+
+    name: str = Field(min_length=1, max_length=80, description="as tables and figures call it")
+    source: AnySource = Field(description="images and labels, all of which are used")
+    label_map: dict[int, int] | None = Field(
+        default=None, description="class of this source -> class of the task; default: unchanged"
+    )
+
+
 class Evaluation(Part):
     """When the global model is evaluated, by what, and what chooses the best round."""
 
@@ -128,6 +161,18 @@ class Evaluation(Part):
     )
     loss_decomposition: bool = Field(
         default=True, description="FedLD's three terms, estimated on training images"
+    )
+    min_per_class: int = Field(
+        default=5,
+        ge=0,
+        description="test images of every class that a site needs to count for mean, spread, gap "
+        "and worst site",
+    )
+    num_resamples: int = Field(
+        default=400, ge=0, le=100_000, description="of the bootstrap intervals; 0 for none"
+    )
+    external: tuple[External, ...] = Field(
+        default=(), description="test sets from elsewhere; default: none"
     )
 
 
@@ -153,6 +198,21 @@ class Scenario(Part):
         default=None, description="acts on the aggregate update; default: add it as it is"
     )
     evaluation: Evaluation = Evaluation()
+    baselines: tuple[Literal["pooled", "local"], ...] = Field(
+        default=(),
+        description="yardsticks: one training on the images of all sites together, each site alone",
+    )
+
+    @property
+    def site_names(self) -> tuple[str, ...]:
+        """The names of all sites, also of those that are held out.
+
+        Raises:
+            DataError: if the data do not name them as the partition needs it.
+        """
+        sites = self.population
+        names = sites.partition.site_names(self.data.source.facts())
+        return names if names is not None else numbered_sites(sites.num_sites or 1)
 
     def resolved(self) -> dict[str, Any]:
         """Return the scenario with every default written out, as plain data."""
@@ -160,6 +220,10 @@ class Scenario(Part):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything that may change results: all but name and description."""
-        content = {k: v for k, v in self.resolved().items() if k not in ("name", "description")}
+        """SHA-256 of everything that may change results: all but name and description.
+
+        Of files it takes the name alone; a run's record has the checksums of what they hold.
+        """
+        written = self.model_dump(mode="json", context={DIGEST: True})
+        content = {k: v for k, v in written.items() if k not in ("name", "description")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -23,6 +23,7 @@ class Seen:
     metric: str = "auroc"
     evaluated: bool = True
     value: float | None = 0.75
+    stage: str = ""
 
 
 def tell(watch: Any, *seen: Seen) -> None:
@@ -32,6 +33,10 @@ def tell(watch: Any, *seen: Seen) -> None:
 
 def test_losses_and_the_metric_are_told_in_words() -> None:
     assert describe(Seen(1)) == "train loss 0.5000, validation auroc 0.7500"  # type: ignore[arg-type]
+
+
+def test_what_follows_the_rounds_is_told_by_name() -> None:
+    assert describe(Seen(2, stage="pooled training")) == "pooled training"  # type: ignore[arg-type]
 
 
 def test_what_is_undefined_is_said_to_be() -> None:
@@ -68,6 +73,7 @@ def test_json_is_one_object_per_round_on_standard_output(
         "round": 0,
         "num_rounds": 4,
         "train_loss": None,
+        "stage": "",
         "metric": "auroc",
         "evaluated": True,
         "value": 0.75,

@@ -165,3 +165,18 @@ def test_sigterm_is_an_interruption(tiny: Path, tmp_path: Path) -> None:
     assert running.returncode == 130
     assert err == "Stopped. Go on with: fedsim resume runs/long\n"
     assert "interrupted" in (tmp_path / "runs/long/log.txt").read_text()
+
+
+def test_each_site_can_be_left_out_in_turn(fedsim: Any, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    code, shown, err = fedsim("run", tiny, "--leave-one-site-out", "--out", out)
+    folder = Path(shown.splitlines()[-1])
+    assert code == 0
+    assert "without site-00" in err
+    assert "site-01" in shown
+    assert folder.parent == out
+    assert (folder / "leave_one_site_out.md").is_file()
+    assert (folder / "00-site-00" / "report" / "results.md").is_file()
+    code, shown, _ = fedsim("run", tiny, "--leave-one-site-out", "--out", out, "--json")
+    last = json.loads(shown.splitlines()[-1])
+    assert {row["site"] for row in last["results"]} == {"site-00", "site-01"}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from clients.metrics import METRICS, Task, Value, applicable, evaluate
 
+RANKING, AT_90 = ("auroc", "average_precision"), "sensitivity_at_90_specificity"
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -70,6 +71,51 @@ def test_auroc_of_several_classes_is_the_mean_over_those_present(task: Task) -> 
     labels[labels == 2] = 4
     expected = np.mean([pair_auroc(scores[:, c], labels == c) for c in (0, 1, 3, 4)])
     assert value(scores, labels, "auroc", task) == pytest.approx(expected)
+
+
+def precision_steps(scores: Floats, is_positive: NDArray[np.bool_]) -> float:
+    """Return sum over thresholds of (recall gained) * precision, from its definition."""
+    total = area = 0.0
+    for threshold in sorted(set(scores), reverse=True):
+        above = scores >= threshold
+        recall = float((above & is_positive).sum() / is_positive.sum())
+        area += (recall - total) * float(is_positive[above].mean())
+        total = recall
+    return area
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+@pytest.mark.parametrize("seed", range(3))
+def test_average_precision_by_its_definition(seed: int, positive: int) -> None:
+    scores, labels = draw(seed, 60, 2, decimals=1)
+    odds = np.round(scores[:, positive] - scores[:, 1 - positive], 9)
+    expected = precision_steps(odds, labels == positive)
+    found = value(np.round(scores, 9), labels, "average_precision", "binary", positive)
+    assert found == pytest.approx(expected, abs=0.02)
+
+
+def test_average_precision_of_several_classes_is_the_mean_over_those_present() -> None:
+    scores, labels = draw(1, 80, 4, decimals=8)
+    scores, labels = scores[labels != 2], labels[labels != 2]
+    odds = scores - np.log1p(-np.exp(scores))
+    expected = np.mean([precision_steps(odds[:, c], labels == c) for c in (0, 1, 3)])
+    assert value(scores, labels, "average_precision", "multiclass") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+@pytest.mark.parametrize("seed", range(4))
+def test_sensitivity_at_90_specificity_by_all_thresholds(seed: int, positive: int) -> None:
+    scores, labels = draw(seed, 70, 2, decimals=8)
+    is_positive, odds = labels == positive, scores[:, positive]
+    best = max(
+        float((odds[is_positive] >= threshold).mean())
+        for threshold in [*odds, np.inf]
+        if (odds[~is_positive] < threshold).mean() >= 0.9
+    )
+    found = evaluate(scores, labels, ["sensitivity_at_90_specificity"], "binary", positive)
+    assert found["sensitivity_at_90_specificity"] == Value(
+        pytest.approx(best), int(is_positive.sum())
+    )
 
 
 def test_confusion_metrics_by_hand() -> None:
@@ -184,13 +230,13 @@ def test_loss_is_the_mean_negative_log_likelihood() -> None:
 @pytest.mark.parametrize(
     ("task", "labels", "decided", "undetermined"),
     [
-        ("binary", [1, 1], [1, 0], {"auroc", "balanced_accuracy", "specificity"}),
-        ("binary", [0, 0], [1, 0], {"auroc", "balanced_accuracy", "sensitivity"}),
-        ("binary", [0, 0], [0, 0], {"auroc", "balanced_accuracy", "sensitivity", "f1"}),
+        ("binary", [1, 1], [1, 0], {*RANKING, "balanced_accuracy", "specificity", AT_90}),
+        ("binary", [0, 0], [1, 0], {*RANKING, "balanced_accuracy", "sensitivity", AT_90}),
+        ("binary", [0, 0], [0, 0], {*RANKING, "balanced_accuracy", "sensitivity", "f1", AT_90}),
         ("binary", [0, 1], [0, 0], set()),
-        ("multiclass", [2, 2], [0, 2], {"auroc", "balanced_accuracy"}),
+        ("multiclass", [2, 2], [0, 2], {*RANKING, "balanced_accuracy"}),
         ("multiclass", [1, 2], [0, 2], {"balanced_accuracy"}),
-        ("ordinal", [2, 2], [2, 2], {"auroc", "balanced_accuracy", "quadratic_kappa"}),
+        ("ordinal", [2, 2], [2, 2], {*RANKING, "balanced_accuracy", "quadratic_kappa"}),
         ("ordinal", [0, 1, 2], [1, 1, 1], set()),
     ],
 )

@@ -15,7 +15,15 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from clients.batch import Batch
-from clients.objectives import BUILTIN, Context, CrossEntropy, Margin, Objective
+from clients.objectives import (
+    BUILTIN,
+    Context,
+    CrossEntropy,
+    Margin,
+    Objective,
+    SigmaDamp,
+    SpectralDecoupling,
+)
 
 NUM_CLASSES = 4
 Form = Literal["logits", "batch_probabilities"]
@@ -225,6 +233,42 @@ def test_margin_agrees_with_reference_values(
         close(gradient, torch.from_numpy(reference[f"case{case}__{prefix}grad"]))
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.02, 3.0])
+def test_spectral_decoupling_has_its_closed_form(weight: float) -> None:
+    logits, labels = draw(4)
+    loss, gradient = value_and_gradient(SpectralDecoupling(weight=weight), logits, labels)
+    plain, slope = value_and_gradient(CrossEntropy(), logits, labels)
+    close(loss, plain + weight / 2 * (logits**2).sum() / len(labels))
+    close(gradient, slope + weight * logits / len(labels))
+
+
+def test_spectral_decoupling_of_opposite_logits_is_the_published_loss() -> None:
+    f = 4 * torch.randn(20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels = torch.arange(20) % 2
+    loss, _ = value_and_gradient(
+        SpectralDecoupling(weight=0.3), torch.stack([-f / 2, f / 2], 1), labels
+    )
+    y = 2 * labels - 1
+    published = (torch.log1p(torch.exp(-y * f)) + 0.15 / 2 * f**2).mean()
+    close(loss, published)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_sigma_damp_is_least_at_its_margin(temperature: float) -> None:
+    objective, labels = SigmaDamp(temperature=temperature), torch.tensor([0, 1])
+    u = torch.linspace(-2, 8, 20001, dtype=torch.float64) * temperature
+    losses = torch.log1p(torch.exp(-u * (1 - 1 / (1 + torch.exp(-u / temperature)))))
+    for margin in (-1.0, 0.0, 2.5):
+        half = torch.tensor([margin / 2], dtype=torch.float64)
+        logits = torch.stack([torch.cat([half, -half]), torch.cat([-half, half])])
+        loss, _ = value_and_gradient(objective, logits + 7, labels)
+        nearest = losses[(u - margin).abs().argmin()]
+        torch.testing.assert_close(loss, nearest, rtol=1e-3, atol=1e-3)
+    assert float(u[losses.argmin()]) == pytest.approx(1.2785 * temperature, abs=1e-3)
+    x = 1.27846
+    assert x / (1 + np.exp(-x)) == pytest.approx(1, abs=1e-4)
+
+
 VARIANTS: tuple[Objective, ...] = (
     *(objective() for objective in BUILTIN),
     CrossEntropy(class_weights="balanced"),
@@ -234,26 +278,33 @@ VARIANTS: tuple[Objective, ...] = (
 every_objective = pytest.mark.parametrize("objective", VARIANTS, ids=repr)
 
 
-def network(dtype: torch.dtype = torch.float32) -> nn.Module:
+def classes_for(objective: Objective) -> int:
+    return 2 if objective.binary_only else NUM_CLASSES
+
+
+def network(num_classes: int, dtype: torch.dtype = torch.float32) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.Tanh(), nn.Linear(5, NUM_CLASSES))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.Tanh(), nn.Linear(5, num_classes))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
     return model.to(dtype)
 
 
-def images_and_labels(num: int, dtype: torch.dtype = torch.float32) -> Batch:
+def images_and_labels(num: int, num_classes: int, dtype: torch.dtype = torch.float32) -> Batch:
     generator = torch.Generator().manual_seed(num)
     images = torch.randn(num, 3, 2, 2, generator=generator, dtype=dtype)
-    return Batch(images, torch.randint(NUM_CLASSES, (num,), generator=generator))
+    return Batch(images, torch.randint(num_classes, (num,), generator=generator))
 
 
 @every_objective
 @pytest.mark.parametrize("num", [1, 6])
 def test_the_loss_is_a_finite_scalar_with_a_gradient(objective: Objective, num: int) -> None:
-    model, batch = network(), images_and_labels(num)
-    loss = objective.loss(model, batch, context(batch.labels))
+    model, batch = (
+        network(classes_for(objective)),
+        images_and_labels(num, classes_for(objective)),
+    )
+    loss = objective.loss(model, batch, context(batch.labels, classes_for(objective)))
     assert loss.shape == ()
     assert loss.dtype == torch.float32
     assert loss.isfinite()
@@ -266,8 +317,11 @@ def test_the_loss_is_a_finite_scalar_with_a_gradient(objective: Objective, num: 
 
 @every_objective
 def test_a_loss_changes_neither_model_nor_batch_nor_context(objective: Objective) -> None:
-    model, batch = network(), images_and_labels(6)
-    known = context(batch.labels)
+    model, batch = (
+        network(classes_for(objective)),
+        images_and_labels(6, classes_for(objective)),
+    )
+    known = context(batch.labels, classes_for(objective))
     before = {name: t.clone() for name, t in model.state_dict().items()}
     images, labels, counts = batch.images.clone(), batch.labels.clone(), known.class_counts.clone()
     objective.loss(model, batch, known).backward()  # type: ignore[no-untyped-call]
@@ -281,8 +335,11 @@ def test_a_loss_changes_neither_model_nor_batch_nor_context(objective: Objective
 
 @every_objective
 def test_the_gradient_is_that_of_the_value(objective: Objective) -> None:
-    model, batch = network(torch.float64), images_and_labels(6, torch.float64)
-    known = context(batch.labels)
+    model, batch = (
+        network(classes_for(objective), torch.float64),
+        images_and_labels(6, classes_for(objective), torch.float64),
+    )
+    known = context(batch.labels, classes_for(objective))
     parameters = tuple(model.parameters())
     names = [name for name, _ in model.named_parameters()]
 
@@ -298,8 +355,11 @@ def test_the_gradient_is_that_of_the_value(objective: Objective) -> None:
 
 @every_objective
 def test_the_order_of_the_batch_does_not_matter(objective: Objective) -> None:
-    model, batch = network(torch.float64), images_and_labels(6, torch.float64)
-    known = context(batch.labels)
+    model, batch = (
+        network(classes_for(objective), torch.float64),
+        images_and_labels(6, classes_for(objective), torch.float64),
+    )
+    known = context(batch.labels, classes_for(objective))
     turned = batch[torch.tensor([3, 0, 5, 1, 4, 2])]
     close(objective.loss(model, turned, known), objective.loss(model, batch, known))
 

@@ -13,14 +13,20 @@ from pydantic import ValidationError
 
 from fedsim.data.partition import (
     BUILTIN,
+    FETS2022,
     LARGEST_ALPHA,
+    ByColumn,
     Dirichlet,
     Iid,
     Partition,
     Quantity,
+    Shards,
+    Sizes,
     apportion,
     fill,
+    numbered_sites,
 )
+from fedsim.data.source import Facts
 from fedsim.errors import DataError
 from fedsim.plugins import kind_of
 
@@ -43,9 +49,16 @@ def class_counts(sites: list[Labels], labels: Labels, split: str, num_classes: i
 @st.composite
 def partitions(draw: Any) -> Any:
     least = draw(st.integers(1, 12))
-    part = draw(st.sampled_from(BUILTIN))
+    part = draw(st.sampled_from([Iid, Dirichlet, Quantity]))
     alpha = {} if part is Iid else {"alpha": draw(alphas)}
     return part(min_examples=least, **alpha)
+
+
+@st.composite
+def given_sizes(draw: Any) -> Any:
+    sizes = draw(st.lists(st.floats(0.1, 1000), min_size=1, max_size=12))
+    alpha = draw(st.none() | st.floats(0.01, 100))
+    return Sizes(sizes=tuple(sizes), alpha=alpha, min_examples=draw(st.integers(1, 12)))
 
 
 @settings(deadline=None)
@@ -148,7 +161,9 @@ def test_quantity_changes_sizes_but_not_the_class_mix() -> None:
 def test_dirichlet_shares_have_the_published_mean_and_variance() -> None:
     num_sites, alpha = 5, 0.7
     rng = np.random.default_rng(3)
-    shares = np.array([Dirichlet(alpha=alpha).proportions(num_sites, 3, rng) for _ in range(4000)])
+    shares = np.array(
+        [Dirichlet(alpha=alpha).proportions(num_sites, np.ones(3, int), rng) for _ in range(4000)]
+    )
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     mean, variance = 1 / num_sites, (1 / num_sites) * (1 - 1 / num_sites) / (num_sites * alpha + 1)
     np.testing.assert_allclose(shares.mean(axis=0), mean, atol=4 * (variance / 4000) ** 0.5)
@@ -161,7 +176,7 @@ def test_dirichlet_shares_have_the_published_mean_and_variance() -> None:
 
 def test_quantity_sizes_have_the_published_mean_and_variance() -> None:
     rng = np.random.default_rng(4)
-    sizes = np.array([Quantity(alpha=2).proportions(4, 3, rng) for _ in range(4000)])
+    sizes = np.array([Quantity(alpha=2).proportions(4, np.ones(3, int), rng) for _ in range(4000)])
     np.testing.assert_array_equal(sizes[:, :, 0], sizes[:, :, 2])
     np.testing.assert_allclose(sizes[:, :, 0].var(axis=0), 0.25 * 0.75 / 9, rtol=0.1)
 
@@ -231,4 +246,122 @@ def test_too_few_examples_are_counted_in_the_error() -> None:
 
 
 def test_kinds() -> None:
-    assert [kind_of(part) for part in BUILTIN] == ["iid", "dirichlet", "quantity"]
+    assert [kind_of(part) for part in BUILTIN] == [
+        "iid",
+        "dirichlet",
+        "quantity",
+        "sizes",
+        "shards",
+        "by_column",
+    ]
+
+
+@settings(deadline=None)
+@given(
+    partition=given_sizes(),
+    seed=st.integers(0, 2**32),
+    num_classes=st.integers(1, 6),
+    num_examples=st.integers(150, 400),
+)
+def test_given_sizes_lose_nothing_and_meet_the_minimum(
+    partition: Sizes, seed: int, num_classes: int, num_examples: int
+) -> None:
+    labels = draw_labels(seed, {"train": num_examples, "test": 50}, num_classes)
+    num_sites = len(partition.numbers)
+    sites = partition.split(labels, num_sites, num_classes, np.random.default_rng(seed))
+    for name in labels:
+        everything = np.sort(np.concatenate([site[name] for site in sites]))
+        np.testing.assert_array_equal(everything, np.arange(len(labels[name])))
+    assert min(len(site["train"]) for site in sites) >= partition.min_examples
+
+
+def test_the_fets_preset_has_its_published_sizes() -> None:
+    assert (len(FETS2022), sum(FETS2022)) == (23, 1251)
+    labels = draw_labels(0, {"train": 12510}, 2)
+    sites = Sizes(sizes="fets2022").split(labels, 23, 2, np.random.default_rng(0))
+    np.testing.assert_allclose(
+        [len(site["train"]) for site in sites], 10 * np.array(FETS2022), atol=2
+    )
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 50.0])
+def test_sizes_hold_whatever_the_class_mixes(alpha: float) -> None:
+    labels = draw_labels(5, {"train": 9000}, 4)
+    wanted = np.array([4000, 2000, 1500, 1000, 500])
+    partition = Sizes(sizes=tuple(wanted.tolist()), alpha=alpha)
+    sites = partition.split(labels, 5, 4, np.random.default_rng(1))
+    np.testing.assert_allclose([len(site["train"]) for site in sites], wanted, rtol=0.02, atol=8)
+
+
+def test_small_alpha_makes_mixes_differ() -> None:
+    labels = {"train": np.arange(4000) % 4}
+
+    def spread(alpha: float) -> float:
+        partition = Sizes(sizes=(1.0,) * 8, alpha=alpha)
+        sites = partition.split(labels, 8, 4, np.random.default_rng(0))
+        return float(class_counts(sites, labels, "train", 4).std())
+
+    assert spread(0.1) > 2 * spread(10)
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    num_sites=st.integers(1, 15),
+    num_classes=st.integers(1, 8),
+    k=st.integers(1, 8),
+)
+def test_shards_give_every_site_so_many_classes(
+    seed: int, num_sites: int, num_classes: int, k: int
+) -> None:
+    labels = {"train": np.arange(num_classes * 200) % num_classes}
+    partition, rng = Shards(classes_per_site=k), np.random.default_rng(seed)
+    if not num_classes <= num_sites * k <= num_sites * num_classes:
+        with pytest.raises(DataError, match="classes_per_site"):
+            partition.split(labels, num_sites, num_classes, rng)
+        return
+    held = class_counts(
+        partition.split(labels, num_sites, num_classes, rng), labels, "train", num_classes
+    )
+    assert ((held > 0).sum(axis=1) == k).all()
+    holders = (held > 0).sum(axis=0)
+    assert holders.max() - holders.min() <= 1
+    for label in range(num_classes):
+        shards = held[held[:, label] > 0, label]
+        assert shards.max() - shards.min() <= 1
+
+
+def facts_with(columns: dict[str, tuple[str, ...]]) -> Facts:
+    return Facts(1, 8, ("a", "b"), False, {"train": 6, "test": 3}, "", columns=columns)
+
+
+def test_a_column_decides_names_and_members() -> None:
+    labels = {"train": np.zeros(6, np.int64), "test": np.zeros(3, np.int64)}
+    scanner = {
+        "train": np.array(["MR 10", "MR 2", "CT", "MR 2", "CT", "MR 10"]),
+        "test": np.array(["CT", "CT", "MR 2"]),
+    }
+    partition = ByColumn(column="scanner")
+    names = partition.site_names(facts_with({"scanner": ("CT", "MR 2", "MR 10")}))
+    assert names == ("CT", "MR 2", "MR 10")
+    sites = partition.split(labels, 3, 2, np.random.default_rng(0), {"scanner": scanner})
+    assert [site["train"].tolist() for site in sites] == [[2, 4], [1, 3], [0, 5]]
+    assert [site["test"].tolist() for site in sites] == [[0, 1], [2], []]
+
+
+def test_a_column_that_is_not_there_or_not_filled_in_is_refused() -> None:
+    with pytest.raises(DataError, match="do not say the 'site' of an image; they have scanner"):
+        ByColumn().site_names(facts_with({"scanner": ("CT",)}))
+    with pytest.raises(DataError, match="some images have no 'site'"):
+        ByColumn().site_names(facts_with({"site": ("", "CT")}))
+    labels = {"train": np.zeros(2, np.int64)}
+    with pytest.raises(DataError, match="fewer than 2 examples of train at A, B"):
+        ByColumn(min_examples=2).split(
+            labels, 2, 1, np.random.default_rng(0), {"site": {"train": np.array(["A", "B"])}}
+        )
+
+
+def test_only_some_rules_name_their_sites() -> None:
+    facts = facts_with({})
+    assert Iid().site_names(facts) is None
+    assert Sizes(sizes=(3, 2, 1)).site_names(facts) == ("site-00", "site-01", "site-02")
+    assert numbered_sites(101)[100] == "site-100"

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from fedsim.data.appearance import Scanner
+from fedsim.data.label_noise import Symmetric
 from fedsim.data.normalisation import PerImage, Unit
-from fedsim.data.partition import Dirichlet, Iid, Partition, Quantity
+from fedsim.data.partition import ByColumn, Dirichlet, Iid, Partition, Quantity, numbered_sites
 from fedsim.data.population import Population, form, hold_out, systematic
+from fedsim.data.scanner import Scanner
 from fedsim.data.source import SPLITS, Dataset, Split
 from fedsim.errors import DataError
 from fedsim.seeds import Streams
@@ -58,13 +59,13 @@ def formed(
     options: dict[str, Any] = {
         "class_names": tuple(f"class {c}" for c in range(num_classes)),
         "label_map": None,
+        "names": numbered_sites(num_sites),
         "partition": Iid(),
-        "held_out": HELD_OUT,
-        "appearance": None,
+        "shares": HELD_OUT,
         "normalisation": Unit(),
         "streams": Streams(7),
     }
-    return form(dataset, num_sites=num_sites, **{**options, **changes})
+    return form(dataset, **{**options, **changes})
 
 
 @st.composite
@@ -91,7 +92,7 @@ def populations(draw: Any) -> tuple[Dataset, Population, bool]:
         num_sites=draw(st.integers(1, 12)),
         num_classes=5,
         partition=draw(st.sampled_from(PARTITIONS)),
-        held_out=None if kept else shares,
+        shares={} if kept else shares,
         streams=Streams(draw(st.integers(0, 999))),
     )
     return dataset, population, kept
@@ -171,7 +172,7 @@ def test_own_splits_are_pooled_when_shares_are_asked_for() -> None:
 
 
 def test_splits_in_another_order_are_not_mixed_up() -> None:
-    population = formed(fake({"test": 30, "train": 90, "validation": 40}), held_out=None)
+    population = formed(fake({"test": 30, "train": 90, "validation": 40}), shares={})
     for site in range(4):
         for split in SPLITS:
             origins = decoded(population.examples(site, split).images)
@@ -199,13 +200,14 @@ def test_a_site_is_one_scanner_and_an_image_always_itself() -> None:
     scanner, streams = Scanner(severity="severe"), Streams(7)
     plain = formed(fake({"all": 200}))
     population = formed(fake({"all": 200}), appearance=scanner)
-    assert population.scanners == tuple(scanner.describe(site, streams) for site in range(4))
-    assert plain.scanners == ()
+    names = population.names
+    assert population.looks == {n: scanner.describe(s, n, streams) for s, n in enumerate(names)}
+    assert plain.looks == {}
     for site in range(4):
         for split in SPLITS:
             positions = population.indices[site][split]
             raw = np.rint(plain.examples(site, split).images * 255).astype(np.uint8)
-            expected = Unit().apply(scanner.apply(raw, site, positions, streams))
+            expected = Unit().apply(scanner.apply(raw, site, names[site], positions, streams))
             np.testing.assert_array_equal(population.examples(site, split).images, expected)
             alone = population.make_images(site, positions[1:2])
             np.testing.assert_array_equal(alone, expected[1:2])
@@ -279,11 +281,115 @@ def test_too_few_examples_are_refused() -> None:
 
 
 def test_an_empty_split_has_images_of_no_example() -> None:
-    population = formed(fake({"train": 60, "validation": 0, "test": 5}), held_out=None)
+    population = formed(fake({"train": 60, "validation": 0, "test": 5}), shares={})
     examples = population.examples(0, "validation")
     assert examples.images.shape == (0, 1, 4, 4)
     assert examples.images.dtype == np.float32
     assert examples.labels.shape == (0,)
+
+
+def with_patients(seed: int, num: int, num_classes: int = 3) -> Dataset:
+    """Return a data set of patients with one to six images, and the hospital of each."""
+    rng = np.random.default_rng(seed)
+    whose = np.repeat(np.arange(num), rng.integers(1, 7, num))
+    home = rng.integers(0, 3, num)
+    order = rng.permutation(len(whose))
+    dataset = fake({"all": len(whose)}, num_classes, seed)
+    columns = {
+        "patient": {"all": np.char.add("p", whose[order].astype(str))},
+        "site": {"all": np.array(["A", "B", "C"])[home[whose[order]]]},
+    }
+    return Dataset(dataset.labels, dataset.images, columns=columns)
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    partition=st.sampled_from([*PARTITIONS, ByColumn()]),
+    validation=st.floats(0.05, 0.45),
+)
+def test_no_patient_is_in_two_places(seed: int, partition: Partition, validation: float) -> None:
+    dataset = with_patients(seed, 40)
+    names = ("A", "B", "C")
+    population = formed(
+        dataset, names=names, partition=partition, shares={"validation": validation, "test": 0.2}
+    )
+    whose = dataset.columns["patient"]["all"]
+    places: dict[str, set[tuple[int, str]]] = {}
+    seen: list[int] = []
+    for site in range(3):
+        for split in SPLITS:
+            positions = population.indices[site][split]
+            seen += positions.tolist()
+            np.testing.assert_array_equal(population.patients(site, split), whose[positions])
+            for patient in whose[positions]:
+                places.setdefault(patient, set()).add((site, split))
+            if isinstance(partition, ByColumn):
+                assert set(dataset.columns["site"]["all"][positions]) <= {names[site]}
+    assert sorted(seen) == list(range(len(whose)))
+    assert all(len(where) == 1 for where in places.values())
+
+
+def test_patients_in_two_official_splits_are_refused() -> None:
+    dataset = fake({"train": 40, "validation": 10, "test": 10})
+    patients = {s: np.char.add(s, np.arange(len(v)).astype(str)) for s, v in dataset.labels.items()}
+    good = Dataset(dataset.labels, dataset.images, columns={"patient": patients})
+    assert len(formed(good, shares={})) == 4
+    patients["test"][0] = "train7"
+    with pytest.raises(DataError, match=r"train7 \(train and test\)"):
+        formed(good, shares={})
+
+
+def test_a_patient_at_two_named_sites_is_refused() -> None:
+    dataset = with_patients(1, 20)
+    dataset.columns["site"]["all"][0] = "elsewhere"
+    with pytest.raises(DataError, match="more than one site"):
+        formed(dataset, names=("A", "B", "C", "elsewhere"), partition=ByColumn())
+
+
+def test_the_test_split_alone_can_be_the_publishers() -> None:
+    dataset = fake({"train": 90, "test": 30})
+    population = formed(dataset, shares={"validation": 0.2})
+    for site in range(4):
+        where = {s: {p for p, _ in decoded(population.examples(site, s).images)} for s in SPLITS}
+        assert where == {"train": {"train"}, "validation": {"train"}, "test": {"test"}}
+    assert sum(len(part["validation"]) for part in population.indices) == pytest.approx(18, abs=4)
+
+
+def test_a_site_held_out_takes_nothing_from_the_others() -> None:
+    scanner = Scanner(severity="severe")
+    whole = formed(fake({"all": 240}), appearance=scanner)
+    less = formed(fake({"all": 240}), appearance=scanner, held_out_sites=["site-01"])
+    assert less.names == ("site-00", "site-02", "site-03")
+    for site, before in enumerate((0, 2, 3)):
+        for split in SPLITS:
+            np.testing.assert_array_equal(less.indices[site][split], whole.indices[before][split])
+            np.testing.assert_array_equal(
+                less.examples(site, split).images, whole.examples(before, split).images
+            )
+    (apart,) = less.external
+    everything = np.sort(np.concatenate([whole.indices[1][s] for s in SPLITS]))
+    np.testing.assert_array_equal(apart.examples().images, whole.make_images(1, everything))
+    np.testing.assert_array_equal(apart.labels, whole.labels[everything])
+    assert less.external_table() == [
+        {"name": "site-01", "test": np.bincount(apart.labels, minlength=3).tolist()}
+    ]
+
+
+def test_label_noise_is_for_training_labels_of_the_named_sites() -> None:
+    clean = formed(fake({"all": 400}))
+    noise = Symmetric(rate=0.5, sites=("site-01",))
+    noisy = formed(fake({"all": 400}), label_noise=(noise,))
+    for site in range(4):
+        for split in SPLITS:
+            changed = (
+                clean.examples(site, split).labels != noisy.examples(site, split).labels
+            ).sum()
+            assert (changed > 0) == ((site, split) == (1, "train"))
+            if changed:
+                assert noisy.num_mislabelled == {"site-01": changed}
+    held_out = formed(fake({"all": 400}), label_noise=(noise,), held_out_sites=["site-01"])
+    np.testing.assert_array_equal(held_out.labels, clean.labels)
 
 
 @settings(deadline=None)

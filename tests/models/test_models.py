@@ -28,8 +28,9 @@ CASES: dict[str, Model] = {
     "mlp-deep": Mlp(widths=(16, 8)),
     "mlp-linear": Mlp(widths=()),
     "monai": MonaiNetwork(),
+    "monai-resnet": MonaiNetwork(name="ResNet18"),
 }
-SLOW = {"monai"}
+SLOW = {"monai", "monai-resnet"}
 models = pytest.mark.parametrize(
     "model",
     [
@@ -210,7 +211,7 @@ def test_scenarios_refuse_smaller_images(
         (SmallCnn, {"stride": 3}, "1 or 2"),
         (Mlp, {"widths": (0,)}, "greater than 0"),
         (Mlp, {"widths": (8, -1)}, "greater than 0"),
-        (MonaiNetwork, {"name": "ResNet50"}, "DenseNet121"),
+        (MonaiNetwork, {"name": "VGG16"}, "DenseNet121"),
         (SmallCnn, {"depth": 3}, "not permitted"),
     ],
 )
@@ -233,3 +234,17 @@ def test_a_network_without_hidden_layers_is_linear() -> None:
     middle = network(batch.mean(0, keepdim=True))
     torch.testing.assert_close(middle[0], network(batch).mean(0))
     assert sum(p.numel() for p in network.parameters()) == 2 * 16 + 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["DenseNet121", "EfficientNetB0", "ResNet18", "ResNet50"])
+def test_every_network_of_monai_takes_a_training_step(name: Any) -> None:
+    model = MonaiNetwork(name=name)
+    network, batch = built(model, 3, 5).train(), images(4, 3, model.min_image_size)
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    nn.functional.cross_entropy(network(batch), torch.tensor([0, 1, 2, 4])).backward()
+    torch.optim.SGD(network.parameters(), lr=0.1).step()
+    moved = [not torch.equal(b, p) for b, p in zip(before, network.parameters(), strict=True)]
+    assert sum(moved) > 0.9 * len(moved)  # EfficientNet leaves out blocks at random
+    network.eval()
+    assert torch.equal(network(batch), network(batch))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -68,7 +69,7 @@ def everything(folder: Path) -> dict[str, bytes | None]:
 def test_a_new_folder_says_what_will_run(make: Callable[..., RunFolder]) -> None:
     path = make(keep_every=2).path
     record = read(path)
-    assert record.run == {"format": 1, "digest": "d1", "keep_every": 2}
+    assert record.run == {"format": 2, "digest": "d1", "keep_every": 2}
     assert record.scenario == making()["scenario"]
     assert record.population == making()["population"]
     assert (record.rounds, record.metrics, record.timing, record.environment) == ([], [], [], {})
@@ -285,7 +286,7 @@ def test_rows_after_the_last_checkpoint_are_replayed(make: Callable[..., RunFold
     again.close()
 
 
-def test_a_run_is_finished_with_its_last_checkpoint(make: Callable[..., RunFolder]) -> None:
+def test_a_run_is_finished_when_it_is_concluded(make: Callable[..., RunFolder]) -> None:
     folder = make()
     for round in range(LAST + 1):
         assert not read(folder.path).finished
@@ -293,7 +294,38 @@ def test_a_run_is_finished_with_its_last_checkpoint(make: Callable[..., RunFolde
             folder.add_round({"round": round})
         folder.add_metrics([row(round, 0.5)])
         folder.save_checkpoint(round, {})
-    assert read(folder.path).finished
+    assert not read(folder.path).finished
+    folder.conclude([{"baseline": "local"}], [{"low": 0.1}])
+    record = read(folder.path)
+    assert record.finished
+    assert (record.baselines, record.intervals) == ([{"baseline": "local"}], [{"low": 0.1}])
+
+
+def test_predictions_of_the_last_and_the_best_round_are_kept(
+    make: Callable[..., RunFolder],
+) -> None:
+    folder = make()
+    scores, labels = np.zeros((2, 3), np.float32), np.array([0, 1])
+    for round, value in enumerate([0.5, 0.9, 0.7, 0.6][: LAST + 1]):
+        folder.add_metrics([row(round, value)])
+        folder.save_predictions(round, {"test": {"a/b": (scores + round, labels)}})
+        folder.save_checkpoint(round, {})
+    record = read(folder.path)
+    for round in (1, min(3, LAST)):
+        found, truth = record.predictions(round)["test"]["a/b"]
+        np.testing.assert_array_equal(found, scores + round)
+        np.testing.assert_array_equal(truth, labels)
+    with pytest.raises(InputError):
+        record.predictions(0)
+
+
+def test_trainings_for_comparison_are_kept_in_order(make: Callable[..., RunFolder]) -> None:
+    folder = make()
+    for number in (1, 0):
+        assert not folder.has_baseline(number)
+        folder.save_baseline(number, {"kind": "local", "name": f"site {number}"})
+        assert folder.has_baseline(number)
+    assert [part["name"] for part in read(folder.path).trainings()] == ["site 0", "site 1"]
 
 
 def test_every_start_and_every_time_is_noted(make: Callable[..., RunFolder]) -> None:
@@ -431,15 +463,22 @@ def test_the_other_files_are_as_documented(record: RunRecord) -> None:
         "timing.jsonl",
         "log.txt",
         "checkpoints",
+        "predictions",
+        "baselines.jsonl",
+        "intervals.jsonl",
     }
     assert set(record.population) == {
         "task",
         "class_names",
+        "images",
         "sites",
+        "external",
+        "duplicates",
         "licence",
         "citation",
         "checksums",
-        "scanners",
+        "appearance",
+        "num_mislabelled",
     }
     for site in record.population["sites"]:
         assert set(site) == {"name", "train", "validation", "test"}

@@ -147,7 +147,10 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         ("cohort={kind: fixed_size, num_sites: 2}", lambda s: s.cohort.num_sites == 2),
         ("description=a=b", lambda s: s.description == "a=b"),
         ("data.label_map.1=1", lambda s: s.data.label_map[1] == 1),
-        ("population.appearance.severity=mild", lambda s: s.population.appearance.level == 0.2),
+        (
+            "population.appearance={kind: scanner, severity: mild}",
+            lambda s: s.population.appearance.level == 0.2,
+        ),
     ],
 )
 def test_set_reaches_everything(author: Any, change: str, read: Any) -> None:

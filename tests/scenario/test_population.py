@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fedsim.data.appearance import Scanner
+from fedsim.data.scanner import Scanner
 from fedsim.scenario import Scenario, open_population
 from fedsim.seeds import Streams
 
@@ -30,9 +30,11 @@ def test_normalisation_and_appearance_are_applied(tiny: Callable[..., Scenario])
         )
         raw = np.round(before * 255).astype(np.uint8)
         expected = Scanner(severity="severe").apply(
-            raw, site, plain.indices[site]["train"], Streams(3)
+            raw, site, plain.names[site], plain.indices[site]["train"], Streams(3)
         )
         np.testing.assert_allclose(
             shifted.examples(site, "train").images, expected / 255, atol=1e-6
         )
-        assert shifted.scanners[site] == Scanner(severity="severe").describe(site, Streams(3))
+        name = shifted.names[site]
+        look = Scanner(severity="severe").describe(site, name, Streams(3))
+        assert shifted.looks[name] == look

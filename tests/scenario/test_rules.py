@@ -12,6 +12,9 @@ from fedsim.scenario import Scenario, from_data, open_population
 
 MEDMNIST = "data.source={kind: medmnist, name: pneumoniamnist}"
 UNMAPPED = "data.label_map=null"
+GREY = "{kind: synthetic, anatomy: chest, image_size: 16}"
+COLOUR = "{kind: synthetic, anatomy: fundus, image_size: 16}"
+TWO = "{0: 0, 1: 0, 2: 1, 3: 1, 4: 1}"
 
 BROKEN = [
     (["data.label_map={0: 0, 1: 1}"], "data.label_map", "0 to 4; missing: [2, 3, 4]"),
@@ -49,7 +52,64 @@ BROKEN = [
         "population.num_sites",
         "need 4800, there are 4708",
     ),
+    (
+        ["population.held_out={validation: 0.2, test: official}"],
+        "population.held_out",
+        "synthetic has no official splits",
+    ),
+    (["population.num_sites=null"], "population.num_sites", "is required by the partition"),
+    (
+        ["population.partition={kind: sizes, sizes: [3, 2]}"],
+        "population.num_sites",
+        "makes 2 sites: leave this key out",
+    ),
+    (
+        ["population.partition={kind: by_column}"],
+        "population.partition",
+        "do not say the 'site' of an image; they have no column at all",
+    ),
+    (
+        ["population.holdout_sites=[site-0]"],
+        "population.holdout_sites.0",
+        "no site 'site-0'; did you mean 'site-00'? (one of site-00, site-01, site-02)",
+    ),
+    (["population.holdout_sites=[site-00, site-00]"], "population.holdout_sites.1", "twice"),
+    (
+        ["population.holdout_sites=[site-00, site-01, site-02]"],
+        "population.holdout_sites",
+        "leaves no site to train",
+    ),
+    (
+        ["population.label_noise=[{kind: symmetric, rate: 0.1, sites: [Basel]}]"],
+        "population.label_noise.0.sites.0",
+        "no site 'Basel'",
+    ),
+    (
+        ["population.label_noise=[{kind: mistaken, rate: 0.1, mistakes: {1: 2}}]"],
+        "population.label_noise.0.mistakes.1",
+        "one class of the task, 0 to 1, for another",
+    ),
     (["cohort={kind: fixed_size, num_sites: 4}"], "cohort.num_sites", "there are 3"),
+    (
+        ["cohort={kind: fixed_size, num_sites: 3}", "population.holdout_sites=[site-01]"],
+        "cohort.num_sites",
+        "there are 2",
+    ),
+    (
+        [f"evaluation.external=[{{name: other, source: {GREY}}}]"],
+        "evaluation.external.0.source",
+        "num_channels is 1, but 3 for data.source",
+    ),
+    (
+        [f"evaluation.external=[{{name: site-01, source: {COLOUR}, label_map: {TWO}}}]"],
+        "evaluation.external.0.name",
+        "'site-01' is taken",
+    ),
+    (
+        [f"evaluation.external=[{{name: other, source: {COLOUR}}}]"],
+        "evaluation.external.0.label_map",
+        "this set has 5: give a label_map",
+    ),
     (
         ["client.objective={kind: cross_entropy, class_weights: [1, 1, 1]}"],
         "client.objective.class_weights",
@@ -92,6 +152,11 @@ def test_a_broken_rule_names_its_key(author: Any, changes: list[str], key: str, 
         ["data.normalisation.mean=[0.1, 0.2, 0.3]"],
         ["population.num_sites=25"],
         ["cohort={kind: fixed_size, num_sites: 3}"],
+        ["population={partition: {kind: sizes, sizes: [3, 2]}}"],
+        ["population={num_sites: 23, partition: {kind: sizes, sizes: fets2022, min_examples: 4}}"],
+        ["population.holdout_sites=[site-00, site-01]"],
+        ["population.label_noise=[{kind: symmetric, rate: [0.1, 0.2]}]"],
+        [f"evaluation.external=[{{name: other, source: {COLOUR}, label_map: {TWO}}}]"],
         ["client.schedule={kind: constant, warmup_rounds: 3}"],
         ["strategy={kind: flower, name: FedAvg}"],
         ["model.widths=[8, 8, 8, 8]"],

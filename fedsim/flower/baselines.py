@@ -1,0 +1,205 @@
+"""Two yardsticks for a federation: pooled training, and each site alone.
+
+Both start from the run's initial model and train as often as a site does in the run, rounds times
+local epochs (or steps), with the same local objective, optimiser and schedule. They are plain
+training: the optimiser lives from the first round to the last. No hospital could do the first, as
+no image would leave it; any could do the second without the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from clients.batch import Batch
+from clients.metrics import METRICS, evaluate
+from fedsim.data.source import POOLED, Split
+from fedsim.flower.scoring import Predictions, score
+from fedsim.flower.workplace import Workplace
+from fedsim.records import RunFolder
+from fedsim.records.read import Predicted
+from fedsim.scenario import Scenario
+
+Kind = Literal["pooled", "local"]
+Model = dict[str, Tensor]
+MODELS = ("final", "best")
+EVALUATED: tuple[Split, ...] = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Training:
+    """One plain training: of a site, or of all sites together.
+
+    Args:
+        kind: which yardstick it belongs to.
+        name: of the site, or `fedsim.data.source.POOLED`.
+        sites: whose examples it trains on and chooses its best round by.
+        keys: of its random streams.
+    """
+
+    kind: Kind
+    name: str
+    sites: tuple[int, ...]
+    keys: Mapping[str, int]
+
+
+def trainings(workplace: Workplace) -> list[Training]:
+    """Return the trainings that the scenario asks for."""
+    names = workplace.population.names
+    wanted: list[Training] = []
+    if "pooled" in workplace.scenario.baselines:
+        wanted.append(Training("pooled", POOLED, tuple(range(len(names))), {}))
+    if "local" in workplace.scenario.baselines:
+        wanted += [Training("local", name, (s,), {"site": s}) for s, name in enumerate(names)]
+    return wanted
+
+
+def run(workplace: Workplace, folder: RunFolder, watch: Callable[[str, int], None]) -> None:
+    """Do the trainings that are not recorded yet.
+
+    Args:
+        workplace: of the run.
+        folder: where predictions of the final and the best round are recorded.
+        watch: called after every round with the name of the training and the round.
+    """
+    for number, training in enumerate(trainings(workplace)):
+        if not folder.has_baseline(number):
+            folder.save_baseline(number, _train(workplace, training, watch))
+
+
+def _train(
+    workplace: Workplace, training: Training, watch: Callable[[str, int], None]
+) -> dict[str, Any]:
+    """Return which rounds are final and best and what their models predict."""
+    scenario = workplace.scenario
+    workplace.load(workplace.initial)
+    examples = together(workplace, training.sites, "train")
+    optimizer = workplace.optimizer(1)
+    best, best_round, best_value = workplace.initial, 0, -torch.inf
+    for round in range(scenario.rounds + 1):
+        if round:
+            for group in optimizer.param_groups:
+                group["lr"] = workplace.learning_rate(round)
+            workplace.fit(examples, round, optimizer, **training.keys)
+        if round % scenario.evaluation.every == 0 or round == scenario.rounds:
+            value = _selecting(workplace, training.sites)
+            if value > best_value:
+                best, best_round, best_value = workplace.snapshot(), round, value
+        watch(f"{training.kind} training {training.name}", round)
+    final = workplace.snapshot()
+    return {
+        "kind": training.kind,
+        "name": training.name,
+        "rounds": {"final": scenario.rounds, "best": best_round},
+        "predictions": {
+            model: predict_everywhere(workplace, state)
+            for model, state in zip(MODELS, (final, best), strict=True)
+        },
+    }
+
+
+def together(workplace: Workplace, sites: tuple[int, ...], split: Split) -> Batch:
+    """Return the examples of some sites, in site order."""
+    parts = [workplace.examples(site, split) for site in sites]
+    if len(parts) == 1:
+        return parts[0]
+    return Batch(
+        torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
+    )
+
+
+def _selecting(workplace: Workplace, sites: tuple[int, ...]) -> float:
+    """Return the selecting metric on validation images, higher is better, -inf if undefined."""
+    scenario = workplace.scenario
+    name, examples = scenario.evaluation.select_by, together(workplace, sites, "validation")
+    if not len(examples):
+        return -torch.inf
+    (scores,) = workplace.predict(workplace.snapshot(), examples)
+    value = evaluate(
+        scores.cpu().numpy(),
+        examples.labels.cpu().numpy(),
+        (name,),
+        scenario.data.task,
+        scenario.data.positive_class,
+    )[name].value
+    if value is None:
+        return -torch.inf
+    return value if METRICS[name].higher_is_better else -value
+
+
+def predict_everywhere(workplace: Workplace, state: Model) -> dict[str, dict[str, Predicted]]:
+    """Return what a model says of the held-out images of every site and of the external sets."""
+    names = workplace.population.names
+    predictions: dict[str, dict[str, Predicted]] = {}
+    for split in EVALUATED:
+        groups = [workplace.examples(site, split) for site in range(len(names))]
+        predictions[split] = {
+            name: (scores.cpu().numpy(), group.labels.cpu().numpy())
+            for name, scores, group in zip(
+                names, workplace.predict(state, *groups), groups, strict=True
+            )
+        }
+    if external := workplace.predict_external(state):
+        predictions["external"] = external
+    return predictions
+
+
+def methods(recorded: list[dict[str, Any]]) -> dict[tuple[str, str], Predictions]:
+    """Return for each yardstick and model what it says of the images, site by site.
+
+    For `local` the images of a site are judged by the model that this site trained alone;
+    external sets, which belong to no site, are left out.
+
+    Args:
+        recorded: what `run` saved.
+    """
+    found: dict[tuple[str, str], Predictions] = {}
+    for model in MODELS:
+        for part in recorded:
+            predictions = part["predictions"][model]
+            if part["kind"] == "pooled":
+                found["pooled", model] = predictions
+                continue
+            own: Any = found.setdefault(("local", model), {split: {} for split in EVALUATED})
+            for split in EVALUATED:
+                own[split][part["name"]] = predictions[split][part["name"]]
+    return found
+
+
+def scores(scenario: Scenario, recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of `baselines.jsonl`.
+
+    Args:
+        scenario: of the run.
+        recorded: what `run` saved.
+    """
+    rows = [
+        {"baseline": kind, "model": model, "trained_at": trained_at, **row}
+        for (kind, model), predictions in methods(recorded).items()
+        for row in score(scenario, scenario.rounds, predictions)
+        for trained_at in [POOLED if POOLED in (kind, row["site"]) else row["site"]]
+    ]
+    abroad = [
+        {"baseline": "local", "model": "final", "trained_at": part["name"], **row}
+        for part in recorded
+        if part["kind"] == "local"
+        for row in score(scenario, scenario.rounds, _elsewhere(part))
+        if row["site"] != POOLED
+    ]
+    rounds = {(part["kind"], part["name"]): part["rounds"] for part in recorded}
+    for row in [*rows, *abroad]:
+        chosen = rounds.get((row["baseline"], row["trained_at"]))
+        row["round"] = chosen[row["model"]] if chosen else None
+    return [*rows, *abroad]
+
+
+def _elsewhere(part: dict[str, Any]) -> Predictions:
+    """Return what a site's final model says of test images that are not the site's own."""
+    predictions = part["predictions"]["final"]
+    others = {name: p for name, p in predictions["test"].items() if name != part["name"]}
+    found = {"test": others, "external": predictions.get("external", {})}
+    return {split: by_site for split, by_site in found.items() if by_site}

@@ -1,0 +1,162 @@
+"""Starting weights from a local file, and a report of what of it fits."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fedsim.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+"""Keys under which training scripts keep a state dict among other things."""
+PREFIXES = ("module.", "model.", "_orig_mod.")
+"""What wrappers of networks put in front of every name."""
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What became of the tensors of a file.
+
+    Args:
+        loaded: names that the network has in the same shape; these were copied.
+        missing: names of the network that the file lacks; these keep their random values.
+        unused: names of the file that the network lacks.
+        misfit: names in both, with the shape in the file and the one in the network.
+    """
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+    misfit: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+
+    def text(self) -> str:
+        """Return the report, one line per group."""
+        lines = [f"{len(self.loaded)} tensors loaded"]
+        if self.missing:
+            lines.append(f"{len(self.missing)} not in the file, left random: {_few(self.missing)}")
+        if self.misfit:
+            shapes = [f"{name} {there} for {here}" for name, there, here in self.misfit]
+            lines.append(f"{len(shapes)} of another shape, left random: {_few(shapes)}")
+        if self.unused:
+            lines.append(f"{len(self.unused)} of the file unused: {_few(self.unused)}")
+        return "\n".join(lines)
+
+
+def load(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file or of a torch state dict; no code of it is run.
+
+    A state dict inside a checkpoint is found under its usual names, and a prefix that a wrapper put
+    in front of every name is taken off.
+
+    Raises:
+        DataError: if the file is missing, damaged, or holds anything else.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{path}: holds more than tensors, and reading that could run code of its author: save "
+            "the state dict alone, torch.save(network.state_dict(), ...), or as safetensors"
+        ) from error
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: cannot be read as weights: {str(error)[:200]}") from error
+    while isinstance(content, Mapping) and (key := next(filter(content.get, WRAPPERS), None)):
+        if not isinstance(content[key], Mapping):
+            break
+        content = content[key]
+    if not isinstance(content, Mapping) or not content or not _are_tensors(content):
+        raise DataError(f"{path}: expected a state dict (names and tensors), found something else")
+    return _without_prefix(dict(content))
+
+
+def fit(network: nn.Module, tensors: Mapping[str, Tensor]) -> Fitted:
+    """Copy into the network what has the same name and shape, and say what did not.
+
+    Args:
+        network: changed in place.
+        tensors: by name.
+
+    Raises:
+        DataError: if nothing fits, or a value is not finite.
+    """
+    import torch
+
+    own = network.state_dict()
+    shared = [name for name in own if name in tensors]
+    loaded = [name for name in shared if own[name].shape == tensors[name].shape]
+    if not loaded:
+        raise DataError(
+            f"the weights do not fit the network at all: the file has {_few(tensors)}; "
+            f"the network has {_few(own)}"
+        )
+    if bad := [name for name in loaded if not torch.isfinite(tensors[name]).all()]:
+        raise DataError(f"the weights are not finite: {_few(bad)}")
+    with torch.no_grad():
+        for name in loaded:
+            own[name].copy_(tensors[name])
+    return Fitted(
+        loaded=tuple(loaded),
+        missing=tuple(name for name in own if name not in tensors),
+        unused=tuple(name for name in tensors if name not in own),
+        misfit=tuple(
+            (name, tuple(tensors[name].shape), tuple(own[name].shape))
+            for name in shared
+            if name not in set(loaded)
+        ),
+    )
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _are_tensors(content: Mapping[Any, Any]) -> bool:
+    import torch
+
+    return all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
+    )
+
+
+def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            return _without_prefix({n.removeprefix(prefix): t for n, t in tensors.items()})
+    return tensors
+
+
+def _few(names: Iterable[str]) -> str:
+    """Return some of the names, grouped by module where there are many."""
+    listed = list(names)
+    if len(listed) <= SHOWN:
+        return ", ".join(listed)
+    modules = Counter(name.split(".")[0] for name in listed)
+    if len(modules) <= SHOWN:
+        return ", ".join(f"{module}.* ({count})" for module, count in modules.items())
+    return ", ".join(listed[:SHOWN]) + f" and {len(listed) - SHOWN} more"
