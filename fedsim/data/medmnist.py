@@ -16,7 +16,6 @@ import hashlib
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator
 
 from fedsim.data import cache
+from fedsim.data.array_hash import array_hash
 from fedsim.data.medmnist_registry import CITATION, REGISTRY, SIZES, Entry
 from fedsim.data.source import SPLITS, Dataset, Facts, Source
 from fedsim.errors import DataError
@@ -181,19 +181,6 @@ class MedMnist(Source):
                 f"downloaded ({type(error).__name__}): get it from {url} (md5 {md5}) and put it "
                 f"into {cache.folder()} or into the folder that FEDSIM_DATA_DIR names"
             ) from error
-
-
-def array_hash(arrays: Mapping[str, NDArray[np.generic]]) -> str:
-    """Return the sha256 over name, dtype, shape and bytes of `arrays`, in order of their names.
-
-    Copies of a file that were zipped anew have another md5 but the same array hash.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.data.cast("B") if array.size else b"")
-    return digest.hexdigest()
 
 
 def _absent_present(finding: Finding) -> tuple[str, str]:

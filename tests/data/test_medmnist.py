@@ -14,7 +14,8 @@ import pytest
 from pydantic import ValidationError
 
 from fedsim.data import medmnist
-from fedsim.data.medmnist import Finding, MedMnist, array_hash
+from fedsim.data.array_hash import array_hash
+from fedsim.data.medmnist import Finding, MedMnist
 from fedsim.data.medmnist_registry import REGISTRY, Entry
 from fedsim.data.source import SPLITS
 from fedsim.errors import DataError, ScenarioError

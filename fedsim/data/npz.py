@@ -1,0 +1,328 @@
+"""Your own arrays in an npz file, with the names that you gave them.
+
+>>> source = Npz(path="study.npz", images="x", labels="y", columns={"site": "hospital"})
+>>> source.path.name, source.columns
+('study.npz', {'site': 'hospital'})
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from fedsim.data.array_hash import array_hash
+from fedsim.data.classes import numbered
+from fedsim.data.manifest import SPLIT_WORDS
+from fedsim.data.source import (
+    SPLITS,
+    Dataset,
+    Facts,
+    Source,
+    Split,
+    Texts,
+    in_natural_order,
+)
+from fedsim.errors import DataError
+from fedsim.location import Location
+
+if TYPE_CHECKING:
+    from fedsim.seeds import Streams
+
+Key = str | dict[Split, str]
+Array = NDArray[Any]
+
+
+class Npz(Source):
+    """Your own arrays: images, labels and, if you like, site, patient and split of each.
+
+    Images are (n, height, width), (n, height, width, channel) or (n, channel, height, width),
+    square, with one channel or three; uint8, uint16 (scaled to 8 bits) or floats from 0 to 1. Every
+    name of an array may also be a section with one name per split: {train: ..., test: ...}.
+
+    Args:
+        kind: "npz".
+        path: the file.
+        images: name of the array of images.
+        labels: name of the array of labels, (n,): whole numbers from 0, or texts.
+        columns: what else is known -> name of its array, (n,), such as {site: hospital}.
+        splits: name of an array of train, validation and test, (n,), if there is one.
+        class_names: the classes in the order of their numbers, or the texts in their order.
+        ordinal: whether the classes are grades in ascending order.
+        licence: of the images, for the record.
+        citation: BibTeX to cite, for the record.
+    """
+
+    kind: Literal["npz"] = "npz"
+    path: Location
+    images: Key
+    labels: Key
+    columns: dict[str, Key] = Field(default_factory=dict)
+    splits: str | None = None
+    class_names: tuple[str, ...] | None = Field(default=None, min_length=1)
+    ordinal: bool = False
+    licence: str = ""
+    citation: str = ""
+
+    @model_validator(mode="after")
+    def _alike(self) -> Npz:
+        """Refuse names per split for some arrays alone."""
+        keys = (self.images, self.labels, *self.columns.values())
+        forms = {frozenset(key) if isinstance(key, dict) else None for key in keys}
+        if len(forms) > 1:
+            raise ValueError("images, labels and columns must all name one array, or one per split")
+        (form,) = forms
+        if form is not None and self.splits is not None:
+            raise ValueError("give `splits`, or one name per split, not both")
+        if form is not None and "train" not in form:
+            raise ValueError("names per split must include train")
+        return self
+
+    def facts(self) -> Facts:
+        """Return what labels, columns and the headers of the images say."""
+        parts = self._parts()
+        forms = {_form(self.path, part.images) for part in parts.values()}
+        if len(forms) > 1:
+            raise DataError(f"{self.path}: the images of the splits differ in size or channels")
+        num_channels, image_size = forms.pop()
+        return Facts(
+            num_channels=num_channels,
+            image_size=image_size,
+            class_names=self._classes(parts),
+            ordinal=self.ordinal,
+            num_examples={split: len(part.labels) for split, part in parts.items()},
+            licence=self.licence,
+            citation=self.citation,
+            columns={
+                name: in_natural_order(v for part in parts.values() for v in part.columns[name])
+                for name in self.columns
+            },
+        )
+
+    def open(self, streams: Streams) -> Dataset:
+        """Return labels and images."""
+        parts = self._parts()
+        classes = self._classes(parts)
+        labels = {split: self._numbers(part.labels, classes) for split, part in parts.items()}
+        pixels = {part.images: _pixels(self.path, part.images) for part in parts.values()}
+
+        def images(split: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+            part = parts[split]
+            return np.array(pixels[part.images][part.positions[indices]])
+
+        used: dict[str, Array] = {f"images {key}": found for key, found in pixels.items()}
+        used |= {f"labels {split}": found for split, found in labels.items()}
+        return Dataset(
+            labels,
+            images,
+            {self.path.name: f"arrays-sha256:{array_hash(used)}"},
+            {
+                name: {split: part.columns[name] for split, part in parts.items()}
+                for name in self.columns
+            },
+        )
+
+    def _parts(self) -> dict[str, Part]:
+        """Return the parts of the data: the splits, or all as "all"."""
+        if isinstance(self.images, dict):
+            return {split: self._part(split) for split in SPLITS if split in self.images}
+        whole = self._part(None)
+        if self.splits is None:
+            return {"all": whole}
+        words = _texts(self.path, self.splits, len(whole.labels))
+        if strange := sorted({w for w in words.tolist() if w.lower() not in SPLIT_WORDS}):
+            raise DataError(
+                f"{self.path}: {self.splits} has {', '.join(map(repr, strange[:3]))}, expected "
+                "train, validation and test"
+            )
+        splits = np.array([SPLIT_WORDS[word.lower()] for word in words.tolist()])
+        return {s: whole.only(np.flatnonzero(splits == s)) for s in SPLITS if s in splits}
+
+    def _part(self, split: Split | None) -> Part:
+        """Return the arrays of a split, or those that hold everything."""
+
+        def name(key: Key) -> str:
+            return key if isinstance(key, str) else key[split or "train"]
+
+        images, labels = name(self.images), _flat(self.path, name(self.labels))
+        num = len(labels)
+        if (found := _header(self.path, images)[0][:1]) != (num,):
+            raise DataError(
+                f"{self.path}: {images} has {found} images, but {name(self.labels)} {num} labels"
+            )
+        columns = {n: _texts(self.path, name(key), num) for n, key in self.columns.items()}
+        return Part(images, np.arange(num), labels, columns)
+
+    def _classes(self, parts: Mapping[str, Part]) -> tuple[str, ...]:
+        if self.class_names is not None:
+            return self.class_names
+        labels = np.concatenate([part.labels for part in parts.values()])
+        if labels.dtype.kind == "U":
+            return in_natural_order(labels.tolist())
+        return tuple(map(str, range(int(labels.max(initial=0)) + 1)))
+
+    def _numbers(self, labels: Array, classes: tuple[str, ...]) -> NDArray[np.int64]:
+        if labels.dtype.kind == "U":
+            return numbered(labels.tolist(), classes, str(self.path))
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
+            raise DataError(
+                f"{self.path}: labels reach from {labels.min()} to {labels.max()}, expected 0 to "
+                f"{len(classes) - 1}, for class_names has {len(classes)} classes"
+            )
+        return labels.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some examples of the file.
+
+    Args:
+        images: name of the array that holds their images.
+        positions: where in it, (n,).
+        labels: (n,), whole numbers or texts.
+        columns: column -> (n,), text.
+    """
+
+    images: str
+    positions: NDArray[np.int64]
+    labels: Array
+    columns: Mapping[str, Texts]
+
+    def only(self, chosen: NDArray[np.int64]) -> Part:
+        """Return some of the examples."""
+        columns = {name: values[chosen] for name, values in self.columns.items()}
+        return Part(self.images, self.positions[chosen], self.labels[chosen], columns)
+
+
+def _form(path: Path, key: str) -> tuple[int, int]:
+    """Return channels and size of the images in an array.
+
+    Raises:
+        DataError: if they are no square images of one channel or three.
+    """
+    shape, dtype = _header(path, key)
+    if dtype.kind not in "uf" or (dtype.kind == "u" and dtype.itemsize > 2):
+        raise DataError(f"{path}: {key} is {dtype}, expected uint8, uint16 or floats from 0 to 1")
+    match shape[1:]:
+        case (height, width) if height == width:
+            return 1, height
+        case (height, width, 1 | 3 as channels) if height == width:
+            return channels, height
+        case (1 | 3 as channels, height, width) if height == width:
+            return channels, height
+    raise DataError(
+        f"{path}: {key} has the shape {shape}, expected (n, size, size), (n, size, size, 1 or 3) "
+        "or (n, 1 or 3, size, size): crop or pad the images to squares"
+    )
+
+
+def _pixels(path: Path, key: str) -> NDArray[np.uint8]:
+    """Return images, (n, channel, size, size), uint8; shared, not to be written to."""
+    return _converted(path, key, _stamp(path))
+
+
+@lru_cache(maxsize=4)
+def _converted(path: Path, key: str, stamp: tuple[int, int]) -> NDArray[np.uint8]:
+    num_channels, _ = _form(path, key)
+    found = _array(path, key)
+    if found.dtype.kind == "f":
+        if not np.isfinite(found).all() or found.min(initial=0) < 0 or found.max(initial=0) > 1:
+            raise DataError(f"{path}: {key} holds floats that are not from 0 to 1: scale them")
+        found = (found * 255 + 0.5).astype(np.uint8)
+    elif found.dtype != np.uint8:
+        found = (found / 257 + 0.5).astype(np.uint8)
+    if found.ndim == 3:
+        found = found[:, None]
+    elif found.shape[1] != num_channels or found.shape[2] != found.shape[3]:
+        found = found.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(found)
+
+
+def _texts(path: Path, key: str, num: int) -> Texts:
+    """Return a column of text, one for each of `num` examples."""
+    found = _flat(path, key)
+    if len(found) != num:
+        raise DataError(f"{path}: {key} has {len(found)} entries for {num} examples")
+    return found.astype(np.str_)
+
+
+def _flat(path: Path, key: str) -> Array:
+    """Return whole numbers or texts, (n,)."""
+    found = _array(path, key)
+    if (
+        found.dtype.kind not in "iubUS"
+        or found.ndim not in (1, 2)
+        or found.shape[1:] not in ((), (1,))
+    ):
+        raise DataError(
+            f"{path}: {key} is {found.dtype} {found.shape}, expected whole numbers or texts, (n,)"
+        )
+    flat = found.reshape(-1)
+    return np.char.decode(flat, "utf-8") if flat.dtype.kind == "S" else flat
+
+
+def _array(path: Path, key: str) -> Array:
+    with _readable(path, key), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return np.asarray(arrays[_known(path, key, arrays.files)])
+
+
+def _header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return shape and dtype of an array without reading it."""
+    with _readable(path, key), zipfile.ZipFile(path) as file:
+        names = [name.removesuffix(".npy") for name in file.namelist()]
+        with file.open(f"{_known(path, key, names)}.npy") as array:
+            version = np.lib.format.read_magic(array)
+            read = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[version]
+            shape, _, dtype = read(array)
+    if dtype.hasobject:
+        raise _pickled(path, key)
+    return tuple(shape), dtype
+
+
+def _known(path: Path, key: str, names: list[str]) -> str:
+    if key not in names:
+        near = get_close_matches(key, names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise DataError(f"{path}: has no array {key!r}{hint} (it has {', '.join(names)})")
+    return key
+
+
+@contextmanager
+def _readable(path: Path, key: str) -> Iterator[None]:
+    """Turn what numpy, zip and the system say of a damaged file into a DataError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such file") from error
+    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: {key} cannot be read, the file is damaged: {error}") from error
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            raise _pickled(path, key) from error
+        raise DataError(f"{path}: {key} cannot be read: {error}") from error
+
+
+def _pickled(path: Path, key: str) -> DataError:
+    return DataError(
+        f"{path}: {key} holds Python objects, and reading those could run code of their author: "
+        "save it as numbers or text, such as np.array(names, dtype=str)"
+    )
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    with _readable(path, "the file"):
+        stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
