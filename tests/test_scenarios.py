@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 import fedsim
-from fedsim.scenario import Scenario
+from fedsim.data.unpacking import unpack
+from fedsim.scenario import Scenario, open_population
 
 FOLDER = Path(__file__).resolve().parent.parent / "scenarios"
-FILES = sorted(FOLDER.glob("*.yaml"))
+OWN = FOLDER / "own_images.yaml"
+FILES = sorted(file for file in FOLDER.glob("*.yaml") if file != OWN)
 SYNTHETIC = {"quickstart"}
 FEW = ["data.source.num_examples=200"]
 TWINS = sorted(file.stem.removesuffix("_fedld") for file in FOLDER.glob("*_fedld.yaml"))
@@ -93,6 +95,17 @@ def test_a_round_on_synthetic_images(name: str, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("data_folder")
 def test_a_round_on_real_images(file: Path, tmp_path: Path) -> None:
     check(first_round(file, tmp_path), file)
+
+
+@pytest.mark.slow
+def test_own_pictures_go_from_a_folder_to_a_report(data_folder: Path, tmp_path: Path) -> None:
+    """As its header says: pictures out of real films, then the scenario on them."""
+    chest = fedsim.load_scenario(FOLDER / "pneumonia_fedavg.yaml", ["population.num_sites=3"])
+    unpack(open_population(chest), tmp_path / "chest", lambda num: None)
+    (tmp_path / "scenarios").mkdir()
+    copy = tmp_path / "scenarios" / OWN.name
+    copy.write_bytes(OWN.read_bytes())
+    check(first_round(copy, tmp_path), copy)
 
 
 @pytest.mark.parametrize("name", TWINS)

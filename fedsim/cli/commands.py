@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import click
 import typer
 
+from fedsim.cli.data_commands import data
+from fedsim.cli.plan_command import plan
 from fedsim.cli.progress import watching
 from fedsim.cli.streams import Lasting
 from fedsim.errors import DataError, DivergedError, FedsimError, InputError, RunError
@@ -161,6 +163,10 @@ def validate(file: File, changes: Set = None) -> None:
         f"{len(population)} sites with {min(sizes)} to {max(sizes)} training images, "
         f"{sum(sizes)} in all; classes: {', '.join(population.class_names)}"
     )
+
+
+app.command()(plan)
+app.add_typer(data, name="data")
 
 
 @app.command()

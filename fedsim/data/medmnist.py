@@ -25,6 +25,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from fedsim.data import cache
 from fedsim.data.array_hash import array_hash
+from fedsim.data.download import download
 from fedsim.data.medmnist_registry import CITATION, REGISTRY, SIZES, Entry
 from fedsim.data.source import SPLITS, Dataset, Facts, Source
 from fedsim.errors import DataError
@@ -136,7 +137,7 @@ class MedMnist(Source):
         Raises:
             DataError: if FEDSIM_DATA_DIR names no folder.
         """
-        return self._local() is not None
+        return self.local() is not None
 
     def open(self, streams: Streams) -> Dataset:
         """Find or download the file, check it, and return its labels and images.
@@ -145,7 +146,7 @@ class MedMnist(Source):
             DataError: if FEDSIM_DATA_DIR names no folder, or the file is neither here nor to be
                 had, is not the official one (nor a copy of it with equal arrays), or is damaged.
         """
-        path = self._local() or self._download()
+        path = self.local() or self._download()
         stat = path.stat()
         entry = REGISTRY[self.name]
         arrays, identity = _load(path, (stat.st_mtime_ns, stat.st_size), entry, self.image_size)
@@ -165,16 +166,19 @@ class MedMnist(Source):
             found = found[:, get_args(Finding).index(self.finding)]
         return found.astype(np.int64)
 
-    def _local(self) -> Path | None:
+    def local(self) -> Path | None:
+        """Return where the file is on this machine, if it is.
+
+        Raises:
+            DataError: if FEDSIM_DATA_DIR names no folder.
+        """
         return next((f / self.file for f in _folders() if (f / self.file).is_file()), None)
 
     def _download(self) -> Path:
-        import pooch
-
         url = URL.format(file=self.file)
         md5 = REGISTRY[self.name].md5[SIZES.index(self.image_size)]
         try:
-            return Path(pooch.retrieve(url, f"md5:{md5}", fname=self.file, path=cache.folder()))
+            return download(url, md5, cache.folder() / self.file)
         except (OSError, ValueError) as error:  # no network, no such file; another md5
             raise DataError(
                 f"{self.file} is not in {' or '.join(map(str, _folders()))} and could not be "

@@ -75,7 +75,8 @@ class Population:
         indices: for each site and split, positions in the pooled labels, ascending.
         labels: pooled over the source's splits, (n,), classes of the task as the sites know them.
         pixels: function of positions -> uint8 images as the source has them.
-        make_images: function (site, positions) -> float32 images as the network sees them.
+        shown: function (site, positions) -> uint8 images as the site's scanner shows them.
+        normalisation: what the network sees of them.
         checksums: of the data, as the source states them.
         columns: what else is known: column -> pooled values, (n,), text.
         external: what no site trains on.
@@ -88,7 +89,8 @@ class Population:
     indices: tuple[Mapping[Split, Indices], ...]
     labels: Indices
     pixels: Pixels
-    make_images: Callable[[int, Indices], NDArray[np.float32]]
+    shown: Callable[[int, Indices], NDArray[np.uint8]]
+    normalisation: Normalisation
     checksums: Mapping[str, str]
     columns: Mapping[str, Texts] = field(default_factory=dict)
     external: tuple[ExternalSet, ...] = ()
@@ -98,6 +100,10 @@ class Population:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def make_images(self, site: int, positions: Indices) -> NDArray[np.float32]:
+        """Return images as the network sees them."""
+        return self.normalisation.apply(self.shown(site, positions))
 
     def examples(self, site: int, split: Split) -> Examples:
         """Return a site's examples; made once, then kept."""
@@ -198,7 +204,8 @@ def form(
         indices=tuple(placed[site] for site in stay),
         labels=labels,
         pixels=pooled.pixels,
-        make_images=lambda site, chosen: normalisation.apply(pixels_at(stay[site], chosen)),
+        shown=lambda site, chosen: pixels_at(stay[site], chosen),
+        normalisation=normalisation,
         checksums=dataset.checksums,
         columns=pooled.columns,
         external=tuple(set_apart(site) for site, name in enumerate(names) if name in apart),

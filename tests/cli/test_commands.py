@@ -240,7 +240,15 @@ def test_a_metric_can_be_looked_up(fedsim: Any) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["list"], ["list", "dirichlet"], ["schema"], ["validate", "QUICKSTART"]],
+    [
+        ["--help"],
+        ["list"],
+        ["list", "dirichlet"],
+        ["schema"],
+        ["validate", "QUICKSTART"],
+        ["data", "--help"],
+        ["data", "list"],
+    ],
 )
 def test_describing_a_study_loads_nothing_heavy(
     quickstart: Path, tmp_path: Path, arguments: list[str]

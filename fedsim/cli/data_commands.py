@@ -1,0 +1,191 @@
+"""`fedsim data`: what images there are, get them, look at them, write them out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+
+from fedsim.errors import InputError
+
+if TYPE_CHECKING:
+    from fedsim.data.population import Population
+
+PREVIEW_SIZE = 128
+"""Pixels of pictures that no scenario brings to another size."""
+
+data = typer.Typer(
+    no_args_is_help=True,
+    help="What images there are; get them, look at them, write them out as files.",
+)
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="change the scenario first"),
+]
+
+
+@data.command("list")
+def list_() -> None:
+    """List the data sets that have a name, and the other ways to bring images."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fedsim.data.medmnist import MedMnist
+    from fedsim.data.medmnist_registry import REGISTRY
+
+    headings = ("name", "train", "validation", "test", "classes", "channels", "licence", "here")
+    table = Table(*headings, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, entry in REGISTRY.items():
+        finding = "any" if entry.multi_label else None
+        here = MedMnist.model_validate({"name": name, "finding": finding}).is_local()
+        table.add_row(
+            name,
+            *map(str, entry.num_examples),
+            str(len(entry.class_names)),
+            str(entry.num_channels),
+            entry.licence,
+            "yes" if here else "no",
+        )
+    Console(width=max(100, Console().width)).print(table)
+    typer.echo(
+        "\nSets of MedMNIST at 28 pixels, source: {kind: medmnist, name: NAME}; those not here "
+        "come with\n`fedsim data fetch NAME`. Without any file: {kind: synthetic}. Your own: "
+        "{kind: images} or {kind: npz};\n`fedsim list images` shows the keys."
+    )
+
+
+@data.command()
+def fetch(
+    names: Annotated[list[str], typer.Argument(help="sets, as `fedsim data list` names them")],
+    image_size: Annotated[
+        str, typer.Option(click_type=click.Choice(["28", "64", "128", "224"]), help="pixels")
+    ] = "28",
+) -> None:
+    """Download data sets into the cache and verify them; what is here is only verified."""
+    from fedsim.data.medmnist import MedMnist
+    from fedsim.data.medmnist_registry import REGISTRY
+    from fedsim.scenario.messages import nearest
+    from fedsim.seeds import Streams
+
+    for name in names:
+        if name not in REGISTRY:
+            raise InputError(f"there is no set {name!r}{nearest(name, REGISTRY)}")
+    for name in names:
+        finding = "any" if REGISTRY[name].multi_label else None
+        options = {"name": name, "image_size": int(image_size), "finding": finding}
+        source = MedMnist.model_validate(options)
+        typer.echo(f"{source.file}: {'is here' if source.is_local() else 'downloading'}", err=True)
+        (checksum,) = source.open(Streams(0)).checksums.values()
+        typer.echo(f"{source.local()} {checksum}")
+
+
+@data.command()
+def preview(
+    file: Annotated[
+        Path, typer.Argument(help="scenario (YAML), CSV manifest, or folder of pictures")
+    ],
+    changes: Set = None,
+    out: Annotated[
+        Path | None, typer.Option(help="PNG file; default: NAME-preview.png", show_default=False)
+    ] = None,
+    per_class: Annotated[
+        int, typer.Option(min=1, max=20, help="images of each class at each site")
+    ] = 4,
+    split: Annotated[
+        str, typer.Option(click_type=click.Choice(["train", "validation", "test"]))
+    ] = "train",
+    force: Annotated[bool, typer.Option("--force", help="replace an existing file")] = False,
+) -> None:
+    """Draw a contact sheet by site and class, count the images, and look for duplicates."""
+    name, population = _opened(file, changes)
+    target = out or Path(f"{file.stem or 'images'}-preview.png")
+    if target.exists() and not force:
+        raise InputError(f"{target}: exists; name another file with --out, or add --force")
+    from fedsim.cli.plan_command import print_sites
+    from fedsim.data.duplicates import look_at
+    from fedsim.records.files import write_whole
+    from fedsim.report import page
+    from fedsim.report.contact_sheet import contact_sheet
+
+    kind: Any = split
+    sheet = page.encode(contact_sheet(population, kind, per_class, name), "png")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(target, lambda temporary: _write(temporary, sheet))
+    print_sites(population)
+    typer.echo(look_at(population)[1].text())
+    typer.echo(str(target))
+
+
+@data.command()
+def unpack(
+    file: Annotated[Path, typer.Argument(help="scenario (YAML)")],
+    folder: Annotated[Path, typer.Argument(help="to be made")],
+    changes: Set = None,
+) -> None:
+    """Write the images of a scenario's sites as PNG files, with a CSV manifest that lists them.
+
+    The pictures are what the sites hold: after the shift of their scanners, before normalisation.
+    """
+    from fedsim.data.unpacking import MANIFEST, unpack
+
+    _, population = _opened(file, changes)
+    num = sum(len(part) for site in population.indices for part in site.values())
+    with _counting(num) as count:
+        unpack(population, folder, count)
+    typer.echo(str(folder / MANIFEST))
+
+
+def _opened(file: Path, changes: list[str] | None) -> tuple[str, Population]:
+    """Return a name and the sites of a scenario, or of a manifest or folder as it is."""
+    from fedsim.scenario import open_population
+    from fedsim.scenario.load import read_draft
+
+    if file.is_dir() or file.suffix.lower() == ".csv":
+        return file.name, _as_it_is(file)
+    draft = read_draft(file, changes or ())
+    scenario = draft.scenario()
+    with draft.pointing():
+        return scenario.name, open_population(scenario)
+
+
+def _as_it_is(path: Path) -> Population:
+    """Return the sites of a manifest or folder of pictures."""
+    from fedsim.data.images import Images
+    from fedsim.data.normalisation import Unit
+    from fedsim.data.partition import ByColumn, Iid
+    from fedsim.data.population import form
+    from fedsim.data.source import SITE, SPLITS
+    from fedsim.seeds import Streams
+
+    source = Images(path=path, image_size=PREVIEW_SIZE, num_channels=3)
+    facts = source.facts()
+    named = SITE in facts.columns
+    return form(
+        source.open(Streams(0)),
+        class_names=facts.class_names,
+        label_map=None,
+        names=facts.columns[SITE] if named else ("all images",),
+        partition=ByColumn() if named else Iid(min_examples=1),
+        shares={split: 0.0 for split in SPLITS[1:] if split not in facts.num_examples},
+        normalisation=Unit(),
+        streams=Streams(0),
+    )
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+@contextmanager
+def _counting(total: int) -> Iterator[Any]:
+    """Show how many of the images are done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("writing images", total=total)
+        yield lambda num: bar.advance(task, num)

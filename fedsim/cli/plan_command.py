@@ -1,0 +1,128 @@
+"""`fedsim plan`: what would run, printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedsim.errors import InputError
+
+if TYPE_CHECKING:
+    from fedsim.data.population import Population
+    from fedsim.plan import Plan
+
+SITES_SHOWN = 40
+
+
+def plan(
+    file: Annotated[Path, typer.Argument(help="scenario file (YAML)", show_default=False)],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY.PATH=VALUE", help="change the scenario first"),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="folder for run folders")] = Path("runs"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """Show what a scenario would do, without training: sites, network, traffic, time, problems.
+
+    Tries out what could fail later. Takes a few seconds; writes nothing.
+    """
+    from fedsim.scenario import open_population
+    from fedsim.scenario.load import read_draft
+
+    draft = read_draft(file, changes or ())
+    scenario = draft.scenario()
+    with draft.pointing():
+        population = open_population(scenario)
+    from fedsim import plan as planning
+
+    found = planning.make(scenario, population, out=out, device=device)
+    if as_json:
+        typer.echo(json.dumps(found.as_data()))
+    else:
+        _show(found, population)
+    if found.problems:
+        raise InputError("this would fail:\n" + "\n".join(f"- {p}" for p in found.problems))
+
+
+def print_sites(population: Population) -> None:
+    """Print who holds how many images of which class."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("site")
+    for heading in (*population.class_names, "train", "validation", "test"):
+        table.add_column(Text(heading), justify="right")
+    rows = population.table()
+    for row in rows[:SITES_SHOWN]:
+        table.add_row(Text(row["name"]), *_counts(row))
+    if len(rows) > SITES_SHOWN:
+        table.add_row(f"... {len(rows) - SITES_SHOWN} more")
+    splits = ("train", "validation", "test")
+    table.add_row("all", *_counts({s: _sum([row[s] for row in rows]) for s in splits}))
+    for part in population.external_table():
+        empty = [""] * (len(population.class_names) + 2)
+        name = f"{part['name']} (never trains)"
+        table.add_row(Text(name), *empty, str(sum(part["test"])))
+    console = Console(width=max(80, Console().width))
+    console.print("Training images by class, and all images by split")
+    console.print(table)
+
+
+def _counts(row: dict[str, Any]) -> list[str]:
+    sizes = (sum(row[split]) for split in ("train", "validation", "test"))
+    return [*map(str, row["train"]), *map(str, sizes)]
+
+
+def _sum(counts: list[list[int]]) -> list[int]:
+    return [sum(column) for column in zip(*counts, strict=True)]
+
+
+def _show(found: Plan, population: Population) -> None:
+    channels, height, width = found.images
+    typer.echo(f"{found.name} {found.digest[:10]} -> {found.folder}\n")
+    print_sites(population)
+    lines = {
+        "images": f"{found.source}, {channels} x {height} x {width}, "
+        f"{_bytes(found.memory)} in memory; licence: {found.licence or 'not stated'}",
+        "patients": "not known" if found.num_patients is None else str(found.num_patients),
+        "duplicates": found.duplicates.text(),
+        "wrong labels": ", ".join(f"{n} {c}" for n, c in population.num_mislabelled.items()),
+        "network": f"{found.parameters:,} parameters, {found.buffers:,} other numbers, "
+        f"{found.forward_flops / 1e6:,.1f} MFLOP per image forwards",
+        "weights": found.weights or "",
+        "a round": f"{found.cohort:g} of {len(found.sites)} sites, {found.steps[0]} to "
+        f"{found.steps[1]} steps each, {_bytes(found.bytes_down)} down, "
+        f"{_bytes(found.bytes_up)} up",
+        "whole run": f"{found.rounds} rounds, "
+        f"{_bytes(found.rounds * (found.bytes_down + found.bytes_up))} over the wire",
+        "time": f"about {_time(found.seconds)} ({_time(found.seconds_round)} a round, "
+        f"{_time(found.seconds_evaluation)} an evaluation), estimated on {found.device} of this "
+        "computer",
+    }
+    typer.echo("")
+    for title, text in lines.items():
+        if text:
+            typer.echo(f"{title + ':':14}{text}")
+
+
+def _bytes(num: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if num < 1000:
+            return f"{num:.3g} {unit}"
+        num /= 1000
+    return f"{num:.3g} TB"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,99 @@
+"""Writing the images of a study as PNG files with a manifest, for other programs and for people."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsim.data.population import Population
+from fedsim.data.source import PATIENT, SITE, SPLITS
+from fedsim.errors import InputError
+
+MANIFEST = "manifest.csv"
+IMAGES_AT_ONCE = 256
+
+
+def unpack(population: Population, folder: Path, watch: Callable[[int], None]) -> int:
+    """Write `folder/site/split/class/number.png` and `folder/manifest.csv`, whole or not at all.
+
+    The images are those that the sites hold, after the shift of their scanners and before
+    normalisation; labels are as the sites know them. External sets are left out.
+
+    Args:
+        population: whose images.
+        folder: must not exist, or be empty.
+        watch: called with the number of images written since the last call.
+
+    Returns:
+        The number of images.
+
+    Raises:
+        InputError: if the folder holds something or cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists and is not empty; name another folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            num = _fill(population, draft, watch)
+            draft.chmod(0o755)
+            if folder.exists():
+                folder.rmdir()
+            draft.rename(folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    return num
+
+
+def _fill(population: Population, folder: Path, watch: Callable[[int], None]) -> int:
+    more = [name for name in population.columns if name not in (SITE, PATIENT)]
+    known = [name for name in (PATIENT, *more) if name in population.columns]
+    with (folder / MANIFEST).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "label", SITE, *known, "split"])
+        num = 0
+        for site, split, label, position, pixels in _images(population, watch):
+            path = Path(_safe(site)) / split / _safe(label) / f"{position:06d}.png"
+            _save(folder / path, pixels)
+            columns = [population.columns[name][position] for name in known]
+            writer.writerow([path.as_posix(), label, site, *columns, split])
+            num += 1
+    return num
+
+
+def _images(
+    population: Population, watch: Callable[[int], None]
+) -> Iterator[tuple[str, str, str, int, NDArray[np.uint8]]]:
+    """Yield site, split, label, position and pixels of every image."""
+    for number, site in enumerate(population.names):
+        for split in SPLITS:
+            positions = population.indices[number][split]
+            for start in range(0, len(positions), IMAGES_AT_ONCE):
+                block = positions[start : start + IMAGES_AT_ONCE]
+                shown = population.shown(number, block)
+                for position, pixels in zip(block.tolist(), shown, strict=True):
+                    label = population.class_names[population.labels[position]]
+                    yield site, split, label, position, pixels
+                watch(len(block))
+
+
+def _save(path: Path, pixels: NDArray[np.uint8]) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(path)
+
+
+def _safe(name: str) -> str:
+    """Return a name that can be a folder's."""
+    return re.sub(r"[^\w.,+ -]", "_", name).strip(". ")[:100] or "_"

@@ -1,0 +1,49 @@
+"""`fedsim plan` on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedsim.plan.PROBE_S", 0.01)
+
+
+def test_a_plan_is_shown(fedsim: Any, quickstart: Path, tmp_path: Path) -> None:
+    changes = ["--set", "population.holdout_sites=[site-03]"]
+    code, out, err = fedsim("plan", quickstart, "--out", tmp_path / "runs", *changes)
+    assert (code, err) == (0, "")
+    assert "site-03 (never trains)" in out
+    assert "23,938 parameters" in out
+    assert "no image is there twice" in out
+    assert "5 of 5 sites" in out
+    assert "estimated on" in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_plan_can_be_read_by_programs(fedsim: Any, quickstart: Path, tmp_path: Path) -> None:
+    code, out, _ = fedsim("plan", quickstart, "--json", "--out", tmp_path)
+    found = json.loads(out)
+    assert code == 0
+    assert found["rounds"] == 20
+    assert len(found["sites"]) == 6
+
+
+def test_problems_end_with_code_2(fedsim: Any, quickstart: Path, tmp_path: Path) -> None:
+    changes = ["--set", "client.optimizer.learning_rate=1.0e+30"]
+    code, out, err = fedsim("plan", quickstart, "--out", tmp_path, *changes)
+    assert code == 2
+    assert "parameters" in out
+    assert "this would fail:\n- " in err
+
+
+def test_what_the_sites_cannot_do_is_pointed_at(fedsim: Any, quickstart: Path) -> None:
+    changes = ["--set", "client.drop_last=true", "--set", "client.batch_size=9999"]
+    code, _, err = fedsim("plan", quickstart, *changes)
+    assert code == 2
+    assert "--set client.batch_size=9999: client.batch_size\n  with drop_last" in err
