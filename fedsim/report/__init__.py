@@ -40,6 +40,10 @@ def write(record: RunRecord) -> list[Path]:
         "results.csv": tables.results_csv(record).encode(),
         "sites.csv": tables.sites_csv(record).encode(),
     }
+    if abroad := tables.local_models(record):
+        contents["local_models.csv"] = tables.to_csv(abroad).encode()
+    if apart := tables.external(record):
+        contents["external.csv"] = tables.to_csv(apart).encode()
     text = tables.to_markdown(record)
     for name, figure in figures.draw(record).items():
         for format in ("png", "svg"):

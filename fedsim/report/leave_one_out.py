@@ -9,7 +9,7 @@ from clients.metrics import METRICS
 from fedsim.data.source import POOLED
 from fedsim.records.files import write_text
 from fedsim.report.scores import Scores, arrowed
-from fedsim.report.tables import number, to_csv
+from fedsim.report.tables import bracketed, number, to_csv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,12 +108,14 @@ def _row(record: RunRecord, scores: Scores, model: str, round: int, metric: str)
     }
 
 
-def _cells(records: Sequence[RunRecord], bracketed: set[str]) -> tuple[list[str], list[list[str]]]:
+def _cells(
+    records: Sequence[RunRecord], with_intervals: set[str]
+) -> tuple[list[str], list[list[str]]]:
     """Return headings and lines: one per site held out, then mean, spread and worst over them.
 
     Args:
         records: of the runs.
-        bracketed: metrics whose intervals are shown.
+        with_intervals: metrics whose intervals are shown.
     """
     final = [row for row in rows(records) if row["model"] == "final"]
     metrics = list(dict.fromkeys(row["metric"] for row in final))
@@ -124,7 +126,7 @@ def _cells(records: Sequence[RunRecord], bracketed: set[str]) -> tuple[list[str]
         [
             site,
             str(found[metrics[0]]["num_examples"]),
-            *(_value(found[m], m in bracketed) for m in metrics),
+            *(_value(found[m], m in with_intervals) for m in metrics),
         ]
         for site, found in by_site.items()
     ]
@@ -137,10 +139,10 @@ def _cells(records: Sequence[RunRecord], bracketed: set[str]) -> tuple[list[str]
     return ["site held out", "n", *map(arrowed, metrics)], lines
 
 
-def _value(row: dict[str, Any], bracketed: bool) -> str:
-    if row["low"] is None or not bracketed:
+def _value(row: dict[str, Any], shown: bool) -> str:
+    if not shown:
         return number(row["value"])
-    return f"{number(row['value'])} [{number(row['low'])}, {number(row['high'])}]"
+    return bracketed(row["value"], row["low"], row["high"])
 
 
 def _spread(values: list[float]) -> str:

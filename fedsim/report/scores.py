@@ -7,10 +7,12 @@ and stays None: it is left out of means and lines and named in print, never take
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clients.metrics import METRICS
+from fedsim.data.source import POOLED
 
 if TYPE_CHECKING:
     from fedsim.records import RunRecord
@@ -49,12 +51,7 @@ class Scores:
             metrics=tuple(dict.fromkeys([*asked, *(row["metric"] for row in found)])),
             sites=tuple(site["name"] for site in record.population["sites"]),
             rounds=tuple(sorted({row["round"] for row in record.metrics})),
-            table={
-                (row["round"], row["split"], row["site"], row["metric"]): Score(
-                    finite(row["value"]), row["num_examples"], row["num_valid"]
-                )
-                for row in record.metrics
-            },
+            table={(row["round"], *_key(row)): _score(row) for row in record.metrics},
         )
 
     def at(self, round: int, split: str, site: str, metric: str) -> Score:
@@ -65,6 +62,82 @@ class Scores:
         """Return the sites' defined values by name, in site order."""
         values = {site: self.at(round, split, site, metric).value for site in self.sites}
         return {site: value for site, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What one model of one method reached.
+
+    Args:
+        method: federated, pooled (one training on all images) or local (each site alone).
+        model: final or best (by validation images).
+        round: after which; None where each site has its own.
+        table: scores by (split, site or `fedsim.data.source.POOLED`, metric).
+        intervals: low and high by the same keys, where they are known.
+    """
+
+    method: str
+    model: str
+    round: int | None
+    table: Mapping[tuple[str, str, str], Score]
+    intervals: Mapping[tuple[str, str, str], tuple[float, float]]
+
+    def at(self, split: str, site: str, metric: str) -> Score:
+        """Return one score; one that was not recorded is undefined, on no examples."""
+        return self.table.get((split, site, metric), Score(None, 0, 0))
+
+    @property
+    def label(self) -> str:
+        """The model as tables name it."""
+        round = "" if self.round is None else f" ({self.round})"
+        return f"{METHODS[self.method]}{self.model}{round}"
+
+
+METHODS = {"federated": "", "pooled": "all images, ", "local": "each alone, "}
+"""Method -> how the name of its model begins in tables."""
+
+
+def reached(record: RunRecord) -> list[Reached]:
+    """Return what every method of a run reached: the federation, then its yardsticks."""
+    found: dict[tuple[str, str], dict[tuple[str, str, str], Score]] = {}
+    rounds: dict[tuple[str, str], int | None] = {}
+    for model, round in (
+        ("final", record.selection.final_round),
+        ("best", record.selection.best_round),
+    ):
+        found["federated", model] = {}
+        rounds["federated", model] = round
+        for row in record.metrics:
+            if row["round"] == round:
+                found["federated", model][_key(row)] = _score(row)
+    for row in record.baselines:
+        if POOLED in (row["trained_at"], row["site"]) or row["trained_at"] == row["site"]:
+            method = row["baseline"], row["model"]
+            found.setdefault(method, {})[_key(row)] = _score(row)
+            rounds[method] = row["round"] if row["baseline"] == "pooled" else None
+    intervals: dict[tuple[str, str], dict[tuple[str, str, str], tuple[float, float]]] = {}
+    for row in record.intervals:
+        if row["low"] is not None:
+            of_method = intervals.setdefault((row["method"], row["model"]), {})
+            of_method[_key(row)] = row["low"], row["high"]
+    return [Reached(*name, rounds[name], found[name], intervals.get(name, {})) for name in found]
+
+
+def eligible(record: RunRecord) -> tuple[str, ...]:
+    """Return the sites that count for mean, spread, gap and worst site.
+
+    Those with enough test images of every class; the same for every metric and method.
+    """
+    least = record.scenario["evaluation"]["min_per_class"]
+    return tuple(s["name"] for s in record.population["sites"] if min(s["test"]) >= least)
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["split"], row["site"], row["metric"]
+
+
+def _score(row: Mapping[str, Any]) -> Score:
+    return Score(finite(row["value"]), row["num_examples"], row["num_valid"])
 
 
 def finite(value: float | None) -> float | None:
@@ -99,6 +172,6 @@ def describe(record: RunRecord) -> str:
     ]
     if final < scenario["rounds"]:
         parts.append(f"unfinished: {final} of {scenario['rounds']} rounds")
-    if scenario["data"]["source"]["kind"] == "synthetic":
+    if record.population["images"]["synthetic"]:
         parts.append("synthetic images")
     return " · ".join(parts)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from clients.metrics import METRICS
 from fedsim.data.source import POOLED
-from fedsim.report.scores import Scores, arrowed, describe
+from fedsim.report.scores import Reached, Scores, arrowed, describe, eligible, reached
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from rich.console import Console
 
@@ -25,11 +25,18 @@ if TYPE_CHECKING:
 
 UNDEFINED = "undefined"
 HEADINGS = ("metric", "model", "pooled", "n", "site mean ± sd", "worst site", "gap", "sites")
+PRINTED = ("model", "pooled", "site mean ± sd", "worst site", "gap")
+"""Headings of the printed table, which has less room."""
 NOTE = (
     "↑ higher, ↓ lower is better. Pooled: over the test images of all sites together; n: how many "
-    "of them it counts. Site mean, sample standard deviation, worst site and gap (from worst to "
-    "best) are over the sites where the metric is defined: `sites`, of all."
+    "of them it counts."
 )
+YARDSTICKS = (
+    "Yardsticks: *all images* is one training on the images of all sites together, *each alone* "
+    "the models that the sites train without the others, each judged on its own site's images."
+)
+NAMED = 6
+"""Sites that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -38,24 +45,30 @@ class Result:
 
     Args:
         metric: its name.
+        method: `federated`, or a yardstick: `pooled` or `local`.
         model: `final` or `best` (by the validation split).
-        round: the round after which the model was evaluated.
+        round: the round after which the model was evaluated; None where each site has its own.
         pooled: value over all sites' test images together.
+        low: lower end of its bootstrap interval, None without one.
+        high: its upper end.
         num_examples: test images of all sites.
         num_valid: those that the pooled value counts.
-        site_mean: unweighted mean over the sites with a defined value.
+        site_mean: unweighted mean over the sites that count.
         site_sd: sample standard deviation over them; undefined below two.
         worst_site: name of the worst of them, the first in site order among equals.
         worst: its value.
         gap: distance from the worst to the best site; undefined below two.
-        num_sites_defined: sites with a defined value.
+        num_sites_defined: sites that count: enough images of every class and a defined value.
         num_sites: all sites.
     """
 
     metric: str
+    method: str
     model: str
-    round: int
+    round: int | None
     pooled: float | None
+    low: float | None
+    high: float | None
     num_examples: int
     num_valid: int
     site_mean: float | None
@@ -68,43 +81,87 @@ class Result:
 
 
 def results(record: RunRecord) -> list[Result]:
-    """Return a row for each metric and model: final, then best by validation."""
-    scores = Scores.of(record)
+    """Return a row for each metric, method and model: final, then best by validation."""
+    found, count = reached(record), eligible(record)
     return [
-        _result(scores, metric, model, round)
-        for metric in scores.metrics
-        for model, round in _models(record).items()
+        _result(part, metric, count, len(record.population["sites"]))
+        for metric in Scores.of(record).metrics
+        for part in found
+    ]
+
+
+def external(record: RunRecord) -> list[dict[str, Any]]:
+    """Return a row for each metric, method, model and external set, as plain data."""
+    names = [part["name"] for part in record.population["external"]]
+    groups = [*names, *([POOLED] if len(names) > 1 else [])]
+    return [
+        {
+            "site": name,
+            "metric": metric,
+            "method": part.method,
+            "model": part.model,
+            "round": part.round,
+            "value": score.value,
+            "low": low,
+            "high": high,
+            "num_examples": score.num_examples,
+            "num_valid": score.num_valid,
+        }
+        for metric in Scores.of(record).metrics
+        for part in reached(record)
+        if part.method != "local"
+        for name in groups
+        for score in [part.at("external", name, metric)]
+        for low, high in [_interval(part, "external", name, metric, alone=len(names) == 1)]
     ]
 
 
 def sites(record: RunRecord) -> list[dict[str, Any]]:
     """Return a row for each site: examples per split, and every test metric of both models.
 
-    After each value comes how many test images it counts.
+    After each value comes how many test images it counts; `counts` says whether the site is among
+    those that mean, spread, gap and worst site are over.
     """
-    scores = Scores.of(record)
+    scores, count = Scores.of(record), eligible(record)
+    (final, *_) = reached(record)
+    models = {"final": record.selection.final_round, "best": record.selection.best_round}
     rows = []
     for site in record.population["sites"]:
-        row: dict[str, Any] = {"site": site["name"]}
+        name = site["name"]
+        row: dict[str, Any] = {"site": name, "counts": name in count}
         for split in ("train", "validation", "test"):
             row[f"num_{split}"] = sum(site[split])
         for metric in scores.metrics:
-            for model, round in _models(record).items():
-                score = scores.at(round, "test", site["name"], metric)
+            for model, round in models.items():
+                score = scores.at(round, "test", name, metric)
                 row[f"{metric}_{model}"] = score.value
                 row[f"{metric}_{model}_num_valid"] = score.num_valid
+            if interval := final.intervals.get(("test", name, metric)):
+                row[f"{metric}_final_low"], row[f"{metric}_final_high"] = interval
         rows.append(row)
     return rows
 
 
+def local_models(record: RunRecord) -> list[dict[str, Any]]:
+    """Return how each site's own final model does at every site, as plain data."""
+    return [
+        {key: row[key] for key in ("trained_at", "split", "site", "metric", "value", "num_valid")}
+        for row in record.baselines
+        if (row["baseline"], row["model"]) == ("local", "final")
+        and row["split"] != "validation"
+        and row["site"] != POOLED
+    ]
+
+
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:
-    r"""Return rows with the same keys as CSV; None becomes an empty cell.
+    r"""Return rows as CSV; None and what a row lacks become empty cells.
 
     >>> to_csv([{"site": "site-00", "auroc_final": 0.0}, {"site": "site-01", "auroc_final": None}])
     'site,auroc_final\nsite-00,0.0\nsite-01,\n'
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -125,9 +182,17 @@ def to_markdown(record: RunRecord) -> str:
     lines = [
         f"# {record.scenario['name']}",
         f"{describe(record)}.",
+        *_warnings(record),
         "## Test results",
         _markdown_table(HEADINGS, _result_cells(record)),
-        f"{_selection(record)} {NOTE}",
+        " ".join([_selection(record), NOTE, *_notes(record)]),
+    ]
+    if record.population["external"]:
+        lines += [
+            "## External test images, on which no site trained",
+            _markdown_table(("metric", "model", "set", "value", "n"), _external_cells(record)),
+        ]
+    lines += [
         f"## Sites after round {record.selection.final_round}",
         _markdown_table(*_site_cells(record)),
         "n: how many of the site's test images the value counts.",
@@ -142,20 +207,24 @@ def render(record: RunRecord, console: Console) -> None:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in HEADINGS[1:]:
+    for heading in PRINTED:
         justify: Literal["left", "right"] = (
             "left" if heading in ("model", "worst site") else "right"
         )
         table.add_column(heading, justify=justify)
     previous = ""
-    for metric, model, *cells in _result_cells(record):
-        if metric != previous:
-            table.add_row(Text(metric, style="bold"))
-        table.add_row(Text(f"  {model}"), *map(Text, cells))
-        previous = metric
+    for cells in _result_cells(record):
+        line = dict(zip(HEADINGS, cells, strict=True))
+        if line["metric"] != previous:
+            table.add_row(Text(line["metric"], style="bold"))
+        table.add_row(Text(f"  {line['model']}"), *(Text(line[name]) for name in PRINTED[1:]))
+        previous = line["metric"]
     console.print(Text(describe(record), style="bold"))
     console.print(table)
-    console.print(Text(_selection(record)))
+    for metric, model, name, value, n in _external_cells(record):
+        if metric == arrowed(record.selection.metric):
+            console.print(Text(f"{name} (no site trained on it), {model}: {metric} {value}, n {n}"))
+    console.print(Text(" ".join([_selection(record), *_notes(record)]).replace("*", "")))
 
 
 def number(value: float | None) -> str:
@@ -167,21 +236,22 @@ def number(value: float | None) -> str:
     return UNDEFINED if value is None else f"{value:.3f}"
 
 
-def _models(record: RunRecord) -> dict[str, int]:
-    return {"final": record.selection.final_round, "best": record.selection.best_round}
-
-
-def _result(scores: Scores, metric: str, model: str, round: int) -> Result:
-    pooled = scores.at(round, "test", POOLED, metric)
-    defined = scores.defined(round, "test", metric)
+def _result(part: Reached, metric: str, count: tuple[str, ...], num_sites: int) -> Result:
+    pooled = part.at("test", POOLED, metric)
+    low, high = _interval(part, "test", POOLED, metric)
+    scores = {site: part.at("test", site, metric).value for site in count}
+    defined = {site: value for site, value in scores.items() if value is not None}
     worst_of = min if METRICS[metric].higher_is_better else max
     worst_site = worst_of(defined, key=defined.__getitem__) if defined else None
     values = list(defined.values())
     return Result(
         metric=metric,
-        model=model,
-        round=round,
+        method=part.method,
+        model=part.model,
+        round=part.round,
         pooled=pooled.value,
+        low=low,
+        high=high,
         num_examples=pooled.num_examples,
         num_valid=pooled.num_valid,
         site_mean=statistics.fmean(values) if values else None,
@@ -190,8 +260,59 @@ def _result(scores: Scores, metric: str, model: str, round: int) -> Result:
         worst=defined[worst_site] if worst_site is not None else None,
         gap=max(values) - min(values) if len(values) > 1 else None,
         num_sites_defined=len(values),
-        num_sites=len(scores.sites),
+        num_sites=num_sites,
     )
+
+
+def _interval(
+    part: Reached, split: str, site: str, metric: str, *, alone: bool = False
+) -> tuple[float | None, float | None]:
+    """Return the interval of a value; where there is one set alone, that of all is its own."""
+    known = part.intervals
+    found = known.get((split, site, metric)) or (
+        known.get((split, POOLED, metric)) if alone else None
+    )
+    return found or (None, None)
+
+
+def _warnings(record: RunRecord) -> Iterable[str]:
+    """Yield what a reader must know of the data."""
+    found = record.population["duplicates"]
+    if found["num_groups"]:
+        yield (
+            f"**{found['num_groups']} images are in the data more than once, pixel for pixel: "
+            f"{found['across_splits']} of them in several splits, {found['across_sites']} at "
+            f"several sites, {found['across_labels']} with different labels.**"
+        )
+    if wrong := {n: c for n, c in record.population["num_mislabelled"].items() if c}:
+        listed = ", ".join(f"{name} {num}" for name, num in wrong.items())
+        yield f"Training labels were made wrong on purpose (label noise): {listed}."
+
+
+def _notes(record: RunRecord) -> Iterable[str]:
+    """Yield what a reader must know of the numbers."""
+    sites, count = record.population["sites"], eligible(record)
+    least = record.scenario["evaluation"]["min_per_class"]
+    left_out = [site["name"] for site in sites if site["name"] not in count]
+    yield (
+        f"Site mean, sample standard deviation, worst site and gap (from worst to best) are over "
+        f"the {len(count)} of {len(sites)} sites with at least {least} test images of every class"
+        + (f", so without {_listed(left_out)}." if left_out else ".")
+    )
+    if record.intervals:
+        row = record.intervals[0]
+        num = record.scenario["evaluation"]["num_resamples"]
+        yield (
+            f"In brackets: {row['confidence']:.0%} bootstrap intervals over test {row['unit']}s "
+            f"({num} resamples); they do not cover another seed or another training."
+        )
+    if record.baselines:
+        yield YARDSTICKS
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _selection(record: RunRecord) -> str:
@@ -200,11 +321,12 @@ def _selection(record: RunRecord) -> str:
 
 
 def _result_cells(record: RunRecord) -> list[tuple[str, ...]]:
+    labels = {(part.method, part.model): part.label for part in reached(record)}
     return [
         (
             arrowed(row.metric),
-            f"{row.model} ({row.round})",
-            number(row.pooled),
+            labels[row.method, row.model],
+            bracketed(row.pooled, row.low, row.high),
             str(row.num_valid),
             _spread(row),
             UNDEFINED if row.worst_site is None else f"{number(row.worst)} {row.worst_site}",
@@ -213,6 +335,31 @@ def _result_cells(record: RunRecord) -> list[tuple[str, ...]]:
         )
         for row in results(record)
     ]
+
+
+def _external_cells(record: RunRecord) -> list[tuple[str, ...]]:
+    labels = {(part.method, part.model): part.label for part in reached(record)}
+    return [
+        (
+            arrowed(row["metric"]),
+            labels[row["method"], row["model"]],
+            row["site"],
+            bracketed(row["value"], row["low"], row["high"]),
+            str(row["num_valid"]),
+        )
+        for row in external(record)
+    ]
+
+
+def bracketed(value: float | None, low: float | None, high: float | None) -> str:
+    """Return a value with its interval, if it has one.
+
+    >>> bracketed(0.9, 0.85, 0.94), bracketed(0.9, None, None)
+    ('0.900 [0.850, 0.940]', '0.900')
+    """
+    if low is None:
+        return number(value)
+    return f"{number(value)} [{number(low)}, {number(high)}]"
 
 
 def _spread(row: Result) -> str:

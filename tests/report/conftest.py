@@ -77,10 +77,21 @@ def record(
             "strategy": {"kind": "principal_gradient"},
             "client": {"objective": {"kind": "margin"}},
             "server_optimizer": None,
-            "evaluation": {"metrics": list(metrics), "select_by": metrics[0]},
+            "evaluation": {
+                "metrics": list(metrics),
+                "select_by": metrics[0],
+                "min_per_class": 0,
+                "num_resamples": 100,
+            },
             "data": {"source": {"kind": "synthetic"}},
         },
+        baselines=[],
+        intervals=[],
         population={
+            "images": {"num_channels": 1, "image_size": 28, "synthetic": True},
+            "external": [],
+            "duplicates": {"num_groups": 0},
+            "num_mislabelled": {},
             "class_names": ["normal", "pneumonia"],
             "task": "binary",
             "sites": [

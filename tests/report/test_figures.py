@@ -79,7 +79,7 @@ def test_every_figure_says_which_run_it_shows(make_record: Any) -> None:
     record = make_record()
     for figure in figures.draw(record).values():
         assert "label-skew · seed 7 · margin + principal_gradient · synthetic" in words(figure)
-    record.scenario["data"]["source"]["kind"] = "folder"
+    record.population["images"]["synthetic"] = False
     assert not any("synthetic" in words(figure) for figure in figures.draw(record).values())
 
 

@@ -70,6 +70,7 @@ def test_sites_in_their_order_with_counts_and_values(small: Any) -> None:
     north, _, south = tables.sites(small)
     assert north == {
         "site": "north",
+        "counts": True,
         "num_train": 10,
         "num_validation": 2,
         "num_test": 4,
@@ -149,6 +150,133 @@ def test_terminal_shows_both_models(make_record: Any, defined: bool, expected: s
     assert expected in best
     assert defined or "0.000" not in final
     assert not any("…" in line for line in lines)
+
+
+def with_everything(record: Any) -> Any:
+    """Return the record with a minimum, intervals, yardsticks and an external set."""
+    record.scenario["evaluation"]["min_per_class"] = 2
+    record.scenario["evaluation"]["num_resamples"] = 100
+
+    def interval(method: str, site: str, split: str, low: float, high: float) -> dict[str, Any]:
+        whole = {"method": method, "model": "final", "split": split, "site": site}
+        more = {"confidence": 0.95, "num_resamples": 100, "unit": "patient"}
+        return {**whole, "metric": "auroc", "low": low, "high": high, **more}
+
+    def yardstick(kind: str, trained_at: str, site: str, value: float) -> dict[str, Any]:
+        front = {"baseline": kind, "model": "final", "trained_at": trained_at}
+        row = {"round": 2, "split": "test", "site": site, "metric": "auroc", "value": value}
+        return {**front, **row, "num_examples": 10, "num_valid": 10}
+
+    record.intervals = [
+        interval("federated", "pooled", "test", 0.61, 0.79),
+        interval("federated", "north", "test", 0.5, 0.9),
+        interval("federated", "pooled", "external", 0.55, 0.75),
+        interval("pooled", "pooled", "test", 0.8, 0.99),
+    ]
+    record.baselines = [
+        yardstick("pooled", "pooled", "pooled", 0.95),
+        yardstick("pooled", "pooled", "north", 0.94),
+        yardstick("local", "pooled", "pooled", 0.66),
+        yardstick("local", "north", "north", 0.77),
+        yardstick("local", "north", "east", 0.11),
+    ]
+    record.population["external"] = [{"name": "abroad", "test": [4, 4]}]
+    record.metrics.append(
+        {
+            **{"round": 2, "split": "external", "site": "abroad", "metric": "auroc"},
+            **{"value": 0.65, "num_examples": 8, "num_valid": 8},
+        }
+    )
+    record.population["duplicates"] = {
+        "num_groups": 9,
+        "across_splits": 8,
+        "across_sites": 3,
+        "across_labels": 1,
+    }
+    record.population["num_mislabelled"] = {"north": 2, "east": 0}
+    return record
+
+
+def test_only_sites_with_enough_of_every_class_count(small: Any) -> None:
+    record = with_everything(small)
+    final = tables.results(record)[0]
+    assert (final.site_mean, final.worst_site, final.num_sites_defined) == (0.8, "north", 1)
+    assert (final.site_sd, final.gap, final.num_sites) == (None, None, 3)
+    assert [row["counts"] for row in tables.sites(record)] == [True, False, False]
+    text = tables.to_markdown(record)
+    assert "over the 1 of 3 sites with at least 2 test images of every class, so without " in text
+    assert "so without east, south." in text
+    record.scenario["evaluation"]["min_per_class"] = 99
+    none = tables.results(record)[0]
+    assert (none.site_mean, none.worst_site, none.num_sites_defined) == (None, None, 0)
+    assert none.pooled == 0.7
+
+
+def test_yardsticks_stand_in_the_same_table(small: Any) -> None:
+    record = with_everything(small)
+    auroc = [row for row in tables.results(record) if row.metric == "auroc"]
+    assert [(row.method, row.model, row.round) for row in auroc] == [
+        ("federated", "final", 2),
+        ("federated", "best", 1),
+        ("pooled", "final", 2),
+        ("local", "final", None),
+    ]
+    pooled, local = auroc[2:]
+    assert (pooled.pooled, pooled.worst, pooled.low, pooled.high) == (0.95, 0.94, 0.8, 0.99)
+    assert (local.pooled, local.worst, local.low) == (0.66, 0.77, None), "its own model alone"
+    text = tables.to_markdown(record)
+    assert "| AUROC ↑ | all images, final (2) | 0.950 [0.800, 0.990] | 10 |" in text
+    assert "| AUROC ↑ | each alone, final | 0.660 | 10 |" in text
+    assert "Yardsticks: " in text
+    assert tables.local_models(record) == [
+        {
+            "trained_at": "north",
+            "split": "test",
+            "site": site,
+            "metric": "auroc",
+            "value": value,
+            "num_valid": 10,
+        }
+        for site, value in (("north", 0.77), ("east", 0.11))
+    ]
+
+
+def test_intervals_stand_beside_their_values(small: Any) -> None:
+    record = with_everything(small)
+    text = tables.to_markdown(record)
+    assert "| AUROC ↑ | final (2) | 0.700 [0.610, 0.790] | 10 |" in text
+    assert "| AUROC ↑ | best (1) | 0.750 | 10 |" in text
+    assert "95% bootstrap intervals over test patients (100 resamples)" in text
+    assert tables.sites(record)[0]["auroc_final_low"] == 0.5
+    console = Console(file=io.StringIO(), width=80)
+    tables.render(record, console)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "0.700 [0.610, 0.790]" in printed
+    assert "…" not in printed
+
+
+def test_external_sets_have_a_table_of_their_own(small: Any) -> None:
+    record = with_everything(small)
+    rows = [row for row in tables.external(record) if row["metric"] == "auroc"]
+    assert [(row["site"], row["method"], row["model"], row["value"]) for row in rows] == [
+        ("abroad", "federated", "final", 0.65),
+        ("abroad", "federated", "best", None),
+        ("abroad", "pooled", "final", None),
+    ]
+    assert (rows[0]["low"], rows[0]["high"]) == (0.55, 0.75), "the only set is all of them"
+    assert "| AUROC ↑ | final (2) | abroad | 0.650 [0.550, 0.750] | 8 |" in tables.to_markdown(
+        record
+    )
+    console = Console(file=io.StringIO(), width=100)
+    tables.render(record, console)
+    assert "abroad (no site trained on it), final (2)" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_what_is_odd_about_the_data_is_said(small: Any) -> None:
+    assert "more than once" not in tables.to_markdown(small)
+    text = tables.to_markdown(with_everything(small))
+    assert "9 images are in the data more than once, pixel for pixel: 8 of them in several" in text
+    assert "(label noise): north 2." in text
 
 
 def test_results_are_plain_data(small: Any) -> None:
