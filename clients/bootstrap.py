@@ -81,8 +81,8 @@ def _drawing(
     """Return a function that draws one resample."""
     if patients is None:
         return lambda rng: rng.integers(num, size=num)
-    alone = np.char.add("\0", np.arange(num).astype(np.str_))
-    _, whose = np.unique(np.where(patients == "", alone, patients), return_inverse=True)
+    _, known = np.unique(patients, return_inverse=True)
+    whose = np.where(patients == "", num + np.arange(num), known)
     order = np.argsort(whose, kind="stable")
     images = np.split(order, np.flatnonzero(np.diff(whose[order])) + 1)
     return lambda rng: np.concatenate(
