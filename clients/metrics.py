@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 Task = Literal["binary", "multiclass", "ordinal"]
 TASKS: tuple[Task, ...] = ("binary", "multiclass", "ordinal")
 NUM_BINS = 15
-LEAST_SPECIFICITY = 0.9
+LARGEST_FALSE_POSITIVE_RATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def sensitivity_at_90_specificity(p: Predictions) -> float | None:
         return None
     scores = _log_odds(p.log_probabilities, p.positive)
     fpr, tpr, _ = roc_curve(p.labels == p.positive, scores, drop_intermediate=False)
-    return float(tpr[fpr <= 1 - LEAST_SPECIFICITY + 1e-12].max())
+    return float(tpr[fpr <= LARGEST_FALSE_POSITIVE_RATE].max())
 
 
 def _log_odds(log_probabilities: NDArray[np.float64], c: int) -> NDArray[np.float64]:
@@ -227,9 +227,7 @@ def accuracy(p: Predictions) -> float | None:
 
 def balanced_accuracy(p: Predictions) -> float | None:
     """Mean over classes of the share found (recall); undetermined if a class is absent."""
-    from sklearn.metrics import balanced_accuracy_score
-
-    return float(balanced_accuracy_score(p.labels, p.decided)) if p.num_true.all() else None
+    return float(np.mean(p.recall_and_f1[0])) if p.num_true.all() else None
 
 
 def sensitivity(p: Predictions) -> float | None:

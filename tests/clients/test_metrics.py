@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, balanced_accuracy_score
 
 from clients.metrics import METRICS, Task, Value, applicable, evaluate
 
@@ -87,11 +88,27 @@ def precision_steps(scores: Floats, is_positive: NDArray[np.bool_]) -> float:
 @pytest.mark.parametrize("positive", [0, 1])
 @pytest.mark.parametrize("seed", range(3))
 def test_average_precision_by_its_definition(seed: int, positive: int) -> None:
-    scores, labels = draw(seed, 60, 2, decimals=1)
-    odds = np.round(scores[:, positive] - scores[:, 1 - positive], 9)
-    expected = precision_steps(odds, labels == positive)
-    found = value(np.round(scores, 9), labels, "average_precision", "binary", positive)
-    assert found == pytest.approx(expected, abs=0.02)
+    scores, labels = draw(seed, 60, 2, decimals=8)
+    expected = precision_steps(scores[:, positive], labels == positive)
+    found = value(scores, labels, "average_precision", "binary", positive)
+    assert found == pytest.approx(expected)
+    other = value(scores, labels, "average_precision", "binary", 1 - positive)
+    assert other != pytest.approx(expected, rel=1e-3)
+    theirs = average_precision_score(labels == positive, scores[:, positive])
+    assert found == pytest.approx(theirs)
+
+
+def test_average_precision_takes_ties_together() -> None:
+    tied, order = np.log([[0.3, 0.7], [0.3, 0.7], [0.8, 0.2]]), np.array([1, 0, 2])
+    labels = np.array([1, 0, 0])
+    assert value(tied, labels, "average_precision", "binary") == 0.5
+    assert value(tied, labels[order], "average_precision", "binary") == 0.5
+
+
+def test_average_precision_of_a_constant_is_the_share_of_positives() -> None:
+    scores, labels = np.log(np.full((8, 2), 0.5)), np.array([1, 1, 0, 0, 0, 0, 0, 0])
+    assert value(scores, labels, "average_precision", "binary") == 0.25
+    assert value(scores, labels, "average_precision", "binary", positive=0) == 0.75
 
 
 def test_average_precision_of_several_classes_is_the_mean_over_those_present() -> None:
@@ -118,6 +135,18 @@ def test_sensitivity_at_90_specificity_by_all_thresholds(seed: int, positive: in
     )
 
 
+@pytest.mark.parametrize("num_negatives", [9, 10, 19, 20, 30, 70])
+def test_exactly_one_false_positive_in_ten_is_allowed(num_negatives: int) -> None:
+    negatives = np.arange(num_negatives, dtype=float)
+    allowed = num_negatives // 10
+    between = num_negatives - 0.5 - np.arange(num_negatives)  # above 0, 1, 2, ... negatives
+    odds = np.concatenate([negatives, between])
+    scores = -np.logaddexp(0, np.column_stack([odds, -odds]))
+    labels = np.repeat([0, 1], num_negatives)
+    found = value(scores, labels, AT_90, "binary")
+    assert found == (allowed + 1) / num_negatives
+
+
 def test_confusion_metrics_by_hand() -> None:
     probabilities = [[0.9, 0.1], [0.4, 0.6], [0.7, 0.3], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4]]
     scores, labels = np.log(probabilities), np.array([0, 0, 0, 1, 1, 1])
@@ -132,6 +161,13 @@ def test_confusion_metrics_by_hand() -> None:
     found = evaluate(scores, labels, expected, "binary")
     assert {k: v.value for k, v in found.items()} == pytest.approx(expected)
     assert [v.num_valid for v in found.values()] == [6, 6, 3, 3, 6]
+
+
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_balanced_accuracy_is_that_of_scikit_learn(num_classes: int) -> None:
+    scores, labels = draw(8, 90, num_classes)
+    expected = balanced_accuracy_score(labels, scores.argmax(axis=1))
+    assert value(scores, labels, "balanced_accuracy", "multiclass") == expected
 
 
 def test_macro_averages_by_hand() -> None:
