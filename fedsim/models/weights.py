@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,62 +55,42 @@ class Fitted:
 def load(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file or of a torch state dict; no code of it is run.
 
-    A state dict inside a checkpoint is found under its usual names, and a prefix that a wrapper put
-    in front of every name is taken off.
+    A state dict inside a checkpoint is found under its usual names.
 
     Raises:
         DataError: if the file is missing, damaged, or holds anything else.
     """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DataError(
-            f"{path}: holds more than tensors, and reading that could run code of its author: save "
-            "the state dict alone, torch.save(network.state_dict(), ...), or as safetensors"
-        ) from error
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: cannot be read as weights: {str(error)[:200]}") from error
-    while isinstance(content, Mapping) and (key := next(filter(content.get, WRAPPERS), None)):
-        if not isinstance(content[key], Mapping):
-            break
-        content = content[key]
+    content = _unwrapped(_read(path))
     if not isinstance(content, Mapping) or not content or not _are_tensors(content):
         raise DataError(f"{path}: expected a state dict (names and tensors), found something else")
-    return _without_prefix(dict(content))
+    return dict(content)
 
 
 def fit(network: nn.Module, tensors: Mapping[str, Tensor]) -> Fitted:
     """Copy into the network what has the same name and shape, and say what did not.
 
+    Where no name is shared, a prefix that a wrapper put in front of every name is taken off.
+
     Args:
-        network: changed in place.
-        tensors: by name.
+        network: changed in place, unless this raises.
+        tensors: by name; cast to the network's dtypes.
 
     Raises:
         DataError: if nothing fits, or a value is not finite.
     """
-    import torch
-
     own = network.state_dict()
+    tensors = _without_prefix(tensors, own)
     shared = [name for name in own if name in tensors]
-    loaded = [name for name in shared if own[name].shape == tensors[name].shape]
+    loaded = {n: tensors[n].to(own[n]) for n in shared if own[n].shape == tensors[n].shape}
     if not loaded:
         raise DataError(
-            f"the weights do not fit the network at all: the file has {_few(tensors)}; "
-            f"the network has {_few(own)}"
+            f"the weights do not fit the network at all: the file has {_shapes(tensors)}; "
+            f"the network has {_shapes(own)}"
         )
-    if bad := [name for name in loaded if not torch.isfinite(tensors[name]).all()]:
+    if bad := [name for name, tensor in loaded.items() if not tensor.isfinite().all()]:
         raise DataError(f"the weights are not finite: {_few(bad)}")
-    with torch.no_grad():
-        for name in loaded:
-            own[name].copy_(tensors[name])
+    for name, tensor in loaded.items():
+        own[name].copy_(tensor)
     return Fitted(
         loaded=tuple(loaded),
         missing=tuple(name for name in own if name not in tensors),
@@ -118,7 +98,7 @@ def fit(network: nn.Module, tensors: Mapping[str, Tensor]) -> Fitted:
         misfit=tuple(
             (name, tuple(tensors[name].shape), tuple(own[name].shape))
             for name in shared
-            if name not in set(loaded)
+            if name not in loaded
         ),
     )
 
@@ -136,6 +116,34 @@ def sha256(path: Path) -> str:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
+def _read(path: Path) -> Any:
+    """Return what is in the file.
+
+    Raises:
+        DataError: if it cannot be read without running code of it, or at all.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{path}: is damaged, or holds more than tensors and could run code of its author: "
+            "save the state dict alone, torch.save(network.state_dict(), ...), or as safetensors"
+        ) from error
+    except Exception as error:  # whatever the readers meet in a damaged file
+        reason = str(error)[:200] or type(error).__name__
+        raise DataError(f"{path}: cannot be read as weights: {reason}") from error
+
+
+def _unwrapped(content: Any) -> Any:
+    inside = [content.get(key) for key in WRAPPERS] if isinstance(content, Mapping) else []
+    return next((found for found in inside if isinstance(found, Mapping)), content)
+
+
 def _are_tensors(content: Mapping[Any, Any]) -> bool:
     import torch
 
@@ -144,11 +152,19 @@ def _are_tensors(content: Mapping[Any, Any]) -> bool:
     )
 
 
-def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _without_prefix(tensors: Mapping[str, Tensor], own: Collection[str]) -> Mapping[str, Tensor]:
+    if not tensors or any(name in own for name in tensors):
+        return tensors
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
-            return _without_prefix({n.removeprefix(prefix): t for n, t in tensors.items()})
+            return _without_prefix({n.removeprefix(prefix): t for n, t in tensors.items()}, own)
     return tensors
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> str:
+    first = [f"{name} {tuple(tensors[name].shape)}" for name in list(tensors)[:SHOWN]]
+    rest = len(tensors) - len(first)
+    return ", ".join(first) + (f" and {rest} more" if rest else "")
 
 
 def _few(names: Iterable[str]) -> str:

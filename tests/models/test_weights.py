@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,32 @@ def test_a_head_of_other_classes_is_left_as_it_was(tmp_path: Path) -> None:
     assert "1 of the file unused: extra.bias" in fitted.text()
 
 
+def test_a_state_dict_may_have_names_that_checkpoints_use(tmp_path: Path) -> None:
+    state = {"model": torch.ones(3), "state_dict": torch.zeros(2)}
+    assert set(weights.load(as_torch(tmp_path / "w", state))) == set(state)
+
+
+def test_a_prefix_that_the_network_has_too_stays() -> None:
+    source, target = nn.ModuleDict({"model": network(1)}), nn.ModuleDict({"model": network(2)})
+    wrapped = {f"module.{name}": tensor for name, tensor in source.state_dict().items()}
+    for state in (source.state_dict(), wrapped):
+        again = nn.ModuleDict({"model": network(2)})
+        assert not equal(source, target)
+        assert not weights.fit(again, state).missing
+        assert equal(source, again)
+
+
+def test_values_are_cast_and_must_stay_finite() -> None:
+    source, target = network(1), network(2)
+    state = {n: t.half().double() for n, t in source.state_dict().items()}
+    weights.fit(target, state)
+    assert {t.dtype for t in target.state_dict().values()} == {torch.float32}
+    assert all(torch.equal(t, state[n].float()) for n, t in target.state_dict().items())
+    first = next(iter(state))
+    with pytest.raises(DataError, match=f"not finite: {first}"):
+        weights.fit(target, {first: torch.full_like(state[first], 1e200)})
+
+
 def test_what_the_file_lacks_is_told(tmp_path: Path) -> None:
     state = network(1).state_dict()
     first = next(iter(state))
@@ -127,12 +155,43 @@ def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
         weights.sha256(tmp_path / "nothing")
 
 
+@pytest.mark.filterwarnings("ignore")  # what torch says of pickles that it does not like
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
+def test_however_a_file_is_damaged_it_is_an_error_of_the_data(tmp_path: Path, kind: str) -> None:
+    state, rng = {"w": torch.ones(3)}, random.Random(0)
+    buffer = io.BytesIO()
+    if kind == "safetensors":
+        buffer.write(as_safetensors(tmp_path / "w", state).read_bytes())
+    else:
+        torch.save(state, buffer, _use_new_zipfile_serialization=kind == "zip")
+    whole, file = buffer.getvalue(), tmp_path / f"x{'.safetensors' * (kind == 'safetensors')}"
+    refused = 0
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for _ in range(4):
+            damaged[rng.randrange(len(whole))] = rng.randrange(256)
+        file.write_bytes(damaged[: rng.choice([len(whole), rng.randrange(len(whole))])])
+        try:
+            weights.load(file)
+        except DataError:
+            refused += 1
+    assert refused > 20
+
+
 def test_weights_that_do_not_fit_or_are_not_finite_are_refused() -> None:
-    with pytest.raises(DataError, match="do not fit the network at all: the file has other"):
-        weights.fit(network(1), {"other": torch.zeros(1)})
-    state = {n: torch.full_like(t, torch.nan) for n, t in network(1).state_dict().items()}
-    with pytest.raises(DataError, match="not finite"):
-        weights.fit(network(1), state)
+    other = {f"layer{i}": torch.zeros(i) for i in range(7)}
+    with pytest.raises(
+        DataError, match=r"layer4 \(4,\) and 2 more; the network has 0.weight \(8, "
+    ):
+        weights.fit(network(1), other)
+    with pytest.raises(DataError, match="do not fit the network at all"):
+        weights.fit(network(1), {})
+    target, before = network(1), network(1)
+    state = dict(network(2).state_dict())
+    state[list(state)[-1]].fill_(torch.nan)
+    with pytest.raises(DataError, match=f"not finite: {list(state)[-1]}"):
+        weights.fit(target, state)
+    assert equal(target, before)
 
 
 def test_a_run_starts_from_them_and_records_what_they_were(
@@ -150,37 +209,58 @@ def test_a_run_starts_from_them_and_records_what_they_were(
     assert "tensors loaded" in (record.folder / "log.txt").read_text()
 
 
-def torchvision_resnet18() -> dict[str, torch.Tensor]:
-    """Return a state dict with torchvision's names and shapes of ResNet-18, 1000 classes."""
+def torchvision_resnet(blocks: tuple[int, ...], expansion: int) -> dict[str, torch.Tensor]:
+    """Return a state dict with torchvision's names and shapes of a ResNet, 1000 classes.
+
+    Args:
+        blocks: in each of the four layers.
+        expansion: 1 for basic blocks, 4 for bottlenecks.
+    """
     state: dict[str, torch.Tensor] = {}
+
+    def convolution(name: str, before: int, after: int, size: int) -> None:
+        state[f"{name}.weight"] = torch.rand(after, before, size, size)
 
     def norm(name: str, width: int) -> None:
         for part in ("weight", "bias", "running_mean", "running_var"):
             state[f"{name}.{part}"] = torch.rand(width)
         state[f"{name}.num_batches_tracked"] = torch.tensor(7)
 
-    state["conv1.weight"] = torch.rand(64, 3, 7, 7)
+    convolution("conv1", 3, 64, 7)
     norm("bn1", 64)
     before = 64
-    for number, width in enumerate((64, 128, 256, 512), start=1):
-        for block in (0, 1):
-            name = f"layer{number}.{block}"
-            state[f"{name}.conv1.weight"] = torch.rand(width, before if block == 0 else width, 3, 3)
-            norm(f"{name}.bn1", width)
-            state[f"{name}.conv2.weight"] = torch.rand(width, width, 3, 3)
-            norm(f"{name}.bn2", width)
-            if block == 0 and number > 1:
-                state[f"{name}.downsample.0.weight"] = torch.rand(width, before, 1, 1)
-                norm(f"{name}.downsample.1", width)
-        before = width
-    state["fc.weight"], state["fc.bias"] = torch.rand(1000, 512), torch.rand(1000)
+    for number, (width, num) in enumerate(zip((64, 128, 256, 512), blocks, strict=True), start=1):
+        after = width * expansion
+        for name in (f"layer{number}.{block}" for block in range(num)):
+            layers = [(before, width, 3), (width, width, 3)]
+            if expansion > 1:
+                layers = [(before, width, 1), (width, width, 3), (width, after, 1)]
+            for place, layer in enumerate(layers, start=1):
+                convolution(f"{name}.conv{place}", *layer)
+                norm(f"{name}.bn{place}", layer[1])
+            if before != after:
+                convolution(f"{name}.downsample.0", before, after, 1)
+                norm(f"{name}.downsample.1", after)
+            before = after
+    state["fc.weight"], state["fc.bias"] = torch.rand(1000, before), torch.rand(1000)
     return state
 
 
 @pytest.mark.slow
-def test_torchvision_weights_fit_all_but_the_head() -> None:
-    resnet = MonaiNetwork(name="ResNet18").build(3, 5, 64)
-    fitted = weights.fit(resnet, torchvision_resnet18())
+@pytest.mark.parametrize(
+    ("name", "blocks", "expansion", "num_parameters"),
+    [("ResNet18", (2, 2, 2, 2), 1, 11_689_512), ("ResNet50", (3, 4, 6, 3), 4, 25_557_032)],
+)
+def test_torchvision_weights_fit_all_but_the_head(
+    name: Any, blocks: tuple[int, ...], expansion: int, num_parameters: int
+) -> None:
+    state = torchvision_resnet(blocks, expansion)
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    assert sum(t.numel() for n, t in state.items() if not n.endswith(buffers)) == num_parameters
+    resnet = MonaiNetwork(name=name).build(3, 5, 64)
+    fitted = weights.fit(resnet, state)
     assert (fitted.missing, fitted.unused) == ((), ())
     assert [name for name, _, _ in fitted.misfit] == ["fc.weight", "fc.bias"]
-    assert len(fitted.loaded) == 120
+    assert len(fitted.loaded) == len(state) - 2
+    assert all(torch.equal(resnet.state_dict()[n], state[n]) for n in fitted.loaded)
+    assert len(fitted.text().splitlines()) == 2
