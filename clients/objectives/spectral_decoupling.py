@@ -1,9 +1,12 @@
 """Spectral decoupling: a quadratic penalty on the logits in place of weight decay.
 
-Source: Pezeshki et al., Gradient Starvation, NeurIPS 2021, eq. 17 (arXiv:2011.09468): with y in
-{-1, +1} and output f, log(1 + exp(-y f)) + (lambda / 2) f^2. Here for any number of classes, with
-Z the logits: CE(Z, y) + (lambda / 2) * mean_i ||Z_i||^2. For two classes whose logits are opposite,
-(-f/2, f/2), that is the published loss with half its lambda.
+Source: Pezeshki et al., Gradient Starvation, NeurIPS 2021 (arXiv:2011.09468): with y in {-1, +1}
+and one output f, log(1 + exp(-y f)) + (lambda / 2) f^2. Its released code writes c f^2, averaged
+over the batch, so c is lambda / 2.
+
+Here for any number of classes, with Z the logits: CE(Z, y) + (lambda / 2) * mean_i ||Z_i||^2. For
+two classes, with f their difference and s their sum, ||Z_i||^2 = (f^2 + s^2) / 2: where logits are
+opposite, (-f/2, f/2), this is the published loss with half its lambda.
 """
 
 from __future__ import annotations

@@ -253,20 +253,42 @@ def test_spectral_decoupling_of_opposite_logits_is_the_published_loss() -> None:
     close(loss, published)
 
 
+def logits_of(margins: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits that leave the true class ahead by the margins, and labels of both classes."""
+    labels = torch.arange(len(margins)) % 2
+    own = nn.functional.one_hot(labels, 2).double()
+    return 7 + (own - 0.5) * margins[:, None], labels
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_sigma_damp_is_least_at_its_margin(temperature: float) -> None:
-    objective, labels = SigmaDamp(temperature=temperature), torch.tensor([0, 1])
-    u = torch.linspace(-2, 8, 20001, dtype=torch.float64) * temperature
-    losses = torch.log1p(torch.exp(-u * (1 - 1 / (1 + torch.exp(-u / temperature)))))
-    for margin in (-1.0, 0.0, 2.5):
-        half = torch.tensor([margin / 2], dtype=torch.float64)
-        logits = torch.stack([torch.cat([half, -half]), torch.cat([-half, half])])
-        loss, _ = value_and_gradient(objective, logits + 7, labels)
-        nearest = losses[(u - margin).abs().argmin()]
-        torch.testing.assert_close(loss, nearest, rtol=1e-3, atol=1e-3)
-    assert float(u[losses.argmin()]) == pytest.approx(1.2785 * temperature, abs=1e-3)
-    x = 1.27846
-    assert x / (1 + np.exp(-x)) == pytest.approx(1, abs=1e-4)
+def test_sigma_damp_has_its_closed_form(temperature: float) -> None:
+    u = torch.linspace(-9, 9, 37, dtype=torch.float64)
+    loss, gradient = value_and_gradient(SigmaDamp(temperature=temperature), *logits_of(u))
+    sigma = 1 / (1 + torch.exp(-u / temperature))
+    damped = u * (1 - sigma)
+    close(loss, torch.log1p(torch.exp(-damped)).mean())
+    slope = (1 - sigma) * (1 - u * sigma / temperature)  # of damped
+    by_margin = -slope / (1 + torch.exp(damped)) / len(u)
+    signs = 2 * nn.functional.one_hot(torch.arange(len(u)) % 2, 2) - 1
+    close(gradient, by_margin[:, None] * signs)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("start", [-2.0, 0.0, 3.0])
+def test_sigma_damp_is_least_at_its_margin(temperature: float, start: float) -> None:
+    logits, labels = logits_of(torch.full((2,), start * temperature, dtype=torch.float64))
+    model, batch = Given(logits), Batch(torch.zeros(2, 1, 1, 1), labels)
+    steps = torch.optim.SGD(model.parameters(), lr=4 * max(temperature, 1))
+    for _ in range(400):
+        steps.zero_grad()
+        SigmaDamp(temperature=temperature).loss(model, batch, context(labels, 2)).backward()  # type: ignore[no-untyped-call]
+        steps.step()
+    margins = (model.logits[:, 0] - model.logits[:, 1]) * torch.tensor([1, -1])
+    root = 1.2784645427610738  # of x sigmoid(x) = 1
+    assert root / (1 + np.exp(-root)) == pytest.approx(1, abs=1e-12)
+    torch.testing.assert_close(
+        margins.detach(), torch.full_like(margins, root * temperature), rtol=1e-6, atol=0
+    )
 
 
 VARIANTS: tuple[Objective, ...] = (
