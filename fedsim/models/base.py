@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from fedsim.location import Location
 from fedsim.plugins import Part
 
@@ -13,14 +15,13 @@ if TYPE_CHECKING:
 
 
 class Model(Part):
-    """A network whose channels, classes and input size come from the data.
-
-    Args:
-        weights: starting weights from a local file: safetensors, or a torch state dict.
-    """
+    """A network whose channels, classes and input size come from the data."""
 
     kind: str
-    weights: Location | None = None
+    weights: Location | None = Field(
+        default=None,
+        description="starting weights from a local file: safetensors, or a torch state dict",
+    )
 
     @property
     @abstractmethod

@@ -236,15 +236,33 @@ def test_a_network_without_hidden_layers_is_linear() -> None:
     assert sum(p.numel() for p in network.parameters()) == 2 * 16 + 2
 
 
+MONAI = ("DenseNet121", "EfficientNetB0", "ResNet18", "ResNet50")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["DenseNet121", "EfficientNetB0", "ResNet18", "ResNet50"])
-def test_every_network_of_monai_takes_a_training_step(name: Any) -> None:
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", MONAI)
+def test_every_network_of_monai_takes_a_training_step(name: Any, channels: int) -> None:
     model = MonaiNetwork(name=name)
-    network, batch = built(model, 3, 5).train(), images(4, 3, model.min_image_size)
+    network = built(model, channels, 5).train()
+    batch = images(4, channels, model.min_image_size)
     before = [parameter.detach().clone() for parameter in network.parameters()]
-    nn.functional.cross_entropy(network(batch), torch.tensor([0, 1, 2, 4])).backward()
+    logits = network(batch)
+    assert logits.shape == (4, 5)
+    nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 4])).backward()
     torch.optim.SGD(network.parameters(), lr=0.1).step()
     moved = [not torch.equal(b, p) for b, p in zip(before, network.parameters(), strict=True)]
     assert sum(moved) > 0.9 * len(moved)  # EfficientNet leaves out blocks at random
     network.eval()
     assert torch.equal(network(batch), network(batch))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "least"), list(zip(MONAI, (61, 64, 33, 33), strict=True)))
+def test_a_batch_of_one_can_be_normalised_down_to_the_size_stated(name: Any, least: int) -> None:
+    model = MonaiNetwork(name=name)
+    network = built(model).train()
+    for size in (model.min_image_size, least):
+        assert network(images(1, 1, size)).isfinite().all()
+    with pytest.raises((ValueError, RuntimeError), match=r"more than 1 value|too small"):
+        network(images(1, 1, least - 1))
