@@ -101,9 +101,14 @@ def mark_undefined(axes: Axes, place: float, *, upright: bool) -> None:
     )
 
 
+def shorten(name: str) -> str:
+    """Return a site's name as far as a figure shows it."""
+    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
+
+
 def name_sites(axes: Axes, names: Sequence[str], counts: Sequence[str]) -> None:
     """Name the sites under their bars with their counts; turned where they would collide."""
-    short = [n if len(n) <= MAX_NAME else n[: MAX_NAME - 1] + "…" for n in names]
+    short = [shorten(name) for name in names]
     longest = max(map(len, [*short, *counts]), default=0)
     turned = (longest + 2) * len(names) > 100
     join = ", " if turned else "\n"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsim.report import page
-from fedsim.report.axes import MAX_NAME
+from fedsim.report.axes import shorten
 from fedsim.report.page import Page
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def contact_sheet(population: Population, split: Split, per_class: int, run: str
     axes.set_xticks([label * width + width / 2 for label in classes], population.class_names)
     axes.set_yticks(
         [site * (size + gap) + size / 2 for site in sites],
-        [_short(population.names[site]) for site in sites],
+        [shorten(population.names[site]) for site in sites],
     )
     axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
     axes.grid(visible=False)
@@ -100,7 +100,3 @@ def _joined(parts: list[NDArray[np.uint8]], gap: int, axis: int) -> NDArray[np.u
     shape[axis] = gap
     white = np.full(shape, WHITE, np.uint8)
     return np.concatenate([piece for part in parts for piece in (part, white)][:-1], axis=axis)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"

@@ -149,6 +149,11 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def finite_or_nan(value: float | None) -> float:
+    """Return `value` for drawing: nan where it is undefined, which leaves a gap."""
+    return value if value is not None and math.isfinite(value) else math.nan
+
+
 def arrowed(metric: str) -> str:
     """Return a metric's title with an arrow towards better.
 

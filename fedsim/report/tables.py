@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from clients.metrics import METRICS
 from fedsim.data.source import POOLED
-from fedsim.report.scores import Reached, Scores, arrowed, describe, eligible, reached
+from fedsim.report.scores import (
+    Reached,
+    Scores,
+    arrowed,
+    describe,
+    eligible,
+    finite_or_nan,
+    reached,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,7 +33,7 @@ if TYPE_CHECKING:
 
 UNDEFINED = "undefined"
 HEADINGS = ("metric", "model", "pooled", "n", "site mean ± sd", "worst site", "gap", "sites")
-PRINTED = ("model", "pooled", "site mean ± sd", "worst site", "gap")
+PRINTED = ("model", "pooled", "site mean ± sd", "worst site")
 """Headings of the printed table, which has less room."""
 NOTE = (
     "↑ higher, ↓ lower is better. Pooled: over the test images of all sites together; n: how many "
@@ -35,6 +43,7 @@ YARDSTICKS = (
     "Yardsticks: *all images* is one training on the images of all sites together, *each alone* "
     "the models that the sites train without the others, each judged on its own site's images."
 )
+MODEL_WIDTH = 25
 NAMED = 6
 """Sites that a sentence names."""
 
@@ -153,6 +162,26 @@ def local_models(record: RunRecord) -> list[dict[str, Any]]:
     ]
 
 
+def site_by_site(record: RunRecord) -> list[list[float]]:
+    """Return the selecting metric of each site's own final model at every site's test images.
+
+    Rows are models, the federated one last; columns are sites; nan is undefined. Empty without
+    models of single sites.
+    """
+    names = [site["name"] for site in record.population["sites"]]
+    metric = record.selection.metric
+    values = {
+        (row["trained_at"], row["site"]): row["value"]
+        for row in local_models(record)
+        if (row["split"], row["metric"]) == ("test", metric)
+    }
+    if not values:
+        return []
+    (federated, *_) = reached(record)
+    own = [[finite_or_nan(values.get((model, site))) for site in names] for model in names]
+    return [*own, [finite_or_nan(federated.at("test", site, metric).value) for site in names]]
+
+
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:
     r"""Return rows as CSV; None and what a row lacks become empty cells.
 
@@ -211,9 +240,13 @@ def render(record: RunRecord, console: Console) -> None:
         justify: Literal["left", "right"] = (
             "left" if heading in ("model", "worst site") else "right"
         )
-        table.add_column(heading, justify=justify)
+        width = MODEL_WIDTH if heading == "model" else None
+        table.add_column(heading, justify=justify, no_wrap=heading == "pooled", max_width=width)
     previous = ""
-    for cells in _result_cells(record):
+    for row, cells in zip(results(record), _result_cells(record), strict=True):
+        of_yardstick = row.method != "federated"
+        if row.model == "best" and (of_yardstick or row.round == record.selection.final_round):
+            continue  # the report's files have them all
         line = dict(zip(HEADINGS, cells, strict=True))
         if line["metric"] != previous:
             table.add_row(Text(line["metric"], style="bold"))

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from fedsim.errors import InputError
+
 
 @pytest.fixture
 def make_record() -> Any:
@@ -68,8 +70,13 @@ def record(
                     lost = not defined or (metric == "auroc" and name == names[-1] and sites > 1)
                     found = None if lost else value(metric, round, shift + own)
                     scores.append(row(round, split, name, metric, found, n))
+
+    def no_predictions(round: int) -> Any:
+        raise InputError("not recorded")
+
     return SimpleNamespace(
         folder=folder,
+        predictions=no_predictions,
         scenario={
             "name": "label-skew",
             "seed": seed,
@@ -83,7 +90,7 @@ def record(
                 "min_per_class": 0,
                 "num_resamples": 100,
             },
-            "data": {"source": {"kind": "synthetic"}},
+            "data": {"source": {"kind": "synthetic"}, "task": "binary", "positive_class": 1},
         },
         baselines=[],
         intervals=[],

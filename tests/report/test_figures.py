@@ -16,6 +16,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.patches import Rectangle
 
 from fedsim.report import figures, page, write
+from fedsim.report.reliability import reliability
 
 NAMES = {"learning_curves", "site_bars", "label_distribution", "loss_decomposition"}
 RUNS = {
@@ -174,6 +175,94 @@ def test_labels_of_lines_that_end_together_keep_their_distance(make_record: Any)
     boxes.sort(key=lambda box: box.y0)
     assert len(boxes) == 4
     assert all(below.y1 <= above.y0 for below, above in itertools.pairwise(boxes))
+
+
+def yardstick(kind: str, trained_at: str, site: str, value: float | None) -> dict[str, Any]:
+    front = {"baseline": kind, "model": "final", "trained_at": trained_at, "round": 4}
+    row = {"split": "test", "site": site, "metric": "auroc", "value": value}
+    return {**front, **row, "num_examples": 9, "num_valid": 9}
+
+
+@pytest.mark.parametrize("sites", [1, 3, 24])
+def test_yardsticks_stand_beside_their_bars(make_record: Any, sites: int) -> None:
+    record = make_record(sites=sites)
+    names = [site["name"] for site in record.population["sites"]]
+    record.baselines = [
+        yardstick(kind, "pooled" if kind == "pooled" else name, name, value)
+        for kind, value in (("pooled", 0.9), ("local", 0.7))
+        for name in names
+    ]
+    record.intervals = [
+        {"method": "federated", "model": "final", "split": "test", "site": names[0]}
+        | {"metric": "auroc", "low": 0.5, "high": 0.8, "confidence": 0.95, "unit": "image"}
+    ]
+    figure = figures.site_bars(record)
+    drawn = {float(y) for line in figure.axes[0].lines for y in line.get_ydata()}
+    assert {0.9, 0.7} <= drawn
+    legend = figure.legends[0]
+    assert [t.get_text() for t in legend.get_texts()] == [
+        "one training on all images",
+        "the site alone",
+    ]
+    assert "Whiskers: 95 % bootstrap" in words(figure)
+
+
+def test_sites_with_too_few_images_are_pale(make_record: Any) -> None:
+    record = make_record(sites=3)
+    record.scenario["evaluation"]["min_per_class"] = 5
+    record.population["sites"][0]["test"] = [4, 90]
+    record.population["sites"][1]["test"] = [5, 90]
+    axes = figures.site_bars(record).axes[0]
+    colours = [matplotlib.colors.to_hex(p.get_facecolor()).upper() for p in axes.patches[:2]]
+    assert colours == [page.PALE, page.SKY]
+    assert "Pale: fewer than 5 test images" in words(axes.figure)
+
+
+def test_models_of_single_sites_are_compared_at_every_site(make_record: Any) -> None:
+    record = make_record(sites=3)
+    names = [site["name"] for site in record.population["sites"]]
+    value = {(i, j): 0.5 + 0.1 * i + 0.01 * j for i in range(3) for j in range(3)}
+    record.baselines = [
+        yardstick("local", a, b, None if (i, j) == (2, 1) else value[i, j])
+        for i, a in enumerate(names)
+        for j, b in enumerate(names)
+    ]
+    figure = figures.draw(record)["local_models"]
+    written = [text.get_text() for text in figure.axes[0].texts]
+    assert written[:3] == ["0.50", "0.51", "0.52"]
+    assert len(written) == 8 + 2, "one cell and the federated model's last one are undefined"
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == [*names, "federated"]
+    assert "local_models" not in figures.draw(make_record())
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_calibration_is_drawn_from_the_predictions(make_record: Any, task: str) -> None:
+    record = make_record(sites=2)
+    record.scenario["data"]["task"] = task
+    rng = np.random.default_rng(0)
+    truth = rng.random(4000)
+    labels = (rng.random(4000) < truth).astype(int)
+    scores = np.log(np.column_stack([1 - truth, truth])).astype(np.float32)
+    parts = {"a": (scores[:1000], labels[:1000]), "b": (scores[1000:], labels[1000:])}
+    record.predictions = lambda round: {"test": parts, "validation": {"a": parts["a"]}}
+    curves = reliability(record)
+    assert sum(curves["test"].counts) == 4000
+    assert sum(curves["validation"].counts) == 1000
+    np.testing.assert_allclose(curves["test"].said, curves["test"].seen, atol=0.08)
+    assert len(curves["test"].said) == (15 if task == "binary" else 8)
+    figure = figures.draw(record)["calibration"]
+    assert "pneumonia" in figure.axes[1].get_xlabel() or task == "multiclass"
+    assert "calibration" not in figures.draw(make_record())
+
+
+def test_external_images_get_a_line_of_their_own(make_record: Any, make_row: Any) -> None:
+    record = make_record(metrics=("auroc",))
+    before = len(figures.learning_curves(record).axes[0].lines)
+    record.population["external"] = [{"name": "abroad", "test": [3, 3]}]
+    record.metrics += [make_row(r, "external", "pooled", "auroc", 0.6) for r in range(5)]
+    figure = figures.learning_curves(record)
+    assert len(figure.axes[0].lines) == before + 1
+    assert "external, pooled" in [t.get_text() for t in figure.legends[0].get_texts()]
 
 
 def test_no_global_state_is_changed(make_record: Any, tmp_path: Path) -> None:
