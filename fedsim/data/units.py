@@ -48,9 +48,10 @@ class Units:
         """
         if PATIENT not in columns:
             return cls(np.arange(len(labels)), labels, columns)
-        numbers = np.char.add("\0", np.arange(len(labels)).astype(np.str_))
-        patients = np.where(columns[PATIENT] == "", numbers, columns[PATIENT])
-        _, first, of_example = np.unique(patients, return_index=True, return_inverse=True)
+        patients = columns[PATIENT]
+        _, named = np.unique(patients, return_inverse=True)
+        whose = np.where(patients == "", -1 - np.arange(len(labels)), named)
+        _, first, of_example = np.unique(whose, return_index=True, return_inverse=True)
         shown = np.zeros((len(first), num_classes), np.int64)
         np.add.at(shown, (of_example, labels), 1)
         constant = {

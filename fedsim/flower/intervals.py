@@ -54,7 +54,8 @@ def _split(
         return
     evaluation, data, streams = scenario.evaluation, scenario.data, Streams(scenario.seed)
     ids = [patients[name] for name in by_site]
-    everybody = np.concatenate([i for i in ids if i is not None]) if None not in ids else None
+    known = [i for i in ids if i is not None]
+    everybody = np.concatenate(known) if len(known) == len(ids) else None
     groups = {POOLED: (pool(by_site), everybody, evaluation.metrics)}
     for name, predicted in by_site.items() if sites else ():
         groups[name] = predicted, patients[name], (evaluation.select_by,)
