@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedsim.export_folder import export
     from fedsim.leave_one_out import run as leave_one_site_out
+    from fedsim.prediction import predict
     from fedsim.records import RunRecord, read
     from fedsim.report import write as write_report
     from fedsim.scenario import Scenario, load_scenario
@@ -26,9 +28,11 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "RunRecord": ("fedsim.records", "RunRecord"),
     "Scenario": ("fedsim.scenario", "Scenario"),
+    "export": ("fedsim.export_folder", "export"),
     "leave_one_site_out": ("fedsim.leave_one_out", "run"),
     "load_model": ("fedsim.simulate", "load_model"),
     "load_scenario": ("fedsim.scenario", "load_scenario"),
+    "predict": ("fedsim.prediction", "predict"),
     "read": ("fedsim.records", "read"),
     "write_report": ("fedsim.report", "write"),
     "resume": ("fedsim.simulate", "resume"),
@@ -38,9 +42,11 @@ _EXPORTS = {
 __all__ = [
     "RunRecord",
     "Scenario",
+    "export",
     "leave_one_site_out",
     "load_model",
     "load_scenario",
+    "predict",
     "read",
     "resume",
     "run",

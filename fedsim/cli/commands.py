@@ -19,6 +19,7 @@ from fedsim.cli.data_commands import data
 from fedsim.cli.plan_command import plan
 from fedsim.cli.progress import watching
 from fedsim.cli.streams import Lasting
+from fedsim.cli.taking_away import export, predict
 from fedsim.errors import DataError, DivergedError, FedsimError, InputError, RunError
 
 if TYPE_CHECKING:
@@ -165,7 +166,8 @@ def validate(file: File, changes: Set = None) -> None:
     )
 
 
-app.command()(plan)
+for _command in (plan, export, predict):
+    app.command()(_command)
 app.add_typer(data, name="data")
 
 

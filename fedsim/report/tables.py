@@ -211,19 +211,19 @@ def to_markdown(record: RunRecord) -> str:
     lines = [
         f"# {record.scenario['name']}",
         f"{describe(record)}.",
-        *_warnings(record),
+        *warnings(record),
         "## Test results",
-        _markdown_table(HEADINGS, _result_cells(record)),
-        " ".join([_selection(record), NOTE, *_notes(record)]),
+        markdown_table(HEADINGS, _result_cells(record)),
+        " ".join([_selection(record), NOTE, *notes(record)]),
     ]
     if record.population["external"]:
         lines += [
             "## External test images, on which no site trained",
-            _markdown_table(("metric", "model", "set", "value", "n"), _external_cells(record)),
+            markdown_table(("metric", "model", "set", "value", "n"), _external_cells(record)),
         ]
     lines += [
         f"## Sites after round {record.selection.final_round}",
-        _markdown_table(*_site_cells(record)),
+        markdown_table(*_site_cells(record)),
         "n: how many of the site's test images the value counts.",
     ]
     return "\n\n".join(lines) + "\n"
@@ -257,7 +257,7 @@ def render(record: RunRecord, console: Console) -> None:
     for metric, model, name, value, n in _external_cells(record):
         if metric == arrowed(record.selection.metric):
             console.print(Text(f"{name} (no site trained on it), {model}: {metric} {value}, n {n}"))
-    console.print(Text(" ".join([_selection(record), *_notes(record)]).replace("*", "")))
+    console.print(Text(" ".join([_selection(record), *notes(record)]).replace("*", "")))
 
 
 def number(value: float | None) -> str:
@@ -308,7 +308,7 @@ def _interval(
     return found or (None, None)
 
 
-def _warnings(record: RunRecord) -> Iterable[str]:
+def warnings(record: RunRecord) -> Iterable[str]:
     """Yield what a reader must know of the data."""
     found = record.population["duplicates"]
     if found["num_groups"]:
@@ -322,7 +322,7 @@ def _warnings(record: RunRecord) -> Iterable[str]:
         yield f"Training labels were made wrong on purpose (label noise): {listed}."
 
 
-def _notes(record: RunRecord) -> Iterable[str]:
+def notes(record: RunRecord) -> Iterable[str]:
     """Yield what a reader must know of the numbers."""
     sites, count = record.population["sites"], eligible(record)
     least = record.scenario["evaluation"]["min_per_class"]
@@ -361,7 +361,7 @@ def _result_cells(record: RunRecord) -> list[tuple[str, ...]]:
             labels[row.method, row.model],
             bracketed(row.pooled, row.low, row.high),
             str(row.num_valid),
-            _spread(row),
+            spread(row.site_mean, row.site_sd),
             UNDEFINED if row.worst_site is None else f"{number(row.worst)} {row.worst_site}",
             number(row.gap),
             f"{row.num_sites_defined}/{row.num_sites}",
@@ -395,10 +395,13 @@ def bracketed(value: float | None, low: float | None, high: float | None) -> str
     return f"{number(value)} [{number(low)}, {number(high)}]"
 
 
-def _spread(row: Result) -> str:
-    if row.site_sd is None:
-        return number(row.site_mean)
-    return f"{number(row.site_mean)} ± {number(row.site_sd)}"
+def spread(mean: float | None, sd: float | None) -> str:
+    """Return a mean with its standard deviation, if it has one.
+
+    >>> spread(0.9, 0.01), spread(None, None)
+    ('0.900 ± 0.010', 'undefined')
+    """
+    return number(mean) if sd is None else f"{number(mean)} ± {number(sd)}"
 
 
 def _site_cells(record: RunRecord) -> tuple[list[str], list[list[str]]]:
@@ -421,7 +424,8 @@ def _site_cells(record: RunRecord) -> tuple[list[str], list[list[str]]]:
     ]
 
 
-def _markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines

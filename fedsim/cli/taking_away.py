@@ -1,0 +1,83 @@
+"""`fedsim export` and `fedsim predict`: what one takes away from a run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from fedsim.errors import InputError
+
+Which = Annotated[
+    str,
+    typer.Option(
+        click_type=click.Choice(["best", "final"]),
+        help="the round that was best on validation images, or the final one",
+    ),
+]
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="run folder", show_default=False)],
+    which: Which = "best",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="folder to write; default: export, inside the run's", show_default=False),
+    ] = None,
+) -> None:
+    """Write the trained model for use elsewhere: weights, program, description, model card."""
+    from fedsim.export_folder import export
+
+    chosen: Any = which
+    typer.echo(str(export(folder, which=chosen, out=out)))
+
+
+def predict(
+    folder: Annotated[Path, typer.Argument(help="run folder or export", show_default=False)],
+    images: Annotated[
+        Path,
+        typer.Argument(help="picture, folder of pictures, or CSV with a column path"),
+    ],
+    which: Which = "best",
+    out: Annotated[
+        Path | None, typer.Option(help="CSV file; default: standard output", show_default=False)
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
+) -> None:
+    """Write what the trained model says of pictures: the class and the probability of each."""
+    if out is not None and out.exists():
+        raise InputError(f"{out}: exists; name another file")
+    from fedsim.prediction import predict
+    from fedsim.records.files import write_text
+
+    chosen: Any = which
+    with _counting() as watch:
+        rows = predict(folder, images, which=chosen, device=device, watch=watch)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    if out is None:
+        sys.stdout.write(text.getvalue())
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(out, text.getvalue())
+        typer.echo(str(out))
+
+
+@contextmanager
+def _counting() -> Iterator[Callable[[int, int], None]]:
+    """Show how many pictures are done, in a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("pictures", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

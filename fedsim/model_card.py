@@ -1,0 +1,150 @@
+"""The card of an exported model: what it is, how it was made, how good it is, what it is not for.
+
+Headings follow Mitchell et al., Model Cards for Model Reporting, FAccT 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from fedsim.report import tables
+from fedsim.report.scores import arrowed
+
+if TYPE_CHECKING:
+    from fedsim.records import RunRecord
+    from fedsim.trained import Trained
+
+PRIVACY = (
+    "No privacy mechanism was in force. The weights may reveal images and labels of the training "
+    "sites to those who attack them (membership inference, reconstruction); share them as you "
+    "would share the images."
+)
+USE = (
+    "Research on federated learning. This is no medical device: it was not validated for the care "
+    "of patients, and its results at the sites of a simulation say little of other hospitals, "
+    "scanners or patients."
+)
+
+
+def text(record: RunRecord, network: Trained, *, program: bool) -> str:
+    """Return the card in Markdown.
+
+    Args:
+        record: of the run.
+        network: what is exported.
+        program: whether `model.pt2` is there.
+    """
+    known = network.description
+    parts = [
+        f"# Model card: {known['scenario']}",
+        "## Model details",
+        *_details(record, known),
+        "## Intended use",
+        USE,
+        "## Training data",
+        *_data(record),
+        "## Training",
+        "```yaml\n" + _training(record.scenario) + "```",
+        "## Results",
+        _results(record, known["which"]),
+        "## Privacy",
+        PRIVACY,
+        "## How to use it",
+        *_how(known, program),
+        "## Licence and citation",
+        *_rights(record),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _details(record: RunRecord, known: dict[str, Any]) -> Iterator[str]:
+    names = ", ".join(f"{n} = {name}" for n, name in enumerate(known["class_names"]))
+    size, channels = known["image_size"], known["num_channels"]
+    yield (
+        f"A network of kind `{known['model']['kind']}` that takes images of {size} x {size} pixels "
+        f"with {channels} channel{'s' * (channels > 1)} and tells apart "
+        f"{len(known['class_names'])} classes: {names}. It is the {known['which']} round "
+        f"({known['round']}) of a simulated federated training with "
+        f"{record.scenario['strategy']['kind']} at the server and "
+        f"{record.scenario['client']['objective']['kind']} at the sites; seed {known['seed']}, "
+        f"scenario digest `{known['digest'][:10]}`."
+    )
+
+
+def _data(record: RunRecord) -> Iterator[str]:
+    population, source = record.population, record.scenario["data"]["source"]
+    kind = f"Images from the source `{' '.join([source['kind'], source.get('name', '')]).strip()}`"
+    if population["images"]["synthetic"]:
+        kind = "Synthetic images, which show no patient"
+    yield f"{kind}. Training, validation and test images by site:"
+    rows = [
+        f"| {s['name']} | {sum(s['train'])} | {sum(s['validation'])} | {sum(s['test'])} |"
+        for s in population["sites"]
+    ]
+    yield "\n".join(["| site | train | validation | test |", "| --- | --- | --- | --- |", *rows])
+    if apart := ", ".join(f"{p['name']} ({sum(p['test'])})" for p in population["external"]):
+        yield f"Tested on, never trained on: {apart}."
+    yield from tables.warnings(record)
+    checksums = "\n".join(f"- {name}: `{value}`" for name, value in population["checksums"].items())
+    yield f"Checksums:\n\n{checksums}"
+
+
+def _training(scenario: dict[str, Any]) -> str:
+    kept = ("rounds", "model", "client", "cohort", "strategy", "server_optimizer")
+    return yaml.safe_dump({key: scenario[key] for key in kept}, sort_keys=False)
+
+
+def _results(record: RunRecord, which: str) -> str:
+    headings = ("metric", "pooled test images", "site mean ± sd", "worst site")
+    rows = [
+        (
+            arrowed(row.metric),
+            tables.bracketed(row.pooled, row.low, row.high),
+            tables.spread(row.site_mean, row.site_sd),
+            tables.UNDEFINED
+            if row.worst_site is None
+            else f"{tables.number(row.worst)} {row.worst_site}",
+        )
+        for row in tables.results(record)
+        if (row.method, row.model) == ("federated", which)
+    ]
+    return (
+        tables.markdown_table(headings, rows)
+        + "\n\n"
+        + " ".join(note for note in tables.notes(record) if note != tables.YARDSTICKS)
+    )
+
+
+def _how(known: dict[str, Any], program: bool) -> Iterator[str]:
+    size, channels = known["image_size"], known["num_channels"]
+    yield (
+        f"`images`: float32, (n, {channels}, {size}, {size}), pixels from 0 to 255 brought to the "
+        f"network's numbers by `{known['normalisation']}` (`fedsim.data.normalisation` says how; "
+        "`unit` divides by 255, `standard` then subtracts the mean and divides by std)."
+    )
+    if program:
+        yield (
+            "With PyTorch alone:\n\n```python\nimport torch\n"
+            'network = torch.export.load("model.pt2").module()\n'
+            "probabilities = network(images).softmax(1)\n```"
+        )
+    yield (
+        "Weights into a network of your own with the same names:\n\n```python\n"
+        "from safetensors.torch import load_file\n"
+        'network.load_state_dict(load_file("model.safetensors"))\n'
+        "probabilities = network.eval()(images).softmax(1)\n```"
+    )
+    yield "Pictures, brought to size and normalised: `fedsim predict FOLDER PICTURES`."
+
+
+def _rights(record: RunRecord) -> Iterator[str]:
+    licence, citation = record.population["licence"], record.population["citation"]
+    yield (
+        f"Images: {licence or 'licence not stated'}. What may be done with weights learned from "
+        "them follows from it; fedsim itself is Apache-2.0."
+    )
+    if citation:
+        yield f"```bibtex\n{citation.strip()}\n```"

@@ -1,0 +1,161 @@
+"""A trained network with all that is needed to show it a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from clients.batch import Batch
+from clients.evaluation import log_probabilities
+from fedsim.data.normalisation import Normalisation
+from fedsim.data.pictures import Fit
+from fedsim.engines.inline import repeatable
+from fedsim.errors import DataError, InputError
+from fedsim.models import weights
+from fedsim.records import read
+from fedsim.scenario.families import AnyModel, AnyNormalisation
+from fedsim.simulate import load_model, recorded_scenario
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Which = Literal["best", "final"]
+DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
+FORMAT = 1
+"""Version of the description."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network and how images come to it.
+
+    Args:
+        network: images (example, channel, height, width), normalised -> logits (example, class);
+            on the CPU, in evaluation mode.
+        description: plain data: format, model (the scenario's section), num_channels, image_size,
+            class_names, task, positive_class, normalisation, fit, and where it is from (scenario,
+            digest, seed, which, round).
+    """
+
+    network: nn.Module
+    description: dict[str, Any]
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How pixels become what the network sees."""
+        found: Normalisation = TypeAdapter(AnyNormalisation).validate_python(
+            self.description["normalisation"]
+        )
+        return found
+
+    @property
+    def fit(self) -> Fit:
+        """How a picture that is not square becomes so."""
+        found: Fit = self.description["fit"]
+        return found
+
+    def probabilities(
+        self, images: NDArray[np.uint8], device: torch.device | None = None
+    ) -> NDArray[np.float32]:
+        """Return P(class | image), (example, class).
+
+        Args:
+            images: (example, channel, height, width), uint8, at the network's size.
+            device: where to compute; the CPU by default.
+        """
+        device = device or torch.device("cpu")
+        shown = torch.from_numpy(self.normalisation.apply(images)).to(device)
+        labels = torch.zeros(len(images), dtype=torch.int64, device=device)
+        with repeatable():
+            scores = log_probabilities(self.network.to(device), Batch(shown, labels))
+        found: NDArray[np.float32] = scores.exp().cpu().numpy()
+        return found
+
+
+def load(folder: str | Path, which: Which = "best") -> Trained:
+    """Return the trained network of a run folder or of an export.
+
+    Args:
+        folder: of either.
+        which: the best round on validation images or the final one; an export holds one alone.
+
+    Raises:
+        InputError: if the folder is neither, or is damaged.
+    """
+    folder = Path(folder)
+    if (folder / DESCRIPTION).is_file():
+        return _of_export(folder)
+    if not (folder / "run.json").is_file():
+        raise InputError(
+            f"{folder}: is neither a run folder (it has no run.json) nor an export "
+            f"(it has no {DESCRIPTION})"
+        )
+    return _of_run(folder, which)
+
+
+def _of_run(folder: Path, which: Which) -> Trained:
+    record = read(folder)
+    scenario, selection = recorded_scenario(record), record.selection
+    data = scenario.data
+    return Trained(
+        load_model(folder, which),
+        {
+            "format": FORMAT,
+            "model": scenario.model.model_dump(mode="json", exclude={"weights"}),
+            **{key: record.population["images"][key] for key in ("num_channels", "image_size")},
+            "class_names": record.population["class_names"],
+            "task": data.task,
+            "positive_class": data.positive_class if data.task == "binary" else None,
+            "normalisation": data.normalisation.model_dump(mode="json"),
+            "fit": getattr(data.source, "fit", "stretch"),
+            "scenario": scenario.name,
+            "digest": scenario.digest,
+            "seed": scenario.seed,
+            "which": which,
+            "round": selection.best_round if which == "best" else selection.final_round,
+        },
+    )
+
+
+def _of_export(folder: Path) -> Trained:
+    file = folder / DESCRIPTION
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+        if description["format"] != FORMAT:
+            raise ValueError(f"it is of format {description['format']}, expected {FORMAT}")
+        network = (
+            TypeAdapter(AnyModel)
+            .validate_python(description["model"])
+            .build(
+                description["num_channels"],
+                len(description["class_names"]),
+                description["image_size"],
+            )
+        )
+        expected = description["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise InputError(f"{file}: is damaged: {error}") from error
+    try:
+        if weights.sha256(folder / WEIGHTS) != expected:
+            raise DataError("it does not have the checksum that model.json states")
+        network.load_state_dict(weights.load(folder / WEIGHTS))
+    except (DataError, RuntimeError) as error:
+        raise InputError(f"{folder / WEIGHTS}: cannot be used: {error}") from error
+    return Trained(network.eval(), description)
+
+
+def as_columns(class_names: Iterable[str]) -> list[str]:
+    """Return the headings of a table of predictions.
+
+    >>> as_columns(["normal", "pneumonia"])
+    ['path', 'predicted', 'p(normal)', 'p(pneumonia)']
+    """
+    return ["path", "predicted", *(f"p({name})" for name in class_names)]

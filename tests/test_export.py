@@ -1,0 +1,196 @@
+"""What is exported is what was trained: it predicts what the run measured, with PyTorch alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import fedsim
+from fedsim import trained
+from fedsim.data.normalisation import Standard
+from fedsim.errors import InputError
+from fedsim.models import Mlp
+from fedsim.records import RunRecord
+from fedsim.scenario import Scenario, open_population
+
+Make = Callable[..., Scenario]
+SYNTHETIC = {"kind": "synthetic", "anatomy": "fundus", "image_size": 16, "num_examples": 150}
+
+
+@pytest.fixture(scope="module")
+def scenario(tiny: Make) -> Scenario:
+    return tiny(
+        data={
+            "source": SYNTHETIC,
+            "task": "ordinal",
+            "normalisation": {"kind": "standard", "mean": [0.4], "std": [0.3]},
+        },
+        baselines=["pooled"],
+    )
+
+
+@pytest.fixture(scope="module")
+def record(scenario: Scenario, tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    return fedsim.run(scenario, out=tmp_path_factory.mktemp("runs"), device="cpu")
+
+
+@pytest.fixture(scope="module", params=["best", "final"])
+def exported(request: pytest.FixtureRequest, record: RunRecord) -> tuple[str, Path]:
+    return request.param, fedsim.export(
+        record.folder, which=request.param, out=record.folder / f"export-{request.param}"
+    )
+
+
+def round_of(record: RunRecord, which: str) -> int:
+    selection = record.selection
+    return selection.best_round if which == "best" else selection.final_round
+
+
+def test_with_pytorch_alone_it_predicts_what_the_run_measured(
+    scenario: Scenario, record: RunRecord, exported: tuple[str, Path]
+) -> None:
+    which, folder = exported
+    population = open_population(scenario)
+    measured = record.predictions(round_of(record, which))["test"]
+    network = torch.export.load(folder / "model.pt2").module()
+    for site, name in enumerate(population.names):
+        images = torch.from_numpy(population.examples(site, "test").images)
+        with torch.inference_mode():
+            found = network(images).log_softmax(1).numpy()
+        np.testing.assert_allclose(found, measured[name][0], atol=1e-5)
+
+
+def test_loaded_again_it_predicts_what_the_run_measured(
+    scenario: Scenario, record: RunRecord, exported: tuple[str, Path]
+) -> None:
+    which, folder = exported
+    population = open_population(scenario)
+    measured = record.predictions(round_of(record, which))["test"]
+    for source in (folder, record.folder):
+        network = trained.load(source, which)  # type: ignore[arg-type]
+        for site, name in enumerate(population.names):
+            shown = population.shown(site, population.indices[site]["test"])
+            np.testing.assert_allclose(
+                network.probabilities(shown), np.exp(measured[name][0]), atol=1e-6
+            )
+
+
+def test_the_description_suffices_to_build_network_and_input(
+    record: RunRecord, exported: tuple[str, Path]
+) -> None:
+    which, folder = exported
+    known = json.loads((folder / "model.json").read_text())
+    assert known["class_names"] == record.population["class_names"]
+    assert (known["num_channels"], known["image_size"], known["fit"]) == (3, 16, "stretch")
+    assert (known["which"], known["round"]) == (which, round_of(record, which))
+    assert known["digest"] == record.run["digest"]
+    assert Standard(**known["normalisation"]) == Standard(mean=(0.4,), std=(0.3,))
+    network = Mlp(**known["model"]).build(3, 5, 16)
+    network.load_state_dict(load_file(folder / "model.safetensors"))
+    expected = fedsim.load_model(record.folder, which).state_dict()  # type: ignore[arg-type]
+    assert all(torch.equal(t, expected[name]) for name, t in network.state_dict().items())
+
+
+def test_the_lines_on_the_card_work(
+    exported: tuple[str, Path], record: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    which, folder = exported
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    programs = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert [len(program.splitlines()) for program in programs] == [3, 3]
+    monkeypatch.chdir(folder)
+    images = torch.randn(4, 3, 16, 16)
+    own = Mlp(widths=(8,)).build(3, 5, 16)
+    found = []
+    for program in programs:
+        names: dict[str, Any] = {"images": images, "network": own}
+        exec(program, names)
+        found.append(names["probabilities"])
+    torch.testing.assert_close(found[0], found[1])
+    model = fedsim.load_model(record.folder, which)  # type: ignore[arg-type]
+    torch.testing.assert_close(found[1], model(images).softmax(1))
+
+
+def test_the_card_says_what_it_is(exported: tuple[str, Path], record: RunRecord) -> None:
+    which, folder = exported
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for heading in ("Intended use", "Training data", "Results", "Privacy", "Licence and citation"):
+        assert f"\n## {heading}\n" in card
+    assert f"the {which} round ({round_of(record, which)})" in card
+    assert "Synthetic images, which show no patient" in card
+    assert "No privacy mechanism was in force" in card
+    assert "all images" not in card
+    for site in record.population["sites"]:
+        assert f"| {site['name']} | {sum(site['train'])} |" in card
+
+
+def test_an_export_is_the_same_again_and_replaces_only_exports(
+    record: RunRecord, tmp_path: Path
+) -> None:
+    one, other = (fedsim.export(record.folder, out=tmp_path / name) for name in ("a", "b"))
+    for file in one.iterdir():
+        assert file.read_bytes() == (other / file.name).read_bytes()
+    assert fedsim.export(record.folder, out=one) == one
+    (one / "thesis.txt").write_text("precious")
+    with pytest.raises(InputError, match="holds something else than an export"):
+        fedsim.export(record.folder, out=one)
+    assert (one / "thesis.txt").read_text() == "precious"
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+
+
+def test_a_network_that_cannot_be_traced_goes_without_a_program(
+    record: RunRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("data-dependent control flow\nand more")
+
+    monkeypatch.setattr(torch.export, "export", refuse)
+    folder = fedsim.export(record.folder, out=tmp_path / "out")
+    assert not (folder / "model.pt2").exists()
+    assert "torch.export.load" not in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+def test_what_is_no_run_or_damaged_is_refused(record: RunRecord, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no run folder"):
+        fedsim.export(tmp_path)
+    with pytest.raises(InputError, match="is neither a run folder"):
+        trained.load(tmp_path)
+    folder = fedsim.export(record.folder, out=tmp_path / "out")
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match="does not have the checksum"):
+        trained.load(folder)
+    (folder / "model.json").write_text("{}")
+    with pytest.raises(InputError, match=r"model\.json: is damaged"):
+        trained.load(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["DenseNet121", "ResNet18", "EfficientNetB0"])
+def test_networks_of_monai_are_exported(tiny: Make, tmp_path: Path, name: str) -> None:
+    source = {**SYNTHETIC, "image_size": 64, "num_examples": 40}
+    scenario = tiny(
+        rounds=1,
+        data={"source": source, "task": "ordinal"},
+        population={"num_sites": 2, "partition": {"kind": "iid", "min_examples": 4}},
+        model={"kind": "monai", "name": name},
+        evaluation={"metrics": ["loss"], "select_by": "loss", "loss_decomposition": False},
+    )
+    record = fedsim.run(scenario, out=tmp_path, device="cpu")
+    folder = fedsim.export(record.folder, which="final")
+    network = torch.export.load(folder / "model.pt2").module()
+    population = open_population(scenario)
+    images = torch.from_numpy(population.examples(0, "test").images)
+    with torch.inference_mode():
+        found = network(images).log_softmax(1).numpy()
+    measured = record.predictions(1)["test"]["site-00"][0]
+    np.testing.assert_allclose(found, measured, rtol=1e-4, atol=1e-4)
