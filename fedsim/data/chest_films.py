@@ -19,6 +19,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from fedsim.data.drawing import Floats, blob, grain, grid, normals, texture, uniforms
+from fedsim.data.sitters import Sitters
 
 CLASS_NAMES = ("normal", "opacity")
 MAX_OPACITIES = 3
@@ -35,6 +36,12 @@ ANATOMY = {
     "heart_width": (0.30, 0.036),
     "rib_frequency": (15.0, 1.0),
 }
+POSITION = {"shift_x": (0.0, 0.03), "shift_y": (0.0, 0.03), "tilt": (0.0, 0.03)}
+"""How the films of one patient differ."""
+BREADTH_OF_MEN = 0.08
+"""By how much of its width the body of a man is broader."""
+RIBS_BY_AGE = 0.35
+"""By how much of their contrast ribs stand out less than in the age band before."""
 LUNG = {"height": (0.62, 0.05), "width": (0.30, 0.025), "y": (-0.02, 0.02)}
 
 # parameter -> (low, high)
@@ -51,31 +58,43 @@ OPACITY = {
 
 
 def draw(
-    rngs: Sequence[Generator], labels: NDArray[np.int64], image_size: int, signal: float
+    rngs: Sequence[Generator],
+    labels: NDArray[np.int64],
+    image_size: int,
+    signal: float,
+    sitters: Sitters | None = None,
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Draw one film per generator.
 
     The anatomy depends on the generator alone, so films of the same generator with different
-    labels or signals differ only in their opacities.
+    labels or signals differ only in their opacities. With sitters it depends on theirs, and films
+    of one of them differ in position, texture and opacities.
 
     Args:
         rngs: one fresh generator per film.
         labels: 0 (normal) or 1 (opacity), (n,), int64.
         image_size: height and width in pixels.
         signal: contrast of the opacities; 1 is as calibrated.
+        sitters: whose films these are; everybody has one if not given. Men are broader, and ribs
+            stand out less with age.
 
     Returns:
         films, (n, 1, image_size, image_size), float32 in [0, 1], and masks of the opacities,
         (n, image_size, image_size), bool.
     """
-    n = image_size
-    body_parts, looks = normals(rngs, ANATOMY), uniforms(rngs, APPEARANCE)
-    lung_shapes, spots = normals(rngs, LUNG, count=2), uniforms(rngs, OPACITY, MAX_OPACITIES)
+    n, sitters = image_size, sitters or Sitters.alone(rngs)
+    body_parts, looks = normals(sitters.bodies, ANATOMY), uniforms(rngs, APPEARANCE)
+    lung_shapes = normals(sitters.bodies, LUNG, count=2)
+    spots = uniforms(rngs, OPACITY, MAX_OPACITIES)
+    if sitters.several:
+        moved = normals(rngs, POSITION)
+        body_parts |= {name: body_parts[name] + moved[name] for name in POSITION}
 
     y, x = grid(n)
     zoom = np.reciprocal(body_parts["scale"])
     x = (x - body_parts["shift_x"] + body_parts["tilt"] * y) * zoom
     y = (y - body_parts["shift_y"]) * zoom
+    x = x / (1 + np.float32(BREADTH_OF_MEN) * sitters.male)
 
     lungs = np.zeros((len(rngs), n, n), np.float32)
     for i, side in enumerate(SIDES):
@@ -88,7 +107,7 @@ def draw(
     body = blob(y, x, (0.15, 0), (1.25, 0.98), 0, 0.06)
     films = (0.74 + 0.04 * texture(rngs, n, 10)) * body - 0.52 * lungs
     ribs = np.sin(body_parts["rib_frequency"] * (y + 0.35 * x * x) + looks["rib_phase"])
-    films += 0.05 * ribs * np.maximum(body - 0.2, 0)
+    films += (0.05 * ribs * np.maximum(body - 0.2, 0)) * (1 - np.float32(RIBS_BY_AGE) * sitters.age)
     films += 0.10 * blob(y, x, (0, 0), (1.2, 0.07), 0, 0.3)  # spine
     vessels_and_haze = 0.03 * grain(rngs, n, 1.2) + looks["haze"] * texture(rngs, n, 8)
     films += vessels_and_haze * lungs

@@ -29,6 +29,7 @@ from fedsim.data.drawing import (
     uniforms,
     white_noise,
 )
+from fedsim.data.sitters import Sitters
 
 CLASS_NAMES = ("grade 0", "grade 1", "grade 2", "grade 3", "grade 4")
 MEAN_RED_LESIONS = (0, 3, 7, 13, 22)
@@ -38,6 +39,13 @@ NUM_VESSELS = 6
 # parameter -> (mean, standard deviation)
 EYE = {"disc_y": (0.0, 0.05), "disc_x": (0.52, 0.04)}
 PIGMENT = {"red": (0.78, 0.0468), "green": (0.38, 0.0228), "blue": (0.16, 0.0096)}
+
+EXPOSURE = {"exposure": (1.0, 0.06)}
+"""How the photographs of one patient differ."""
+PALER_VESSELS_BY_AGE = 0.25
+"""By how much of their contrast the vessels of an age band are paler than of the one before."""
+DISC_OF_MEN = -0.25
+"""By how much of its glow the disc of a man is brighter."""
 
 # parameter -> (low, high)
 SIDE = {"side": (-1.0, 1.0)}  # its sign: left or right eye
@@ -60,27 +68,40 @@ YELLOW_LESION_GLOW = (0.22, 0.50, 0.15)
 
 
 def draw(
-    rngs: Sequence[Generator], labels: NDArray[np.int64], image_size: int, signal: float
+    rngs: Sequence[Generator],
+    labels: NDArray[np.int64],
+    image_size: int,
+    signal: float,
+    sitters: Sitters | None = None,
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Draw one photograph per generator.
 
     The eye depends on the generator alone, so photographs of the same generator with different
-    grades or signals differ only in their lesions.
+    grades or signals differ only in their lesions. With sitters it depends on theirs, and
+    photographs of one of them differ in exposure, shade and lesions.
 
     Args:
         rngs: one fresh generator per photograph.
         labels: grades 0 to 4, (n,), int64.
         image_size: height and width in pixels.
         signal: contrast of the lesions; 1 is as calibrated.
+        sitters: whose eyes these are; everybody has one if not given. The discs of men glow less,
+            and vessels are paler with age.
 
     Returns:
         photographs, (n, 3, image_size, image_size), float32 in [0, 1], and masks of the lesions,
         (n, image_size, image_size), bool.
     """
-    eye, pigment = normals(rngs, EYE), normals(rngs, PIGMENT)
-    side = np.copysign(np.float32(1), uniforms(rngs, SIDE)["side"])
+    sitters = sitters or Sitters.alone(rngs)
+    bodies = sitters.bodies
+    eye, pigment = normals(bodies, EYE), normals(bodies, PIGMENT)
+    side = np.copysign(np.float32(1), uniforms(bodies, SIDE)["side"])
     disc_y, disc_x = eye["disc_y"], side * eye["disc_x"]
-    vessels = _vessels(rngs, side, disc_y, disc_x, image_size)
+    vessels = _vessels(bodies, side, disc_y, disc_x, image_size)
+    vessels = vessels * (1 - np.float32(PALER_VESSELS_BY_AGE) * sitters.age)
+    if sitters.several:
+        exposure = normals(rngs, EXPOSURE)["exposure"]
+        pigment = {name: colour * exposure for name, colour in pigment.items()}
     shade = 0.08 * texture(rngs, image_size, 6)
     red = _lesions(rngs, [MEAN_RED_LESIONS[label] for label in labels], image_size)
     yellow = _lesions(rngs, [MEAN_YELLOW_LESIONS[label] for label in labels], image_size)
@@ -90,6 +111,7 @@ def draw(
     macula = np.exp((macula_y * macula_y + macula_x * macula_x) * (-1 / 0.03))
     shade = (1 - 0.35 * (x * x + y * y) + shade) * (1 - 0.25 * macula)
     disc = blob(y, x, (disc_y, disc_x), (0.15, 0.14), 0, 0.12)
+    disc = disc * (1 + np.float32(DISC_OF_MEN) * sitters.male)
     field_of_view = blob(y, x, (0, 0), (0.96, 0.96), 0, 0.02)
 
     photographs = np.empty((len(rngs), 3, image_size, image_size), np.float32)

@@ -382,6 +382,11 @@ class ByColumn(Partition):
         """See `Partition.split`; nothing is random."""
         values = columns[self.column]
         names = in_natural_order(str(v) for split in labels for v in np.unique(values[split]))
+        if len(names) != num_sites:
+            raise DataError(
+                f"partition.column: {num_sites} sites, but images of {len(names)} values of "
+                f"{self.column!r}: a value has no image"
+            )
         first = next(iter(labels))
         if small := [n for n in names if np.sum(values[first] == n) < self.min_examples]:
             raise DataError(

@@ -201,3 +201,81 @@ def auroc_of_a_small_network(signal):
             optimizer.step()
     with torch.no_grad():
         return roc_auc_score(y[800:], network(x[800:]).diff(dim=1)[:, 0])
+
+
+# Patients
+
+
+def patients(anatomy, **settings):
+    source = Synthetic(anatomy=anatomy, images_per_patient=4, num_examples=400, **settings)
+    return source, source.open(STREAMS)
+
+
+@both
+def test_a_patient_has_a_name_a_sex_an_age_and_one_body(anatomy):
+    source, data = patients(anatomy)
+    columns = {name: values["all"] for name, values in data.columns.items()}
+    assert set(columns) == {"patient", "sex", "age_band"} == set(source.facts().columns)
+    assert len(set(columns["patient"])) == 100
+    for name, known in source.facts().columns.items():
+        assert set(columns[name]) == set(known)
+        for patient in range(100):
+            assert len(set(columns[name][4 * patient : 4 * patient + 4])) == 1
+    images, _ = source.draw(STREAMS, np.arange(80), np.zeros(80, int))
+    flat = images.reshape(20, 4, -1) - images.mean(axis=0).reshape(-1)
+    flat /= np.linalg.norm(flat, axis=2, keepdims=True)
+    same = np.mean([flat[p, 0] @ flat[p, 1] for p in range(20)])
+    other = np.mean([flat[p, 0] @ flat[(p + 1) % 20, 1] for p in range(20)])
+    assert same > other + 0.3
+    assert np.abs(images[0] - images[1]).max() > 0.02
+
+
+@both
+def test_images_of_patients_can_be_drawn_alone_and_in_any_order(anatomy):
+    source, data = patients(anatomy)
+    images, masks = source.draw(STREAMS, np.arange(20), data.labels["all"][:20])
+    order = np.array([13, 2, 7])
+    again, masks_again = source.draw(STREAMS, order, data.labels["all"][order])
+    np.testing.assert_array_equal(again, images[order])
+    np.testing.assert_array_equal(masks_again, masks[order])
+
+
+@pytest.mark.parametrize("agreement", [0.0, 0.8, 1.0])
+def test_images_of_a_patient_agree_as_often_as_stated(agreement):
+    source = Synthetic(
+        anatomy="chest", images_per_patient=5, num_examples=5000, label_agreement=agreement
+    )
+    labels = source.open(STREAMS).labels["all"].reshape(1000, 5)
+    pairs = float((labels[:, 0] == labels[:, 1]).mean())
+    both_kept = agreement**2
+    assert pairs == pytest.approx(both_kept + (1 - both_kept) / 2, abs=0.05)
+    assert labels.mean() == pytest.approx(0.5, abs=0.05)
+
+
+@both
+def test_sex_and_age_show(anatomy):
+    from fedsim.data import chest_films, fundus_photographs
+    from fedsim.data.sitters import Sitters
+
+    module = chest_films if anatomy == "chest" else fundus_photographs
+
+    def draw_with(male, age):
+        n = 12
+
+        def rngs(first):
+            return [np.random.default_rng(first + i) for i in range(n)]
+
+        ones = np.ones((n, 1, 1), np.float32)
+        sitters = Sitters(rngs(100), male * ones, age * ones, several=True)
+        return module.draw(rngs(0), np.zeros(n, int), 32, 1.0, sitters)[0]
+
+    plain = draw_with(0, 0)
+    for changed in (draw_with(1, 0), draw_with(0, 1), draw_with(0, 2)):
+        difference = np.abs(changed - plain).mean()
+        assert 0.0005 < difference < 0.05
+
+
+def test_one_image_each_has_no_patients():
+    source = Synthetic(num_examples=20)
+    assert source.facts().columns == {}
+    assert source.open(STREAMS).columns == {}
