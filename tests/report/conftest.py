@@ -8,14 +8,22 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fedsim.errors import InputError
+
+FRONT = ("split", "site", "metric")
 
 
 @pytest.fixture
 def make_record() -> Any:
     return record
+
+
+@pytest.fixture
+def make_whole_record() -> Any:
+    return whole_record
 
 
 @pytest.fixture
@@ -45,6 +53,7 @@ def record(
     metrics: tuple[str, ...] = ("auroc", "loss"),
     defined: bool = True,
     decomposition: bool = True,
+    classes: int = 2,
     seed: int = 7,
 ) -> Any:
     """Return a run that learns, with unequal sites of which the last has no defined AUROC."""
@@ -90,7 +99,11 @@ def record(
                 "min_per_class": 0,
                 "num_resamples": 100,
             },
-            "data": {"source": {"kind": "synthetic"}, "task": "binary", "positive_class": 1},
+            "data": {
+                "source": {"kind": "synthetic"},
+                "task": "binary" if classes == 2 else "multiclass",
+                "positive_class": 1,
+            },
         },
         baselines=[],
         intervals=[],
@@ -99,14 +112,14 @@ def record(
             "external": [],
             "duplicates": {"num_groups": 0},
             "num_mislabelled": {},
-            "class_names": ["normal", "pneumonia"],
-            "task": "binary",
+            "class_names": ["normal", "pneumonia", *(f"finding {i}" for i in range(2, classes))],
+            "task": "binary" if classes == 2 else "multiclass",
             "sites": [
                 {
                     "name": name,
-                    "train": [5 * n - int(5 * n * share), int(5 * n * share)],
-                    "validation": [n // 2, n - n // 2],
-                    "test": [n // 2, n - n // 2],
+                    "train": _divided(5 * n, share, classes),
+                    "validation": _divided(n, 0.5, classes),
+                    "test": _divided(n, 0.5, classes),
                 }
                 for name, n, share in zip(names, sizes, shares, strict=True)
             ],
@@ -137,4 +150,110 @@ def _terms(round: int, rng: random.Random) -> dict[str, float]:
         "global_loss": local + shift + aggregation,
         "num_local_examples": 512,
         "num_pooled_examples": 64,
+    }
+
+
+def _divided(number: int, share: float, classes: int) -> list[int]:
+    """Return examples per class: `share` of them not of the first class, in equal parts."""
+    others = [int(number * share) // (classes - 1)] * (classes - 1)
+    return [number - sum(others), *others]
+
+
+def whole_record(
+    folder: Path = Path(), *, external: tuple[str, ...] = ("abroad", "overseas"), **more: Any
+) -> Any:
+    """Return a finished run with all that a run may have: see `record` for `more`."""
+    made = record(folder, **more)
+    rng = random.Random(made.scenario["seed"])
+    made.scenario["evaluation"]["min_per_class"] = 5
+    made.population["external"] = [{"name": name, "test": [60, 60]} for name in external]
+    for round in range(made.scenario["rounds"] + 1):
+        for metric in made.scenario["evaluation"]["metrics"]:
+            value = next(
+                row["value"]
+                for row in made.metrics
+                if (row["round"], row["site"], row["metric"]) == (round, "pooled", metric)
+            )
+            for name in (*external, "pooled") if external else ():
+                found = None if value is None else 0.95 * value + rng.gauss(0, 0.01)
+                made.metrics.append(row(round, "external", name, metric, found, 120))
+    made.baselines = _baselines(made, rng)
+    made.intervals = _intervals(made, rng)
+    predicted = _predicted(made)
+    made.predictions = lambda round: predicted
+    return made
+
+
+def _baselines(made: Any, rng: random.Random) -> list[dict[str, Any]]:
+    """Return pooled training a little better than the federation, each site alone worse."""
+    final = [row for row in made.metrics if row["round"] == made.selection.final_round]
+    names = [site["name"] for site in made.population["sites"]]
+
+    def moved(row: dict[str, Any], by: float) -> dict[str, Any]:
+        value = row["value"]
+        return {**row, "value": None if value is None else value + rng.gauss(by, 0.02)}
+
+    def of(kind: str, model: str, trained_at: str, row: dict[str, Any]) -> dict[str, Any]:
+        return {"baseline": kind, "model": model, "trained_at": trained_at, **row}
+
+    rows = []
+    for model in ("final", "best"):
+        rows += [of("pooled", model, "pooled", moved(row, 0.03)) for row in final]
+        rows += [
+            {**of("local", model, row["site"], moved(row, -0.08)), "round": None}
+            for row in final
+            if row["split"] != "external"
+        ]
+    for name in names:
+        rows += [
+            of("local", "final", name, moved(row, -0.15))
+            for row in final
+            if row["split"] != "validation" and row["site"] not in ("pooled", name)
+        ]
+    return rows
+
+
+def _intervals(made: Any, rng: random.Random) -> list[dict[str, Any]]:
+    """Return an interval around every pooled value, and around those of sites that have one."""
+    own = made.selection.metric
+    values = [
+        ("federated", model, row)
+        for model in ("final", "best")
+        for row in made.metrics
+        if row["round"] == getattr(made.selection, f"{model}_round")
+    ]
+    values += [
+        (row["baseline"], row["model"], row)
+        for row in made.baselines
+        if row["trained_at"] in (row["site"], "pooled")
+    ]
+    return [
+        {
+            **{"method": method, "model": model},
+            **{key: row[key] for key in FRONT},
+            "low": None if row["value"] is None else row["value"] - rng.uniform(0.02, 0.08),
+            "high": None if row["value"] is None else row["value"] + rng.uniform(0.02, 0.08),
+            **{"confidence": 0.95, "num_resamples": 100, "unit": "image"},
+        }
+        for method, model, row in values
+        if row["split"] != "validation"
+        and (row["site"] == "pooled" or (row["metric"], model) == (own, "final"))
+    ]
+
+
+def _predicted(made: Any) -> dict[str, dict[str, Any]]:
+    """Return log-probabilities of a model that is somewhat too sure, and labels."""
+    rng = np.random.default_rng(made.scenario["seed"])
+    classes = len(made.population["class_names"])
+
+    def of(counts: list[int]) -> Any:
+        labels = np.repeat(np.arange(classes), counts)
+        logits = rng.normal(0, 1.4, (len(labels), classes))
+        logits[np.arange(len(labels)), labels] += 1.5
+        scores = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return scores.astype(np.float32), labels
+
+    return {
+        split: {site["name"]: of(site[split]) for site in made.population["sites"]}
+        for split in ("validation", "test")
     }
