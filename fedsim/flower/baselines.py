@@ -46,6 +46,11 @@ class Training:
     sites: tuple[int, ...]
     keys: Mapping[str, int]
 
+    @property
+    def title(self) -> str:
+        """What is going on, for people."""
+        return "training on all images" if self.kind == "pooled" else f"training {self.name} alone"
+
 
 def trainings(workplace: Workplace) -> list[Training]:
     """Return the trainings that the scenario asks for."""
@@ -74,7 +79,11 @@ def run(workplace: Workplace, folder: RunFolder, watch: Callable[[str, int], Non
 def _train(
     workplace: Workplace, training: Training, watch: Callable[[str, int], None]
 ) -> dict[str, Any]:
-    """Return which rounds are final and best and what their models predict."""
+    """Return which rounds are final and best and what their models predict.
+
+    Where the selecting metric is never defined, as at a site whose validation images are all of one
+    class, the best round is the final one.
+    """
     scenario = workplace.scenario
     workplace.load(workplace.initial)
     examples = together(workplace, training.sites, "train")
@@ -89,8 +98,10 @@ def _train(
             value = _selecting(workplace, training.sites)
             if value > best_value:
                 best, best_round, best_value = workplace.snapshot(), round, value
-        watch(f"{training.kind} training {training.name}", round)
+        watch(training.title, round)
     final = workplace.snapshot()
+    if best_value == -torch.inf:
+        best, best_round = final, scenario.rounds
     return {
         "kind": training.kind,
         "name": training.name,

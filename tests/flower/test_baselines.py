@@ -139,6 +139,18 @@ def test_the_best_round_is_chosen_on_validation_images(scenario: Scenario, tmp_p
         assert value("best") >= value("final")
 
 
+def test_where_no_round_can_be_chosen_the_final_one_is_best(tiny: Make, tmp_path: Path) -> None:
+    source = {"kind": "synthetic", "anatomy": "chest", "image_size": 16, "num_examples": 120}
+    shards = {"kind": "shards", "classes_per_site": 1}
+    scenario = tiny(
+        baselines=["local"],
+        data={"source": source, "task": "binary"},
+        population={"num_sites": 2, "partition": shards},
+    )
+    record = run(scenario, out=tmp_path, device="cpu")
+    assert [part["rounds"] for part in record.trainings()] == [{"final": 3, "best": 3}] * 2
+
+
 def test_external_rows_are_there_for_sites_held_out(record: RunRecord) -> None:
     found = {(row["round"], row["site"]) for row in record.metrics if row["split"] == "external"}
     assert found == {(round, site) for round in range(4) for site in ("pooled", "site-02")}
@@ -160,7 +172,7 @@ class Died(Exception):
     """Stands for a process that ends in the middle of a run."""
 
 
-@pytest.mark.parametrize("when", [("pooled training pooled", 1), ("local training site-01", 2)])
+@pytest.mark.parametrize("when", [("training on all images", 1), ("training site-01 alone", 2)])
 def test_a_run_that_dies_among_its_yardsticks_goes_on_to_the_same_bits(
     scenario: Scenario, record: RunRecord, tmp_path: Path, when: tuple[str, int]
 ) -> None:
