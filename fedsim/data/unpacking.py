@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from fedsim.data.population import Population
 from fedsim.data.source import PATIENT, SITE, SPLITS
+from fedsim.drafts import whole_folder
 from fedsim.errors import InputError
 
 MANIFEST = "manifest.csv"
@@ -39,20 +38,8 @@ def unpack(population: Population, folder: Path, watch: Callable[[int], None]) -
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and is not empty; name another folder")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            num = _fill(population, draft, watch)
-            draft.chmod(0o755)
-            if folder.exists():
-                folder.rmdir()
-            draft.rename(folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    return num
+    with whole_folder(folder) as draft:
+        return _fill(population, draft, watch)
 
 
 def _fill(population: Population, folder: Path, watch: Callable[[int], None]) -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import yaml
 
 from fedsim.data.source import POOLED
+from fedsim.drafts import whole_folder
 from fedsim.errors import InputError, RunError
 from fedsim.records import checkpoint
 from fedsim.records.files import Journal, cut_torn_line, sweep, to_line, write_text, writing
@@ -82,24 +81,16 @@ class RunFolder:
                 "or choose another --run-name or --out"
             )
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be made: {error.strerror}") from error
-        try:
-            run = {"format": FORMAT, "digest": digest, "keep_every": keep_every}
-            write_text(draft / "run.json", json.dumps(run, indent=2) + "\n")
-            write_text(draft / "population.json", json.dumps(population, indent=2) + "\n")
-            write_text(
-                draft / "scenario.yaml",
-                yaml.safe_dump(dict(scenario), sort_keys=False, allow_unicode=True),
-            )
-            draft.chmod(0o755)
-            draft.rename(path)
-        except (OSError, RunError) as error:
+            with whole_folder(path) as draft:
+                run = {"format": FORMAT, "digest": digest, "keep_every": keep_every}
+                write_text(draft / "run.json", json.dumps(run, indent=2) + "\n")
+                write_text(draft / "population.json", json.dumps(population, indent=2) + "\n")
+                write_text(
+                    draft / "scenario.yaml",
+                    yaml.safe_dump(dict(scenario), sort_keys=False, allow_unicode=True),
+                )
+        except RunError as error:
             raise InputError(f"{path}: cannot be made: {error}") from error
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
         return RunFolder(path)
 
     def close(self) -> None:

@@ -65,7 +65,7 @@ def test_nothing_is_left_of_a_failure(tiny: Callable[..., Scenario], tmp_path: P
     def fail(num: int) -> None:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(InputError, match="cannot be written: No space left"):
+    with pytest.raises(InputError, match="cannot be made: No space left"):
         unpack(open_population(tiny()), tmp_path / "out", fail)
     assert list(tmp_path.iterdir()) == []
 
