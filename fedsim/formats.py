@@ -59,7 +59,7 @@ def write(network: nn.Module, format: Format, shape: Shape) -> bytes:
     except Exception as error:  # whatever torch says of a network that it cannot follow
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UnfaithfulError(f"the network cannot be exported: {reason[:200]}") from error
-    if furthest > 1:
+    if not furthest <= 1:  # or not a number
         raise UnfaithfulError("what is saved gives other logits")
     return content
 
@@ -85,8 +85,9 @@ def _run_pt2(content: bytes) -> Callable[[Tensor], Tensor]:
 
 
 def _torchscript(network: nn.Module, images: Tensor) -> bytes:
+    jit: Any = torch.jit
     content, lean = io.BytesIO(), io.BytesIO()
-    torch.jit.save(torch.jit.trace(network, images, check_trace=False), content)
+    jit.save(jit.trace(network, images, check_trace=False), content)
     with zipfile.ZipFile(content) as archive, zipfile.ZipFile(lean, "w") as kept:
         for name in archive.namelist():
             if not name.endswith(".debug_pkl"):  # where the code of each layer stands
@@ -95,7 +96,8 @@ def _torchscript(network: nn.Module, images: Tensor) -> bytes:
 
 
 def _run_torchscript(content: bytes) -> Callable[[Tensor], Tensor]:
-    program: Callable[[Tensor], Tensor] = torch.jit.load(io.BytesIO(content))
+    jit: Any = torch.jit
+    program: Callable[[Tensor], Tensor] = jit.load(io.BytesIO(content))
     return program
 
 

@@ -5,11 +5,12 @@ Headings follow Mitchell et al., Model Cards for Model Reporting, FAccT 2019.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from fedsim.formats import Format
 from fedsim.report import tables
 from fedsim.report.scores import arrowed
 
@@ -29,13 +30,42 @@ USE = (
 )
 
 
-def text(record: RunRecord, network: Trained, *, program: bool) -> str:
+PROGRAMS: Mapping[Format, str] = {
+    "pt2": """\
+With PyTorch alone, of the version that wrote it or one near it:
+
+```python
+import torch
+network = torch.export.load("model.pt2").module()
+probabilities = network(images).softmax(1)
+```""",
+    "torchscript": """\
+With PyTorch alone, old or new:
+
+```python
+import torch
+network = torch.jit.load("model.pt")
+probabilities = network(images).softmax(1)
+```""",
+    "onnx": """\
+With ONNX Runtime; `images` is a numpy array, what comes out are logits:
+
+```python
+import onnxruntime
+network = onnxruntime.InferenceSession("model.onnx")
+(logits,) = network.run(None, {"images": images})
+```""",
+}
+"""Format -> how it is used; each format's lines are run by a test."""
+
+
+def text(record: RunRecord, network: Trained, programs: Collection[Format]) -> str:
     """Return the card in Markdown.
 
     Args:
         record: of the run.
         network: what is exported.
-        program: whether `model.pt2` is there.
+        programs: formats of the network itself that lie beside the card.
     """
     known = network.description
     parts = [
@@ -53,7 +83,7 @@ def text(record: RunRecord, network: Trained, *, program: bool) -> str:
         "## Privacy",
         PRIVACY,
         "## How to use it",
-        *_how(known, program),
+        *_how(known, programs),
         "## Licence and citation",
         *_rights(record),
     ]
@@ -118,19 +148,14 @@ def _results(record: RunRecord, which: str) -> str:
     )
 
 
-def _how(known: dict[str, Any], program: bool) -> Iterator[str]:
+def _how(known: dict[str, Any], programs: Collection[Format]) -> Iterator[str]:
     size, channels = known["image_size"], known["num_channels"]
     yield (
         f"`images`: float32, (n, {channels}, {size}, {size}), pixels from 0 to 255 brought to the "
         f"network's numbers by `{known['normalisation']}` (`fedsim.data.normalisation` says how; "
         "`unit` divides by 255, `standard` then subtracts the mean and divides by std)."
     )
-    if program:
-        yield (
-            "With PyTorch alone:\n\n```python\nimport torch\n"
-            'network = torch.export.load("model.pt2").module()\n'
-            "probabilities = network(images).softmax(1)\n```"
-        )
+    yield from (lines for format, lines in PROGRAMS.items() if format in programs)
     yield (
         "Weights into a network of your own with the same names:\n\n```python\n"
         "from safetensors.torch import load_file\n"

@@ -20,7 +20,7 @@ def predict(
     folder: str | Path,
     images: str | Path,
     *,
-    which: Which = "best",
+    which: Which | None = None,
     device: str = "auto",
     watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
@@ -30,7 +30,8 @@ def predict(
         folder: of a run or an export.
         images: a picture, a folder of pictures (with those in its folders, sorted by path), or a
             CSV with a column `path`, relative to the CSV's folder.
-        which: of a run: the best round on validation images, or the final one.
+        which: of a run: the best round on validation images, which is the default, or the final
+            one; an export holds one alone.
         device: as in `fedsim.run`.
         watch: called with the number of pictures done and of all.
 

@@ -80,25 +80,26 @@ class Trained:
         return found
 
 
-def load(folder: str | Path, which: Which = "best") -> Trained:
+def load(folder: str | Path, which: Which | None = None) -> Trained:
     """Return the trained network of a run folder or of an export.
 
     Args:
         folder: of either.
-        which: the best round on validation images or the final one; an export holds one alone.
+        which: the best round on validation images, which is the default, or the final one; an
+            export holds one alone.
 
     Raises:
-        InputError: if the folder is neither, or is damaged.
+        InputError: if the folder is neither, is damaged, or is an export of another round.
     """
     folder = Path(folder)
     if (folder / DESCRIPTION).is_file():
-        return _of_export(folder)
+        return _of_export(folder, which)
     if not (folder / "run.json").is_file():
         raise InputError(
             f"{folder}: is neither a run folder (it has no run.json) nor an export "
             f"(it has no {DESCRIPTION})"
         )
-    return _of_run(folder, which)
+    return _of_run(folder, which or "best")
 
 
 def _of_run(folder: Path, which: Which) -> Trained:
@@ -125,7 +126,7 @@ def _of_run(folder: Path, which: Which) -> Trained:
     )
 
 
-def _of_export(folder: Path) -> Trained:
+def _of_export(folder: Path, which: Which | None) -> Trained:
     file = folder / DESCRIPTION
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
@@ -143,6 +144,11 @@ def _of_export(folder: Path) -> Trained:
         expected = description["sha256"]
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise InputError(f"{file}: is damaged: {error}") from error
+    if which not in (None, description["which"]):
+        raise InputError(
+            f"{folder}: is an export of the {description['which']} round; for the {which} one name "
+            "the run folder, or export it"
+        )
     try:
         if weights.sha256(folder / WEIGHTS) != expected:
             raise DataError("it does not have the checksum that model.json states")

@@ -16,27 +16,42 @@ import typer
 from fedsim.errors import InputError
 
 Which = Annotated[
-    str,
+    str | None,
     typer.Option(
         click_type=click.Choice(["best", "final"]),
-        help="the round that was best on validation images, or the final one",
+        show_default=False,
+        help="the round that was best on validation images (default), or the final one",
     ),
 ]
+PROGRAMS = ("pt2", "torchscript", "onnx")
 
 
 def export(
     folder: Annotated[Path, typer.Argument(help="run folder", show_default=False)],
-    which: Which = "best",
+    which: Which = None,
     out: Annotated[
         Path | None,
         typer.Option(help="folder to write; default: export, inside the run's", show_default=False),
     ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            click_type=click.Choice(["safetensors", *PROGRAMS, "all"]),
+            show_default=False,
+            help="of the network itself; may be repeated. Default: pt2 and torchscript. The "
+            "weights are always written as safetensors, `--format safetensors` writes them alone",
+        ),
+    ] = None,
 ) -> None:
-    """Write the trained model for use elsewhere: weights, program, description, model card."""
-    from fedsim.export_folder import export
+    """Write the trained model for use elsewhere: weights, programs, description, model card."""
+    from fedsim import export_folder
 
-    chosen: Any = which
-    typer.echo(str(export(folder, which=chosen, out=out)))
+    programs: Any = export_folder.PROGRAMS if formats is None else formats
+    if "all" in programs:
+        programs = PROGRAMS
+    chosen: Any = which or "best"
+    typer.echo(str(export_folder.export(folder, which=chosen, out=out, programs=programs)))
 
 
 def predict(
@@ -45,7 +60,7 @@ def predict(
         Path,
         typer.Argument(help="picture, folder of pictures, or CSV with a column path"),
     ],
-    which: Which = "best",
+    which: Which = None,
     out: Annotated[
         Path | None, typer.Option(help="CSV file; default: standard output", show_default=False)
     ] = None,
