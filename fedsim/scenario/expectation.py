@@ -101,6 +101,8 @@ class Expectation:
             return f"a section with `kind`, one of {', '.join(self.kinds)}"
         if "properties" in option:
             return f"a section with the keys {', '.join(option['properties'])}"
+        if "items" in option and (kinds := Expectation(option["items"], self.definitions).kinds):
+            return f"a list of sections with `kind`, one of {', '.join(kinds)}"
         if "items" in option:
             least = ", at least one" * bool(option.get("minItems"))
             return f"a list of {self._plural(option['items'])}{least}"
