@@ -6,13 +6,15 @@ Headings follow Mitchell et al., Model Cards for Model Reporting, FAccT 2019.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from fedsim.formats import Format
 from fedsim.report import tables
-from fedsim.report.scores import arrowed
+from fedsim.report.scores import arrowed, describe
+from fedsim.simulate import recorded_scenario
 
 if TYPE_CHECKING:
     from fedsim.records import RunRecord
@@ -71,17 +73,21 @@ def text(record: RunRecord, network: Trained, programs: Collection[Format]) -> s
     parts = [
         f"# Model card: {known['scenario']}",
         "## Model details",
-        *_details(record, known),
+        *_details(record, network),
         "## Intended use",
         USE,
         "## Training data",
         *_data(record),
+        "## Factors",
+        *_factors(record),
         "## Training",
         "```yaml\n" + _training(record.scenario) + "```",
         "## Results",
-        _results(record, known["which"]),
+        *_results(record, known["which"]),
         "## Privacy",
         PRIVACY,
+        "## Limits",
+        *_limits(record),
         "## How to use it",
         *_how(known, programs),
         "## Licence and citation",
@@ -90,7 +96,8 @@ def text(record: RunRecord, network: Trained, programs: Collection[Format]) -> s
     return "\n\n".join(parts) + "\n"
 
 
-def _details(record: RunRecord, known: dict[str, Any]) -> Iterator[str]:
+def _details(record: RunRecord, network: Trained) -> Iterator[str]:
+    known = network.description
     names = ", ".join(f"{n} = {name}" for n, name in enumerate(known["class_names"]))
     size, channels = known["image_size"], known["num_channels"]
     yield (
@@ -101,6 +108,12 @@ def _details(record: RunRecord, known: dict[str, Any]) -> Iterator[str]:
         f"{record.scenario['strategy']['kind']} at the server and "
         f"{record.scenario['client']['objective']['kind']} at the sites; seed {known['seed']}, "
         f"scenario digest `{known['digest'][:10]}`."
+    )
+    num = sum(parameter.numel() for parameter in network.network.parameters())
+    yield (
+        f"{num:,} parameters. Trained by fedsim "
+        f"{record.environment.get('packages', {}).get('fedsim-medical', 'of unknown version')}. "
+        f"The run: {describe(record)}."
     )
 
 
@@ -118,16 +131,37 @@ def _data(record: RunRecord) -> Iterator[str]:
     if apart := ", ".join(f"{p['name']} ({sum(p['test'])})" for p in population["external"]):
         yield f"Tested on, never trained on: {apart}."
     yield from tables.warnings(record)
+    if not population["duplicates"]["num_groups"]:
+        yield "No image is there twice, pixel for pixel."
     checksums = "\n".join(f"- {name}: `{value}`" for name, value in population["checksums"].items())
     yield f"Checksums:\n\n{checksums}"
 
 
+def _factors(record: RunRecord) -> Iterator[str]:
+    sites = record.scenario["population"]
+    yield (
+        f"Sites were formed by `{sites['partition']['kind']}`. Results are given pooled and for "
+        "the worst site; they were not looked at by age, sex or other properties of patients."
+    )
+    looks = sites["appearance"]
+    yield (
+        "Nothing was done to make the images of one site look unlike another's."
+        if looks is None
+        else f"The images of each site were changed as by a scanner of its own "
+        f"(`{', '.join(str(looks[key]) for key in ('kind', 'severity') if looks.get(key))}`)."
+    )
+
+
 def _training(scenario: dict[str, Any]) -> str:
+    """Return what decided the training; of a file of weights its name, not where it lay."""
     kept = ("rounds", "model", "client", "cohort", "strategy", "server_optimizer")
-    return yaml.safe_dump({key: scenario[key] for key in kept}, sort_keys=False)
+    shown = {key: scenario[key] for key in kept}
+    if start := scenario["model"]["weights"]:
+        shown["model"] = {**scenario["model"], "weights": Path(start).name}
+    return yaml.safe_dump(shown, sort_keys=False)
 
 
-def _results(record: RunRecord, which: str) -> str:
+def _results(record: RunRecord, which: str) -> Iterator[str]:
     headings = ("metric", "pooled test images", "site mean ± sd", "worst site")
     rows = [
         (
@@ -141,19 +175,40 @@ def _results(record: RunRecord, which: str) -> str:
         for row in tables.results(record)
         if (row.method, row.model) == ("federated", which)
     ]
-    return (
-        tables.markdown_table(headings, rows)
-        + "\n\n"
-        + " ".join(note for note in tables.notes(record) if note != tables.YARDSTICKS)
+    yield tables.markdown_table(headings, rows)
+    yield " ".join(note for note in tables.notes(record) if note != tables.YARDSTICKS)
+    apart = [
+        (
+            arrowed(row["metric"]),
+            row["site"],
+            tables.bracketed(row["value"], row["low"], row["high"]),
+        )
+        for row in tables.external(record)
+        if (row["method"], row["model"]) == ("federated", which)
+    ]
+    if apart:
+        yield "On images of sets on which no site trained:"
+        yield tables.markdown_table(("metric", "set", "value"), apart)
+
+
+def _limits(record: RunRecord) -> Iterator[str]:
+    if not record.finished:
+        yield "**The run was not finished when this was exported.**"
+    yield (
+        "One run with one seed: another may end elsewhere. Sites are simulated, and their test "
+        "images come from where their training images come from; results elsewhere are likely to "
+        "be worse. Probabilities are calibrated as far as the results above show."
     )
 
 
 def _how(known: dict[str, Any], programs: Collection[Format]) -> Iterator[str]:
     size, channels = known["image_size"], known["num_channels"]
     yield (
-        f"`images`: float32, (n, {channels}, {size}, {size}), pixels from 0 to 255 brought to the "
-        f"network's numbers by `{known['normalisation']}` (`fedsim.data.normalisation` says how; "
-        "`unit` divides by 255, `standard` then subtracts the mean and divides by std)."
+        f"`images`: float32, (n, {channels}, {size}, {size}); a picture of another shape is made "
+        f"square by `{known['fit']}`. Pixels from 0 to 255 are brought to the network's numbers by "
+        f"`{known['normalisation']}` (`unit` divides by 255, `standard` then subtracts the mean "
+        "and divides by std, `per_image` gives each image and channel mean 0 and standard "
+        "deviation 1). What comes out are logits, in the order of the classes."
     )
     yield from (lines for format, lines in PROGRAMS.items() if format in programs)
     yield (
@@ -171,5 +226,8 @@ def _rights(record: RunRecord) -> Iterator[str]:
         f"Images: {licence or 'licence not stated'}. What may be done with weights learned from "
         "them follows from it; fedsim itself is Apache-2.0."
     )
-    if citation:
-        yield f"```bibtex\n{citation.strip()}\n```"
+    scenario = recorded_scenario(record)
+    parts = (scenario.client.objective, scenario.strategy, scenario.server_optimizer)
+    found = (citation, *(getattr(part, "reference", "") for part in parts))
+    if references := [text.strip() for text in dict.fromkeys(found) if text]:
+        yield "```bibtex\n" + "\n\n".join(references) + "\n```"

@@ -56,8 +56,13 @@ def listed(images: Path) -> tuple[Path, list[str]]:
         InputError: if there is no picture.
     """
     if images.is_dir():
-        found = (f for f in images.rglob("*") if f.suffix.lower() in pictures.SUFFIXES)
-        names = sorted(file.relative_to(images).as_posix() for file in found)
+        found = (f.relative_to(images) for f in images.rglob("*") if f.is_file())
+        names = sorted(
+            file.as_posix()
+            for file in found
+            if file.suffix.lower() in pictures.SUFFIXES
+            and not any(part.startswith(".") for part in file.parts)
+        )
         if not names:
             raise InputError(f"{images}: holds no pictures")
         return images, names

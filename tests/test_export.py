@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import fedsim
 from fedsim import formats, trained
@@ -36,6 +38,12 @@ def scenario(tiny: Make) -> Scenario:
             "normalisation": {"kind": "standard", "mean": [0.4], "std": [0.3]},
         },
         baselines=["pooled"],
+        population={
+            "num_sites": 3,
+            "appearance": {"kind": "scanner", "severity": "mild"},
+            "label_noise": [{"kind": "symmetric", "rate": 0.3}],
+        },
+        evaluation={"external": [{"name": "elsewhere", "source": {**SYNTHETIC, "signal": 0.8}}]},
     )
 
 
@@ -141,8 +149,43 @@ def test_the_card_says_what_it_is(exported: tuple[str, Path], record: RunRecord)
     assert "Synthetic images, which show no patient" in card
     assert "No privacy mechanism was in force" in card
     assert "all images" not in card
+    assert f"Trained by fedsim {record.environment['packages']['fedsim-medical']}." in card
+    assert "@inproceedings{mcmahan2017communication" in card
+    assert "changed as by a scanner of its own (`scanner, mild`)" in card
+    assert "Training labels were made wrong on purpose (label noise)" in card
+    assert "\nOn images of sets on which no site trained:\n" in card
+    assert re.search(r"\| AUROC ↑ \| elsewhere \| [01]\.\d{3} \|", card)
+    assert "The run was not finished" not in card
     for site in record.population["sites"]:
         assert f"| {site['name']} | {sum(site['train'])} |" in card
+
+
+def test_programs_need_nothing_of_ours(exported: tuple[str, Path], tmp_path: Path) -> None:
+    _, folder = exported
+    for name in ("model.pt", "model.pt2"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    code = (
+        "import sys, torch; images = torch.ones(2, 3, 16, 16)\n"
+        "one = torch.jit.load('model.pt')(images)\n"
+        "other = torch.export.load('model.pt2').module()(images)\n"
+        "torch.testing.assert_close(one, other)\n"
+        "assert not {'fedsim', 'monai', 'safetensors'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_starting_weights_are_named_without_where_they_lay(tiny: Make, tmp_path: Path) -> None:
+    file = tmp_path / "secret" / "start.safetensors"
+    file.parent.mkdir()
+    save_file(Mlp(widths=(8,)).build(1, 2, 16).state_dict(), file)
+    scenario = tiny(model={"kind": "mlp", "widths": [8], "weights": str(file)}, rounds=1)
+    record = fedsim.run(scenario, out=tmp_path / "runs", device="cpu")
+    folder = fedsim.export(record.folder)
+    assert "weights: start.safetensors" in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert not [file.name for file in folder.iterdir() if b"secret" in file.read_bytes()]
 
 
 def test_an_export_is_the_same_again_and_replaces_only_exports(

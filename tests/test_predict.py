@@ -71,6 +71,16 @@ def test_one_picture_of_another_size_is_brought_to_size(
     assert row["p(normal)"] + row["p(opacity)"] == pytest.approx(1)
 
 
+def test_hidden_files_are_passed_over(
+    study: tuple[RunRecord, Path, Scenario], tmp_path: Path
+) -> None:
+    for name in ("._a.png", "b.png", ".trash/c.png", "d.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"no picture")
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "b.png")
+    assert [row["path"] for row in fedsim.predict(study[0].folder, tmp_path)] == ["b.png"]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -106,10 +116,22 @@ def test_the_command_writes_a_csv_and_never_over_one(
     record, pictures, _ = study
     code, out, _ = call("export", record.folder, "--out", tmp_path / "export")
     assert (code, out.strip()) == (0, str(tmp_path / "export"))
+    code, _, err = call("predict", tmp_path / "export", pictures, "--which", "final")
+    assert code == 2
+    assert "is an export of the best round" in err
+    code, out, _ = call("export", record.folder, "--format", "safetensors", "--which", "final")
+    assert {file.name for file in Path(out.strip()).iterdir()} == {
+        "MODEL_CARD.md",
+        "model.json",
+        "model.safetensors",
+    }
+    call("export", record.folder, "--format", "torchscript", "--format", "pt2")
+    assert {"model.pt", "model.pt2"} < {file.name for file in Path(out.strip()).iterdir()}
     code, out, _ = call("predict", tmp_path / "export", pictures / "site-00")
     rows = list(csv.DictReader(out.splitlines()))
     assert code == 0
-    assert all(0 <= float(row["p(opacity)"]) <= 1 for row in rows)
+    found = fedsim.predict(tmp_path / "export", pictures / "site-00")
+    assert [float(row["p(opacity)"]) for row in rows] == [row["p(opacity)"] for row in found]
     target = tmp_path / "out" / "p.csv"
     assert call("predict", record.folder, pictures / "site-00", "--out", target)[0] == 0
     assert list(csv.DictReader(target.read_text().splitlines())) == rows

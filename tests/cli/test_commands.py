@@ -17,7 +17,18 @@ from fedsim.errors import DataError, FedsimError
 from fedsim.plugins import kind_of
 from fedsim.scenario.families import FAMILIES
 
-COMMANDS = ["run", "resume", "validate", "schema", "list", "report"]
+COMMANDS = [
+    "run",
+    "resume",
+    "validate",
+    "plan",
+    "data",
+    "schema",
+    "list",
+    "report",
+    "export",
+    "predict",
+]
 HEAVY = ["torch", "monai", "flwr", "matplotlib", "sklearn", "ray", "pandas"]
 
 
