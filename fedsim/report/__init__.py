@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedsim.records.files import write_whole, writing
 from fedsim.report import figures, page, tables
-from fedsim.report.tables import render
+from fedsim.report.terminal import render
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from clients.metrics import METRICS, NUM_BINS
+from clients.metrics import METRICS
 from fedsim.data.source import POOLED
 from fedsim.report import page
 from fedsim.report.axes import (
@@ -17,26 +17,36 @@ from fedsim.report.axes import (
     mark_undefined,
     name_sites,
     plot,
-    shorten,
     whole_rounds,
     write_value,
 )
 from fedsim.report.page import Page
-from fedsim.report.reliability import Reliability, reliability
-from fedsim.report.scores import Scores, arrowed, describe, eligible, finite_or_nan, reached
+from fedsim.report.reliability import calibration, reliability
+from fedsim.report.scores import (
+    METHODS,
+    Reached,
+    Scores,
+    arrowed,
+    describe,
+    eligible,
+    finite_or_nan,
+    reached,
+    resampled,
+)
+from fedsim.report.site_matrix import local_models
 from fedsim.report.tables import site_by_site
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from fedsim.records import RunRecord
 
-MARKERS = {
-    "pooled": ("D", page.GREEN, "one training on all images"),
-    "local": ("o", page.VERMILLION, "the site alone"),
-}
-"""Yardstick -> marker, colour and name."""
+MARKERS = {"pooled": ("D", page.GREEN, -0.27), "local": ("o", page.VERMILLION, 0.27)}
+"""Yardstick -> marker, colour, and place beside the middle of the bar."""
 TERMS = {
     "local_loss": ("local", page.BLUE),
     "distribution_shift_loss": ("distribution shift", page.VERMILLION),
@@ -69,11 +79,13 @@ def learning_curves(record: RunRecord) -> Figure:
 
     scores = Scores.of(record)
     best = record.selection.best_round
+    abroad = any(row["split"] == "external" for row in record.metrics)
     sheet = Page(
         "Metrics on validation and test images, by round",
         describe(record),
         "Round 0 is the model before training. Pooled: over the images of all sites together. The "
-        "best round is chosen on the validation images alone. ↑ higher, ↓ lower is better.",
+        "best round is chosen on the validation images alone. ↑ higher, ↓ lower is better."
+        + (" External: images on which no site trained." if abroad else ""),
         [
             Line2D([], [], color=page.VERMILLION, label="test, pooled"),
             Patch(color=page.VERMILLION, alpha=0.18, lw=0, label="test, range of sites"),
@@ -81,7 +93,7 @@ def learning_curves(record: RunRecord) -> Figure:
             Line2D([], [], color=page.GREY, ls=":", label=f"best round ({best})"),
             *(
                 [Line2D([], [], color=page.GREEN, ls="-.", lw=1, label="external, pooled")]
-                if record.population["external"]
+                if abroad
                 else []
             ),
         ],
@@ -103,49 +115,25 @@ def site_bars(record: RunRecord) -> Figure:
 
     With the bootstrap interval of each where it is known, and beside it the yardsticks.
     """
-    from matplotlib.lines import Line2D
-
     scores, final, *others = Scores.of(record), *reached(record)
-    metric, count = record.selection.metric, eligible(record)
+    metric = record.selection.metric
     found = [final.at("test", site, metric) for site in scores.sites]
-    undefined = any(score.value is None for score in found)
-    few = any(site not in count for site in scores.sites)
     yardsticks = [part for part in others if part.method != "federated" and part.model == "final"]
     sheet = Page(
         f"Test {METRICS[metric].title} at each site after the final round ({final.round})",
         describe(record),
-        "n: test images of the site that the value counts. Line: over those of all sites together."
-        + (" Whiskers: 95 % bootstrap intervals over the test images." if final.intervals else "")
-        + (_explain_pale(record) if few else "")
-        + (_explain_hatching(metric) if undefined else ""),
-        [
-            Line2D(
-                [],
-                [],
-                ls="",
-                marker=MARKERS[part.method][0],
-                color=MARKERS[part.method][1],
-                label=MARKERS[part.method][2],
-            )
-            for part in yardsticks
-        ],
+        " ".join(_explain_bars(record, final)),
+        _bar_legend(yardsticks),
     )
     figure = sheet.figure(3.6, page.width_for(len(found)))
     axes = figure.subplots()
-    for place, (site, score) in enumerate(zip(scores.sites, found, strict=True)):
-        if score.value is None:
-            mark_undefined(axes, place, upright=len(found) > MAX_WRITTEN)
-            continue
-        axes.bar(place, score.value, color=page.SKY if site in count else page.PALE)
-        if interval := final.intervals.get(("test", site, metric)):
-            axes.vlines(place, *interval, color=page.GREY, lw=1.2)
-        if len(found) <= MAX_WRITTEN or abs(score.value) < 0.0005:  # no height to see
-            write_value(axes, place, score.value, upright=len(found) > MAX_WRITTEN)
-    for part, side in zip(yardsticks, (-0.2, 0.2), strict=False):
+    _bars(axes, final, scores.sites, metric, eligible(record))
+    for part in yardsticks:
+        marker, colour, side = MARKERS[part.method]
         values = [finite_or_nan(part.at("test", site, metric).value) for site in scores.sites]
-        marker, colour, _ = MARKERS[part.method]
         places = [place + side for place in range(len(values))]
-        axes.plot(places, values, marker, color=colour, ms=5, mec="white", mew=0.6)
+        size = 5 if len(values) <= MAX_WRITTEN else 4
+        axes.plot(places, values, marker, color=colour, ms=size, mec="white", mew=0.6)
     if all(score.value is None for score in found):
         axes.set(ylim=(0, 1), yticks=[])
     pooled = final.at("test", POOLED, metric).value
@@ -217,98 +205,49 @@ def loss_decomposition(record: RunRecord) -> Figure:
     return figure
 
 
-@page.style()
-def calibration(record: RunRecord, curves: dict[str, Reliability]) -> Figure:
-    """Draw how often the model is right when it says so, on pooled test and validation images."""
+def _explain_bars(record: RunRecord, final: Reached) -> Iterator[str]:
+    """Yield how to read the bars, as far as there is something to explain."""
+    metric, count = record.selection.metric, eligible(record)
+    names = [site["name"] for site in record.population["sites"]]
+    yield "n: test images of the site that the value counts."
+    yield "Line: over those of all sites together."
+    if any(("test", name, metric) in final.intervals for name in names):
+        yield f"Whiskers: 95 % bootstrap intervals over the test {resampled(record)}."
+    if len(count) < len(names):
+        least = record.scenario["evaluation"]["min_per_class"]
+        yield f"Pale: fewer than {least} test images of some class, too few to be compared."
+    if any(final.at("test", name, metric).value is None for name in names):
+        cause = ", as it is where the images are all of one class"
+        yield f"Hatched: undefined{cause if METRICS[metric].needs_two_classes else ''}."
+
+
+def _bar_legend(yardsticks: Sequence[Reached]) -> list[Artist]:
+    """Return what tells bars and markers apart; nothing where there are bars alone."""
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
-    binary = record.scenario["data"]["task"] == "binary"
-    names = record.population["class_names"]
-    positive = names[record.scenario["data"]["positive_class"]] if binary else ""
-    said = f"predicted probability of {positive}" if binary else "probability of the decided class"
-    seen = f"share that is {positive}" if binary else "share decided rightly"
-    sheet = Page(
-        "Are the probabilities to be believed?",
-        describe(record),
-        f"Final model on the images of all sites together, in {NUM_BINS} bins. On the diagonal "
-        "what is predicted happens as often as said, below it less often. Bars: test images per "
-        "bin.",
-        [
-            Line2D([], [], color=page.VERMILLION, marker="o", label="test"),
-            Line2D([], [], color=page.BLUE, ls="--", marker=".", label="validation"),
-        ],
-    )
-    figure = sheet.figure(5.0, 6.0)
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-    above.plot([0, 1], [0, 1], color=page.GREY, lw=0.8)
-    looks = (("validation", page.BLUE, "--", "."), ("test", page.VERMILLION, "-", "o"))
-    for split, colour, line, marker in looks:
-        if split in curves:
-            curve = curves[split]
-            above.plot(curve.said, curve.seen, marker=marker, color=colour, ls=line, ms=5)
-    edges = [bin / NUM_BINS for bin in range(NUM_BINS)]
-    below.bar(edges, curves["test"].counts, 1 / NUM_BINS, align="edge", color=page.SKY, ec="white")
-    above.set(ylabel=seen, xlim=(0, 1), ylim=(0, 1))
-    below.set(xlabel=said, ylabel="images")
-    return figure
+    markers = [
+        Line2D([], [], ls="", marker=marker, color=colour, label=METHODS[part.method])
+        for part in yardsticks
+        for marker, colour, _ in [MARKERS[part.method]]
+    ]
+    return [Patch(color=page.SKY, lw=0, label=METHODS["federated"]), *markers] if markers else []
 
 
-@page.style()
-def local_models(record: RunRecord, matrix: list[list[float]]) -> Figure:
-    """Draw how the final model of each site does at every site, and the federated one last."""
-    from matplotlib import colormaps
-
-    metric, names = record.selection.metric, [s["name"] for s in record.population["sites"]]
-    sheet = Page(
-        f"Test {METRICS[metric].title} of each site's own model, at every site",
-        describe(record),
-        "A row is a model: trained at one site without the others, or by the federation. A column "
-        "is the site whose test images it is judged on. Hatched: undefined there.",
-    )
-    size = min(0.5, 7.0 / max(len(names), 6))
-    figure = sheet.figure(1.2 + size * len(matrix), max(5.0, page.width_for(len(names))))
-    axes = figure.subplots()
-    shades = colormaps["cividis" if METRICS[metric].higher_is_better else "cividis_r"]
-    known = [value for values in matrix for value in values if not math.isnan(value)]
-    lowest, width = min(known, default=0.0), max(known, default=1.0) - min(known, default=0.0) or 1
-    shown = axes.pcolormesh(matrix, cmap=shades, edgecolors="white", lw=0.5)
-    axes.set_facecolor("#EDEDED")
-    axes.patch.set_hatch("////")
-    axes.patch.set_edgecolor("#BDBDBD")
-    axes.invert_yaxis()
-    axes.grid(visible=False)
-    if len(names) <= MAX_WRITTEN:
-        for row, values in enumerate(matrix):
-            for column, value in enumerate(values):
-                if not math.isnan(value):
-                    dark = sum(shades((value - lowest) / width)[:3]) < 1.5
-                    axes.text(
-                        column + 0.5,
-                        row + 0.5,
-                        f"{value:.2f}",
-                        ha="center",
-                        va="center",
-                        size=8,
-                        color="white" if dark else page.BLACK,
-                    )
-    labels = [shorten(name) for name in names]
-    turned = max(map(len, labels)) * len(labels) > 70
-    axes.set_xticks([i + 0.5 for i in range(len(names))], labels, rotation=90 * turned)
-    axes.set_yticks([i + 0.5 for i in range(len(matrix))], [*labels, "federated"])
-    axes.tick_params(length=0, labelsize=8)
-    axes.set(xlabel="judged at", ylabel="trained at")
-    figure.colorbar(shown, ax=axes, label=arrowed(metric))
-    return figure
-
-
-def _explain_pale(record: RunRecord) -> str:
-    least = record.scenario["evaluation"]["min_per_class"]
-    return f" Pale: fewer than {least} test images of some class, too few to be compared."
-
-
-def _explain_hatching(metric: str) -> str:
-    cause = ", as it is where the images are all of one class"
-    return f" Hatched: undefined{cause if METRICS[metric].needs_two_classes else ''}."
+def _bars(
+    axes: Axes, final: Reached, sites: Sequence[str], metric: str, count: Sequence[str]
+) -> None:
+    upright = len(sites) > MAX_WRITTEN
+    for place, site in enumerate(sites):
+        value = final.at("test", site, metric).value
+        if value is None:
+            mark_undefined(axes, place, upright=upright)
+            continue
+        axes.bar(place, value, color=page.SKY if site in count else page.PALE)
+        if interval := final.intervals.get(("test", site, metric)):
+            axes.vlines(place, *interval, color=page.GREY, lw=1.2)
+        if not upright or abs(value) < 0.0005:  # no height to see
+            write_value(axes, place, value, upright=upright)
 
 
 def _curves(axes: Axes, scores: Scores, metric: str, best: int) -> None:

@@ -127,8 +127,22 @@ def encode(figure: Figure, format: str) -> bytes:
     metadata = {"svg": {"Date": None}, "png": {"Software": None}}[format]
     with style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not")
+        _settle(figure)
         figure.savefig(stream, format=format, metadata=metadata)
     return stream.getvalue()
+
+
+def _settle(figure: Figure) -> None:
+    """Lay a figure out for good, at rounded places.
+
+    The last bits that the layout's solver finds differ from one time to another, and SVG has names
+    made from them.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        left, bottom, width, height = (round(float(x), 6) for x in axes.get_position().bounds)
+        axes.set_position((left, bottom, width, height))
 
 
 def width_for(num_sites: int) -> float:

@@ -7,14 +7,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clients.metrics import NUM_BINS
+from clients.metrics import NUM_BINS, evaluate
 from fedsim.errors import InputError
+from fedsim.report import page
+from fedsim.report.axes import shorten
+from fedsim.report.page import Page
+from fedsim.report.scores import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
 
     from fedsim.records import RunRecord
     from fedsim.records.read import Predicted
+
+
+LOOKS = {"test": (page.VERMILLION, "-", "o"), "validation": (page.BLUE, "--", ".")}
+"""Split -> colour, line and marker."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +35,20 @@ class Reliability:
         said: mean probability in each bin that is not empty.
         seen: share of it that is so.
         counts: examples in every bin.
+        ece: expected calibration error, of the decided class whatever the task.
     """
 
     said: Sequence[float]
     seen: Sequence[float]
     counts: Sequence[int]
+    ece: float
 
 
 def reliability(record: RunRecord) -> dict[str, Reliability]:
     """Return the curves of the final model on pooled test and validation images.
 
-    None at all if the predictions are not there (a run that never was evaluated).
+    None at all without predictions of test images (a run that never was evaluated); none of a
+    split whose predictions are not numbers.
     """
     try:
         predictions = record.predictions(record.selection.final_round)
@@ -43,12 +56,18 @@ def reliability(record: RunRecord) -> dict[str, Reliability]:
         return {}
     data = record.scenario["data"]
     positive = data["positive_class"] if data["task"] == "binary" else None
-    found = {s: predictions[s] for s in ("validation", "test") if s in predictions}
-    return {split: curve(list(by_site.values()), positive) for split, by_site in found.items()}
+    found = {
+        split: drawn
+        for split in LOOKS
+        if (drawn := curve(list(predictions.get(split, {}).values()), positive)) is not None
+    }
+    return found if "test" in found else {}
 
 
-def curve(predictions: Sequence[Predicted], positive: int | None) -> Reliability:
-    """Return the curve of some predictions taken together.
+def curve(predictions: Sequence[Predicted], positive: int | None) -> Reliability | None:
+    """Return the curve of some predictions taken together; None if they do not determine it.
+
+    The bins are those of the calibration error, closed above.
 
     Args:
         predictions: log-probabilities and labels.
@@ -56,11 +75,57 @@ def curve(predictions: Sequence[Predicted], positive: int | None) -> Reliability
     """
     from sklearn.calibration import calibration_curve
 
-    parts, truths = zip(*predictions, strict=True)
-    scores, labels = np.exp(np.concatenate(parts).astype(np.float64)), np.concatenate(truths)
-    said = scores.max(axis=1) if positive is None else scores[:, positive]
+    if not predictions:
+        return None
+    scores, labels = (np.concatenate(part) for part in zip(*predictions, strict=True))
+    ece = evaluate(scores, labels, ("ece",), "multiclass")["ece"].value
+    if ece is None:
+        return None
+    probabilities = np.clip(np.exp(scores.astype(np.float64)), 0, 1)
+    said = probabilities.max(axis=1) if positive is None else probabilities[:, positive]
     so = labels == (scores.argmax(axis=1) if positive is None else positive)
-    said = np.clip(said, 0, 1)
-    counts, _ = np.histogram(said, NUM_BINS, (0, 1))
-    seen, mean = calibration_curve(so, said, n_bins=NUM_BINS) if len(so) else ([], [])
-    return Reliability(list(mean), list(seen), counts.tolist())
+    seen, mean = calibration_curve(so, said, n_bins=NUM_BINS)
+    bins = np.searchsorted(np.linspace(0, 1, NUM_BINS + 1)[1:-1], said)
+    counts = np.bincount(bins, minlength=NUM_BINS)
+    return Reliability(mean.tolist(), seen.tolist(), counts.tolist(), ece)
+
+
+@page.style()
+def calibration(record: RunRecord, curves: Mapping[str, Reliability]) -> Figure:
+    """Draw how often the model is right when it says so, on pooled test and validation images."""
+    from matplotlib.lines import Line2D
+
+    said, seen = _axis_names(record)
+    sheet = Page(
+        "Are the probabilities to be believed?",
+        describe(record),
+        f"Final model on the images of all sites together, in {NUM_BINS} bins. On the diagonal "
+        "what is predicted happens as often as said, below it less often. Bars: test images per "
+        "bin; a point over few of them says little. ECE: expected calibration error, of the "
+        "probability of the decided class.",
+        [
+            Line2D([], [], color=colour, ls=line, marker=marker, label=f"{split}, ECE {c.ece:.3f}")
+            for split, c in curves.items()
+            for colour, line, marker in [LOOKS[split]]
+        ],
+    )
+    figure = sheet.figure(5.0, 6.0)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    above.plot([0, 1], [0, 1], color=page.GREY, lw=0.8)
+    for split, drawn in reversed(list(curves.items())):
+        colour, line, marker = LOOKS[split]
+        look = {"color": colour, "ls": line, "marker": marker, "ms": 5, "clip_on": False}
+        above.plot(drawn.said, drawn.seen, zorder=3, **look)
+    edges = [bin / NUM_BINS for bin in range(NUM_BINS)]
+    below.bar(edges, curves["test"].counts, 1 / NUM_BINS, align="edge", color=page.SKY, ec="white")
+    above.set(ylabel=seen, xlim=(0, 1), ylim=(0, 1))
+    below.set(xlabel=said, ylabel="images")
+    return figure
+
+
+def _axis_names(record: RunRecord) -> tuple[str, str]:
+    data, names = record.scenario["data"], record.population["class_names"]
+    if data["task"] != "binary":
+        return "probability of the decided class", "share decided rightly"
+    positive = shorten(names[data["positive_class"]])
+    return f"predicted probability of {positive}", f"share that is {positive}"

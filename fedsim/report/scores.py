@@ -86,15 +86,9 @@ class Reached:
         """Return one score; one that was not recorded is undefined, on no examples."""
         return self.table.get((split, site, metric), Score(None, 0, 0))
 
-    @property
-    def label(self) -> str:
-        """The model as tables name it."""
-        round = "" if self.round is None else f" ({self.round})"
-        return f"{METHODS[self.method]}{self.model}{round}"
 
-
-METHODS = {"federated": "", "pooled": "all images, ", "local": "each alone, "}
-"""Method -> how the name of its model begins in tables."""
+METHODS = {"federated": "federated", "pooled": "pooled training", "local": "each site alone"}
+"""Method -> its name for people, in the order of tables."""
 
 
 def reached(record: RunRecord) -> list[Reached]:
@@ -120,7 +114,8 @@ def reached(record: RunRecord) -> list[Reached]:
         if row["low"] is not None:
             of_method = intervals.setdefault((row["method"], row["model"]), {})
             of_method[_key(row)] = row["low"], row["high"]
-    return [Reached(*name, rounds[name], found[name], intervals.get(name, {})) for name in found]
+    order = [name for method in METHODS for name in found if name[0] == method]
+    return [Reached(*name, rounds[name], found[name], intervals.get(name, {})) for name in order]
 
 
 def eligible(record: RunRecord) -> tuple[str, ...]:
@@ -130,6 +125,14 @@ def eligible(record: RunRecord) -> tuple[str, ...]:
     """
     least = record.scenario["evaluation"]["min_per_class"]
     return tuple(s["name"] for s in record.population["sites"] if min(s["test"]) >= least)
+
+
+def resampled(record: RunRecord) -> str:
+    """Return what the bootstrap intervals draw: images, or patients where they are known."""
+    units = {row["unit"] for row in record.intervals}
+    if units == {"image", "patient"}:
+        return "patients (images where patients are not known)"
+    return "patients" if units == {"patient"} else "images"
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -10,42 +10,53 @@ import csv
 import io
 import statistics
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from clients.metrics import METRICS
 from fedsim.data.source import POOLED
 from fedsim.report.scores import (
+    METHODS,
     Reached,
     Scores,
     arrowed,
     describe,
     eligible,
+    finite,
     finite_or_nan,
     reached,
+    resampled,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rich.console import Console
-
     from fedsim.records import RunRecord
 
-UNDEFINED = "undefined"
-HEADINGS = ("metric", "model", "pooled", "n", "site mean ± sd", "worst site", "gap", "sites")
-PRINTED = ("model", "pooled", "site mean ± sd", "worst site")
-"""Headings of the printed table, which has less room."""
+UNDEFINED, NO_ROUND = "undefined", "\N{EN DASH}"
+HEADINGS = (
+    "metric",
+    "method",
+    "model",
+    "pooled",
+    "n",
+    "site mean ± sd",
+    "worst site",
+    "gap",
+    "sites",
+)
 NOTE = (
     "↑ higher, ↓ lower is better. Pooled: over the test images of all sites together; n: how many "
     "of them it counts."
 )
 YARDSTICKS = (
-    "Yardsticks: *all images* is one training on the images of all sites together, *each alone* "
-    "the models that the sites train without the others, each judged on its own site's images."
+    "Yardsticks: *pooled training* is one training on the images of all sites together, *each site "
+    "alone* the models that the sites train without the others, each judged on its own site's "
+    "images."
 )
-MODEL_WIDTH = 25
 NAMED = 6
 """Sites that a sentence names."""
+EXAMPLES = 3
+"""Groups of equal images, and images of a group, that the page shows."""
 
 
 @dataclass(frozen=True)
@@ -152,13 +163,25 @@ def sites(record: RunRecord) -> list[dict[str, Any]]:
 
 
 def local_models(record: RunRecord) -> list[dict[str, Any]]:
-    """Return how each site's own final model does at every site, as plain data."""
+    """Return every metric of each site's own final model at every site, as plain data.
+
+    One row for each site that trained and each site or external set that it is tested at.
+    """
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in record.baselines:
+        own_final = (row["baseline"], row["model"]) == ("local", "final")
+        if own_final and row["split"] != "validation" and row["site"] != POOLED:
+            cells = found.setdefault((row["trained_at"], row["split"], row["site"]), {})
+            cells[row["metric"]] = finite(row["value"])
+            cells[f"{row['metric']}_num_valid"] = row["num_valid"]
+    names = [site["name"] for site in record.population["sites"]]
+    places = [("test", name) for name in names]
+    places += [("external", part["name"]) for part in record.population["external"]]
     return [
-        {key: row[key] for key in ("trained_at", "split", "site", "metric", "value", "num_valid")}
-        for row in record.baselines
-        if (row["baseline"], row["model"]) == ("local", "final")
-        and row["split"] != "validation"
-        and row["site"] != POOLED
+        {"trained_at": name, "split": split, "site": site, **found[name, split, site]}
+        for name in names
+        for split, site in places
+        if (name, split, site) in found
     ]
 
 
@@ -171,9 +194,9 @@ def site_by_site(record: RunRecord) -> list[list[float]]:
     names = [site["name"] for site in record.population["sites"]]
     metric = record.selection.metric
     values = {
-        (row["trained_at"], row["site"]): row["value"]
+        (row["trained_at"], row["site"]): row.get(metric)
         for row in local_models(record)
-        if (row["split"], row["metric"]) == ("test", metric)
+        if row["split"] == "test"
     }
     if not values:
         return []
@@ -212,14 +235,17 @@ def to_markdown(record: RunRecord) -> str:
         f"# {record.scenario['name']}",
         f"{describe(record)}.",
         *warnings(record),
+        *_equal_images(record),
         "## Test results",
-        markdown_table(HEADINGS, _result_cells(record)),
-        " ".join([_selection(record), NOTE, *notes(record)]),
+        markdown_table(HEADINGS, result_cells(record)),
+        " ".join([selection(record), NOTE, *notes(record)]),
     ]
     if record.population["external"]:
         lines += [
-            "## External test images, on which no site trained",
-            markdown_table(("metric", "model", "set", "value", "n"), _external_cells(record)),
+            "## External test images (no site trained on these)",
+            markdown_table(
+                ("metric", "method", "model", "set", "value", "n"), external_cells(record)
+            ),
         ]
     lines += [
         f"## Sites after round {record.selection.final_round}",
@@ -227,37 +253,6 @@ def to_markdown(record: RunRecord) -> str:
         "n: how many of the site's test images the value counts.",
     ]
     return "\n\n".join(lines) + "\n"
-
-
-def render(record: RunRecord, console: Console) -> None:
-    """Print the results table to the terminal."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in PRINTED:
-        justify: Literal["left", "right"] = (
-            "left" if heading in ("model", "worst site") else "right"
-        )
-        width = MODEL_WIDTH if heading == "model" else None
-        table.add_column(heading, justify=justify, no_wrap=heading == "pooled", max_width=width)
-    previous = ""
-    for row, cells in zip(results(record), _result_cells(record), strict=True):
-        of_yardstick = row.method != "federated"
-        if row.model == "best" and (of_yardstick or row.round == record.selection.final_round):
-            continue  # the report's files have them all
-        line = dict(zip(HEADINGS, cells, strict=True))
-        if line["metric"] != previous:
-            table.add_row(Text(line["metric"], style="bold"))
-        table.add_row(Text(f"  {line['model']}"), *(Text(line[name]) for name in PRINTED[1:]))
-        previous = line["metric"]
-    console.print(Text(describe(record), style="bold"))
-    console.print(table)
-    for metric, model, name, value, n in _external_cells(record):
-        if metric == arrowed(record.selection.metric):
-            console.print(Text(f"{name} (no site trained on it), {model}: {metric} {value}, n {n}"))
-    console.print(Text(" ".join([_selection(record), *notes(record)]).replace("*", "")))
 
 
 def number(value: float | None) -> str:
@@ -333,32 +328,44 @@ def notes(record: RunRecord) -> Iterable[str]:
         + (f", so without {_listed(left_out)}." if left_out else ".")
     )
     if record.intervals:
-        row = record.intervals[0]
+        confidence = record.intervals[0]["confidence"]
         num = record.scenario["evaluation"]["num_resamples"]
         yield (
-            f"In brackets: {row['confidence']:.0%} bootstrap intervals over test {row['unit']}s "
-            f"({num} resamples); they do not cover another seed or another training."
+            f"In brackets: {100 * confidence:.0f} % bootstrap intervals from {num} resamples of "
+            f"the test {resampled(record)}; they cover the choice of test images only, not another "
+            "seed or another training."
         )
     if record.baselines:
         yield YARDSTICKS
 
 
-def _listed(names: list[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+def _equal_images(record: RunRecord) -> Iterable[str]:
+    """Yield examples of images that are there more than once."""
+    found = record.population["duplicates"]
+    if found["num_groups"]:
+        groups = found["examples"]
+        yield "For example:"
+        yield "\n".join(f"- {_listed(group, EXAMPLES, '; ')}" for group in groups[:EXAMPLES])
 
 
-def _selection(record: RunRecord) -> str:
+def _listed(names: Sequence[str], most: int = NAMED, join: str = ", ") -> str:
+    more = len(names) - most
+    return join.join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def selection(record: RunRecord) -> str:
+    """Return what chooses the best round, in a sentence."""
     metric = METRICS[record.selection.metric].title
     return f"On test images; the best round is chosen by pooled validation {metric}."
 
 
-def _result_cells(record: RunRecord) -> list[tuple[str, ...]]:
-    labels = {(part.method, part.model): part.label for part in reached(record)}
+def result_cells(record: RunRecord) -> list[tuple[str, ...]]:
+    """Return the results for people: a cell for each of `HEADINGS`."""
     return [
         (
             arrowed(row.metric),
-            labels[row.method, row.model],
+            METHODS[row.method],
+            _model(row.model, row.round),
             bracketed(row.pooled, row.low, row.high),
             str(row.num_valid),
             spread(row.site_mean, row.site_sd),
@@ -370,18 +377,23 @@ def _result_cells(record: RunRecord) -> list[tuple[str, ...]]:
     ]
 
 
-def _external_cells(record: RunRecord) -> list[tuple[str, ...]]:
-    labels = {(part.method, part.model): part.label for part in reached(record)}
+def external_cells(record: RunRecord) -> list[tuple[str, ...]]:
+    """Return the results on external sets for people."""
     return [
         (
             arrowed(row["metric"]),
-            labels[row["method"], row["model"]],
+            METHODS[row["method"]],
+            _model(row["model"], row["round"]),
             row["site"],
             bracketed(row["value"], row["low"], row["high"]),
             str(row["num_valid"]),
         )
         for row in external(record)
     ]
+
+
+def _model(model: str, round: int | None) -> str:
+    return f"{model} ({NO_ROUND if round is None else round})"
 
 
 def bracketed(value: float | None, low: float | None, high: float | None) -> str:

@@ -65,7 +65,7 @@ def record(
 
     def value(metric: str, round: int, shift: float) -> float:
         gain = 1 - math.exp(-round / 6)
-        level = {"loss": 0.72 - 0.4 * gain - shift, "ece": 0.2 - 0.12 * gain - shift / 4}
+        level = {"loss": 0.72 - 0.4 * gain - shift, "ece": 0.2 - 0.08 * gain - shift / 4}
         return level.get(metric, min(1.0, 0.5 + 0.36 * gain + shift)) + rng.gauss(0, 0.008)
 
     scores = []

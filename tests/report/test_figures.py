@@ -12,11 +12,11 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.patches import Rectangle
 
 from fedsim.report import figures, page, write
-from fedsim.report.reliability import reliability
+from fedsim.report.reliability import curve, reliability
 
 NAMES = {"learning_curves", "site_bars", "label_distribution", "loss_decomposition"}
 RUNS = {
@@ -52,6 +52,23 @@ def test_a_report_is_written_whole_and_the_same_again(
             assert data.startswith({".png": b"\x89PNG", ".svg": b"<?xml"}[path.suffix])
 
 
+def test_the_solver_s_last_bits_leave_no_trace(make_whole_record: Any) -> None:
+    def drawn(noise: float) -> bytes:
+        figure = figures.draw(make_whole_record())["calibration"]
+        engine: Any = figure.get_layout_engine()
+        usual = engine.execute
+
+        def execute(fig: Any) -> None:
+            usual(fig)
+            for axes in fig.axes:
+                axes.set_position([x + noise for x in axes.get_position().bounds])
+
+        engine.execute = execute
+        return page.encode(figure, "svg")
+
+    assert drawn(0) == drawn(1e-15)
+
+
 def test_another_run_gives_another_picture(make_record: Any) -> None:
     one, other = (figures.learning_curves(make_record(seed=seed)) for seed in (1, 2))
     assert page.encode(one, "png") != page.encode(other, "png")
@@ -73,7 +90,7 @@ def test_a_run_that_died_before_its_first_evaluation_has_a_report(
     write(record)
     text = (tmp_path / "report/results.md").read_text()
     assert "unfinished: 0 of 4 rounds" in text
-    assert "| AUROC ↑ | final (0) | undefined |" in text
+    assert "| AUROC ↑ | federated | final (0) | undefined |" in text
 
 
 def test_every_figure_says_which_run_it_shows(make_record: Any) -> None:
@@ -101,7 +118,7 @@ def test_zero_is_written_and_no_gap(make_record: Any, sites: int) -> None:
         if row["site"] == "site-01":
             row["value"] = 0.0
     axes = figures.site_bars(record).axes[0]
-    written = [t for t in axes.texts if t.get_text() == "0.000"]
+    written: list[Any] = [t for t in axes.texts if t.get_text() == "0.000"]
     assert [(t.xy[0], t.get_rotation()) for t in written] == [(1, 90.0 if sites == 60 else 0.0)]
 
 
@@ -197,14 +214,17 @@ def test_yardsticks_stand_beside_their_bars(make_record: Any, sites: int) -> Non
         | {"metric": "auroc", "low": 0.5, "high": 0.8, "confidence": 0.95, "unit": "image"}
     ]
     figure = figures.site_bars(record)
-    drawn = {float(y) for line in figure.axes[0].lines for y in line.get_ydata()}
+    drawn = {y for line in figure.axes[0].lines for y in np.asarray(line.get_ydata()).tolist()}
     assert {0.9, 0.7} <= drawn
     legend = figure.legends[0]
     assert [t.get_text() for t in legend.get_texts()] == [
-        "one training on all images",
-        "the site alone",
+        "federated",
+        "pooled training",
+        "each site alone",
     ]
     assert "Whiskers: 95 % bootstrap" in words(figure)
+    (whisker,) = (c for c in figure.axes[0].collections if isinstance(c, LineCollection))
+    assert whisker.get_segments()[0].tolist() == [[0, 0.5], [0, 0.8]]
 
 
 def test_sites_with_too_few_images_are_pale(make_record: Any) -> None:
@@ -255,6 +275,63 @@ def test_calibration_is_drawn_from_the_predictions(make_record: Any, task: str) 
     assert "calibration" not in figures.draw(make_record())
 
 
+def test_a_curve_of_calibration_has_the_bins_and_the_error_of_the_metric() -> None:
+    said = np.array([0.6, 0.6, 0.9, 0.2])  # 0.6 and 0.2 are edges of bins, which close above
+    labels = np.array([1, 0, 1, 0])
+    scores = np.log(np.column_stack([1 - said, said]))
+    drawn = curve([(scores[:1], labels[:1]), (scores[1:], labels[1:])], positive=1)
+    assert drawn is not None
+    assert drawn.counts == [0, 0, 1, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0]
+    np.testing.assert_allclose(drawn.said, [0.2, 0.6, 0.9])
+    assert drawn.seen == [0, 0.5, 1]
+    # decided: 0.6 rightly and wrongly, 0.9 and 0.8 rightly
+    assert drawn.ece == pytest.approx((abs(1 - 2 * 0.6) + abs(1 - 0.9) + abs(1 - 0.8)) / 4)
+
+
+@pytest.mark.parametrize("diverged", ["test", "validation"])
+def test_predictions_that_are_not_numbers_have_no_curve(
+    make_whole_record: Any, tmp_path: Path, diverged: str
+) -> None:
+    record = make_whole_record(tmp_path)
+    predictions = record.predictions(4)
+    scores, _ = predictions[diverged]["site-00"]
+    scores[0] = np.nan
+    drawn = figures.draw(record)
+    assert ("calibration" in drawn) == (diverged == "validation")
+    if "calibration" in drawn:
+        (label,) = (text.get_text() for text in drawn["calibration"].legends[0].get_texts())
+        assert label.startswith("test, ECE 0.")
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"sites": 3, "metrics": ("auroc", "ece", "loss")},
+        {"sites": 23, "external": ("abroad",)},
+        {"sites": 5, "classes": 5},
+        {"sites": 1, "rounds": 1, "external": ()},
+    ],
+    ids=["three sites", "23 sites", "five classes", "one site"],
+)
+def test_a_whole_run_has_every_table_and_figure_and_the_same_again(
+    make_whole_record: Any, tmp_path: Path, run: dict[str, Any]
+) -> None:
+    before = {path: path.read_bytes() for path in write(make_whole_record(tmp_path, **run))}
+    names = {path.name for path in before}
+    assert {f"{name}.png" for name in NAMES | {"calibration", "local_models"}} <= names
+    assert "local_models.csv" in names
+    assert ("external.csv" in names) == bool(run.get("external", True))
+    assert {path: path.read_bytes() for path in write(make_whole_record(tmp_path, **run))} == before
+
+
+@pytest.mark.parametrize(("sites", "written"), [(12, True), (13, False)])
+def test_values_are_written_into_the_cells_of_few_sites(
+    make_whole_record: Any, sites: int, written: bool
+) -> None:
+    axes = figures.draw(make_whole_record(sites=sites, rounds=1))["local_models"].axes[0]
+    assert len(axes.texts) == written * (sites - 1) * (sites + 1)  # the last site is undefined
+
+
 def test_external_images_get_a_line_of_their_own(make_record: Any, make_row: Any) -> None:
     record = make_record(metrics=("auroc",))
     before = len(figures.learning_curves(record).axes[0].lines)
@@ -263,6 +340,9 @@ def test_external_images_get_a_line_of_their_own(make_record: Any, make_row: Any
     figure = figures.learning_curves(record)
     assert len(figure.axes[0].lines) == before + 1
     assert "external, pooled" in [t.get_text() for t in figure.legends[0].get_texts()]
+    record.metrics = [row for row in record.metrics if row["split"] != "external"]  # not yet
+    figure = figures.learning_curves(record)
+    assert "external, pooled" not in [t.get_text() for t in figure.legends[0].get_texts()]
 
 
 def test_no_global_state_is_changed(make_record: Any, tmp_path: Path) -> None:

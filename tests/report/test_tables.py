@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from fedsim.report import results as report_results
-from fedsim.report import tables
+from fedsim.report import tables, terminal
 
 
 @pytest.fixture
@@ -105,7 +105,8 @@ def test_csv_keeps_every_digit_and_leaves_undefined_cells_empty(small: Any) -> N
 
 def test_markdown_names_what_is_undefined(small: Any) -> None:
     text = tables.to_markdown(small)
-    assert "| AUROC ↑ | final (2) | 0.700 | 10 | 0.700 ± 0.141 | 0.600 east | 0.200 | 2/3 |" in text
+    final = "| federated | final (2) | 0.700 | 10 | 0.700 ± 0.141 | 0.600 east | 0.200 | 2/3 |"
+    assert f"| AUROC ↑ {final}" in text
     assert "| site | train | validation | test | AUROC ↑ (n) | loss ↓ (n) |" in text
     assert "| south | 5 | 1 | 2 | undefined (0) | 0.000 (2) |" in text
     assert "label-skew · seed 7 · margin + principal_gradient · synthetic images" in text
@@ -141,7 +142,7 @@ def test_what_was_not_evaluated_is_undefined(small: Any) -> None:
 @pytest.mark.parametrize(("defined", "expected"), [(True, "0."), (False, "undefined")])
 def test_terminal_shows_both_models(make_record: Any, defined: bool, expected: str) -> None:
     console = Console(file=io.StringIO(), width=80)
-    tables.render(make_record(sites=8, rounds=30, defined=defined), console)
+    terminal.render(make_record(sites=8, rounds=30, defined=defined), console)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert any(line.split() == ["AUROC", "↑"] for line in lines)
     final, best = (next(line for line in lines if word in line) for word in ("final", "best (23)"))
@@ -192,6 +193,10 @@ def with_everything(record: Any) -> Any:
         "across_splits": 8,
         "across_sites": 3,
         "across_labels": 1,
+        "examples": [
+            ["north, train, normal, image 3", "east, test, normal, image 9"],
+            *([f"south, train, normal, image {i}" for i in range(k, k + 4)] for k in (10, 20, 30)),
+        ],
     }
     record.population["num_mislabelled"] = {"north": 2, "east": 0}
     return record
@@ -225,31 +230,78 @@ def test_yardsticks_stand_in_the_same_table(small: Any) -> None:
     assert (pooled.pooled, pooled.worst, pooled.low, pooled.high) == (0.95, 0.94, 0.8, 0.99)
     assert (local.pooled, local.worst, local.low) == (0.66, 0.77, None), "its own model alone"
     text = tables.to_markdown(record)
-    assert "| AUROC ↑ | all images, final (2) | 0.950 [0.800, 0.990] | 10 |" in text
-    assert "| AUROC ↑ | each alone, final | 0.660 | 10 |" in text
+    assert "| AUROC ↑ | pooled training | final (2) | 0.950 [0.800, 0.990] | 10 |" in text
+    assert "| AUROC ↑ | each site alone | final (\N{EN DASH}) | 0.660 | 10 |" in text
     assert "Yardsticks: " in text
-    assert tables.local_models(record) == [
-        {
-            "trained_at": "north",
-            "split": "test",
-            "site": site,
-            "metric": "auroc",
-            "value": value,
-            "num_valid": 10,
-        }
-        for site, value in (("north", 0.77), ("east", 0.11))
+
+
+def test_models_of_single_sites_have_a_row_for_each_place_of_test(small: Any) -> None:
+    record = with_everything(small)
+    loss = {**record.baselines[-1], "metric": "loss", "value": None, "num_valid": 0}
+    abroad = {**record.baselines[-1], "split": "external", "site": "abroad", "value": 0.22}
+    best = {**record.baselines[-1], "model": "best", "value": 0.99}
+    record.baselines = [abroad, loss, best, *record.baselines]
+    assert tables.to_csv(tables.local_models(record)).splitlines() == [
+        "trained_at,split,site,auroc,auroc_num_valid,loss,loss_num_valid",
+        "north,test,north,0.77,10,,",
+        "north,test,east,0.11,10,,0",
+        "north,external,abroad,0.22,10,,",
     ]
+
+
+def test_yardsticks_come_method_by_method(small: Any) -> None:
+    record = with_everything(small)
+    record.baselines += [{**row, "model": "best"} for row in record.baselines]
+    found = [(row.method, row.model) for row in tables.results(record) if row.metric == "auroc"]
+    methods = ("federated", "pooled", "local")
+    assert found == [(method, model) for method in methods for model in ("final", "best")]
+
+
+def test_the_note_says_what_was_resampled(small: Any) -> None:
+    record = with_everything(small)
+    record.intervals[2]["unit"] = "image"  # the set from elsewhere does not know its patients
+    text = tables.to_markdown(record)
+    assert "of the test patients (images where patients are not known); they" in text
+    for row in record.intervals:
+        row["unit"] = "image"
+    assert "100 resamples of the test images; they cover" in tables.to_markdown(record)
+
+
+def test_an_interval_that_resamples_do_not_determine_is_no_interval(small: Any) -> None:
+    record = with_everything(small)
+    record.intervals[0].update(low=None, high=None)
+    assert (tables.results(record)[0].low, tables.results(record)[0].high) == (None, None)
+    assert "| federated | final (2) | 0.700 | 10 |" in tables.to_markdown(record)
+
+
+def test_the_terminal_shows_yardsticks_and_external_images_in_80_columns(
+    make_whole_record: Any,
+) -> None:
+    record = make_whole_record(rounds=100)
+    console = Console(file=io.StringIO(), width=80)
+    terminal.render(record, console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    rows = ["federated, final (100)", "federated, best (75)", "pooled training (100)"]
+    rows.append("each site alone")
+    sets = [
+        f"{name}, {method}"
+        for method in ("federated", "pooled training")
+        for name in ("abroad", "overseas", "pooled")
+    ]
+    labels = [line[3:].split("  ")[0] for line in lines if line.startswith("   ") and line.strip()]
+    assert labels == [*rows, *rows, *sets]
+    assert max(map(len, lines)) <= 80
 
 
 def test_intervals_stand_beside_their_values(small: Any) -> None:
     record = with_everything(small)
     text = tables.to_markdown(record)
-    assert "| AUROC ↑ | final (2) | 0.700 [0.610, 0.790] | 10 |" in text
-    assert "| AUROC ↑ | best (1) | 0.750 | 10 |" in text
-    assert "95% bootstrap intervals over test patients (100 resamples)" in text
+    assert "| AUROC ↑ | federated | final (2) | 0.700 [0.610, 0.790] | 10 |" in text
+    assert "| AUROC ↑ | federated | best (1) | 0.750 | 10 |" in text
+    assert "95 % bootstrap intervals from 100 resamples of the test patients; they cover" in text
     assert tables.sites(record)[0]["auroc_final_low"] == 0.5
     console = Console(file=io.StringIO(), width=80)
-    tables.render(record, console)
+    terminal.render(record, console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "0.700 [0.610, 0.790]" in printed
     assert "…" not in printed
@@ -264,12 +316,18 @@ def test_external_sets_have_a_table_of_their_own(small: Any) -> None:
         ("abroad", "pooled", "final", None),
     ]
     assert (rows[0]["low"], rows[0]["high"]) == (0.55, 0.75), "the only set is all of them"
-    assert "| AUROC ↑ | final (2) | abroad | 0.650 [0.550, 0.750] | 8 |" in tables.to_markdown(
-        record
+    assert (
+        "| AUROC ↑ | federated | final (2) | abroad | 0.650 [0.550, 0.750] | 8 |"
+        in tables.to_markdown(record)
     )
     console = Console(file=io.StringIO(), width=100)
-    tables.render(record, console)
-    assert "abroad (no site trained on it), final (2)" in console.file.getvalue()  # type: ignore[attr-defined]
+    terminal.render(record, console)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert ["abroad,", "federated", "0.650", "[0.550,", "0.750]", "8"] in [
+        line.split() for line in printed.splitlines()
+    ]
+    record.population["external"], record.metrics = [], record.metrics[:-1]
+    assert "External" not in tables.to_markdown(record)
 
 
 def test_what_is_odd_about_the_data_is_said(small: Any) -> None:
@@ -277,6 +335,14 @@ def test_what_is_odd_about_the_data_is_said(small: Any) -> None:
     text = tables.to_markdown(with_everything(small))
     assert "9 images are in the data more than once, pixel for pixel: 8 of them in several" in text
     assert "(label noise): north 2." in text
+    examples = [line for line in text.splitlines() if line.startswith("- ")]
+    assert examples == [
+        "- north, train, normal, image 3; east, test, normal, image 9",
+        "- south, train, normal, image 10; south, train, normal, image 11; "
+        "south, train, normal, image 12 and 1 more",
+        "- south, train, normal, image 20; south, train, normal, image 21; "
+        "south, train, normal, image 22 and 1 more",
+    ]
 
 
 def test_results_are_plain_data(small: Any) -> None:
@@ -288,5 +354,5 @@ def test_results_are_plain_data(small: Any) -> None:
 def test_terminal_takes_names_literally(small: Any) -> None:
     small.scenario["name"] = "[red]skew"
     console = Console(file=io.StringIO(), width=100)
-    tables.render(small, console)
+    terminal.render(small, console)
     assert "[red]skew" in console.file.getvalue()  # type: ignore[attr-defined]
