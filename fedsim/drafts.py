@@ -27,9 +27,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
         try:
             yield draft
             draft.chmod(0o755)
+            old = draft.with_name(f"{draft.name}.old")
             if path.exists():
-                shutil.rmtree(path)
+                path.rename(old)
             draft.rename(path)
+            shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
