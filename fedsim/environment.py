@@ -14,6 +14,7 @@ PACKAGES = (
     "opacus",
     "monai",
     "numpy",
+    "pillow",
     "scipy",
     "scikit-learn",
     "safetensors",

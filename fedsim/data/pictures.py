@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,10 +15,13 @@ from numpy.typing import NDArray
 from fedsim.errors import DataError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Image, Resampling
 
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
+"""What is decoded, whatever a file is called: Pillow would start other programs for some."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 Fit = Literal["pad", "crop", "stretch"]
+MAX_16_BITS = 2**16 - 1
 NUM_THREADS = 8
 """Decoding leaves Python's lock, and waiting for a disk costs nothing."""
 
@@ -27,8 +31,8 @@ def read(
 ) -> NDArray[np.uint8]:
     """Return pictures, (n, channel, image_size, image_size), in the order of the paths.
 
-    Pictures stand as their EXIF orientation says; transparent parts are black; 16 bits per pixel
-    are scaled to 8; of several frames the first is taken.
+    Pictures stand as their EXIF orientation says; transparent parts are black; grey of 16 bits is
+    divided by 257, so that white stays white; of several frames the first is taken.
 
     Args:
         paths: files.
@@ -39,14 +43,18 @@ def read(
     Raises:
         DataError: naming the first file that cannot be read.
     """
+    from PIL import Image
+
     result = np.empty((len(paths), num_channels, image_size, image_size), np.uint8)
 
     def fill(place: int) -> None:
         result[place] = _read(paths[place], image_size, num_channels, fit)
 
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        for done in [pool.submit(fill, place) for place in range(len(paths))]:
-            done.result()
+    # Filters of warnings belong to the process: set here once, for threads would mix them up.
+    with warnings.catch_warnings(), ThreadPoolExecutor(NUM_THREADS) as pool:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        deque(pool.map(fill, range(len(paths))), maxlen=0)
     return result
 
 
@@ -55,31 +63,38 @@ def _read(path: Path, image_size: int, num_channels: int, fit: Fit) -> NDArray[n
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                picture = ImageOps.exif_transpose(opened)
-                picture.load()
+        with Image.open(path, formats=FORMATS) as opened:
+            picture = _eight_bits(ImageOps.exif_transpose(opened), num_channels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: is too large a picture: {error}") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: is no picture that can be read") from error
+        raise DataError(
+            f"{path}: is no picture that can be read; expected {', '.join(FORMATS)}"
+        ) from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise DataError(f"{path}: cannot be read as a picture: {error}") from error
-    square = _square(_eight_bits(picture, num_channels), image_size, fit)
-    pixels = np.asarray(square, np.uint8)
+    pixels = np.asarray(_square(picture, image_size, fit), np.uint8)
     return pixels[None] if num_channels == 1 else pixels.transpose(2, 0, 1)
 
 
 def _eight_bits(picture: Image, num_channels: int) -> Image:
-    """Return the picture in grey or colour, 8 bits per channel."""
+    """Return the picture in grey or colour, 8 bits per channel.
+
+    Raises:
+        ValueError: if its values are not those of 8 or 16 bits.
+    """
     from PIL import Image
 
     mode = "L" if num_channels == 1 else "RGB"
+    if picture.mode == "F":
+        raise ValueError("holds floats; save it with 8 or 16 bits")
     if picture.mode.startswith("I"):  # 16-bit grey: converting would clip at 255
-        wide = np.asarray(picture).astype(np.float64)
-        picture = Image.fromarray((wide / 257 + 0.5).clip(0, 255).astype(np.uint8))
+        wide = np.asarray(picture)
+        if wide.min() < 0 or wide.max() > MAX_16_BITS:
+            raise ValueError(
+                f"holds values from {wide.min()} to {wide.max()}, expected 0 to {MAX_16_BITS}"
+            )
+        picture = Image.fromarray((wide / 257 + 0.5).astype(np.uint8))
     if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
@@ -98,7 +113,19 @@ def _square(picture: Image, image_size: int, fit: Fit) -> Image:
     if picture.size == size:
         return picture
     if fit == "pad":
-        return ImageOps.pad(picture, size, smooth, color=0)
+        return _padded(picture, image_size, smooth)
     if fit == "crop":
         return ImageOps.fit(picture, size, smooth)
     return picture.resize(size, smooth)
+
+
+def _padded(picture: Image, image_size: int, smooth: Resampling) -> Image:
+    """Return the picture between black bars; the narrowest still shows as one row of pixels."""
+    from PIL import Image
+
+    longest = max(picture.size)
+    width, height = (max(1, round(side * image_size / longest)) for side in picture.size)
+    square = Image.new(picture.mode, (image_size, image_size))
+    corner = ((image_size - width) // 2, (image_size - height) // 2)
+    square.paste(picture.resize((width, height), smooth), corner)
+    return square
