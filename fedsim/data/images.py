@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fedsim.data.manifest import Manifest, Row
     from fedsim.seeds import Streams
 
-VERSION = 1
+VERSION = 2
 """Of what is done to a picture; to be raised whenever that changes."""
 PICTURES_AT_ONCE = 128
 _log = logging.getLogger("fedsim")
