@@ -112,7 +112,7 @@ def calibration(record: RunRecord, curves: Mapping[str, Reliability]) -> Figure:
     figure = sheet.figure(5.0, 6.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     above.plot([0, 1], [0, 1], color=page.GREY, lw=0.8)
-    for split, drawn in reversed(list(curves.items())):
+    for split, drawn in curves.items():  # the smaller marker last: equal points both show
         colour, line, marker = LOOKS[split]
         look = {"color": colour, "ls": line, "marker": marker, "ms": 5, "clip_on": False}
         above.plot(drawn.said, drawn.seen, zorder=3, **look)

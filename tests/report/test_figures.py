@@ -271,6 +271,8 @@ def test_calibration_is_drawn_from_the_predictions(make_record: Any, task: str) 
     np.testing.assert_allclose(curves["test"].said, curves["test"].seen, atol=0.08)
     assert len(curves["test"].said) == (15 if task == "binary" else 8)
     figure = figures.draw(record)["calibration"]
+    markers = [line.get_marker() for line in figure.axes[0].lines[1:]]
+    assert markers == ["o", "."], "the smaller one on top"
     assert "pneumonia" in figure.axes[1].get_xlabel() or task == "multiclass"
     assert "calibration" not in figures.draw(make_record())
 
