@@ -55,7 +55,7 @@ def main() -> None:
                 flush=True,
             )
 
-    print("\n| 23 hospitals as in FeTS 2022 | federated | all images | each alone |")
+    print("\n| 23 hospitals as in FeTS 2022 | federated | pooled training | each site alone |")
     print("|---|---|---|---|")
     runs = [finished("pneumonia_fets", seed, arguments.out) for seed in range(arguments.seeds)]
     for metric in ("auroc", "average_precision", "balanced_accuracy"):

@@ -148,7 +148,7 @@ def test_the_card_says_what_it_is(exported: tuple[str, Path], record: RunRecord)
     assert f"the {which} round ({round_of(record, which)})" in card
     assert "Synthetic images, which show no patient" in card
     assert "No privacy mechanism was in force" in card
-    assert "all images" not in card
+    assert "Yardsticks" not in card
     assert f"Trained by fedsim {record.environment['packages']['fedsim-medical']}." in card
     assert "@inproceedings{mcmahan2017communication" in card
     assert "changed as by a scanner of its own (`scanner, mild`)" in card
