@@ -19,6 +19,7 @@ from pydantic import Field
 from fedsim.data import manifest, pictures
 from fedsim.data.cache import load_or_make
 from fedsim.data.classes import numbered
+from fedsim.data.manifest import ClassNames
 from fedsim.data.source import SPLITS, Dataset, Facts, Source, in_natural_order
 from fedsim.errors import DataError
 from fedsim.location import Location
@@ -55,7 +56,7 @@ class Images(Source):
     image_size: int = Field(ge=16, le=1024)
     num_channels: Literal[1, 3] = 1
     fit: pictures.Fit = "pad"
-    class_names: tuple[str, ...] | None = Field(default=None, min_length=1)
+    class_names: ClassNames | None = None
     ordinal: bool = False
     licence: str = ""
     citation: str = ""

@@ -5,13 +5,18 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated, NoReturn
+
+from pydantic import AfterValidator, Field
 
 from fedsim.data.pictures import SUFFIXES
-from fedsim.data.source import SITE, Split
+from fedsim.data.source import SITE, SPLITS, Split
 from fedsim.errors import DataError
 
 PATH, LABEL, SPLIT = "path", "label", "split"
@@ -25,6 +30,18 @@ SPLIT_WORDS: Mapping[str, Split] = {
 }
 MOST_PROBLEMS = 10
 LAYOUTS = "site/split/class/*, site/class/*, split/class/* or class/*"
+DEEPEST = 8
+"""Folders below which none is looked into, for links may lead in circles."""
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError(f"expected names that differ, got {', '.join(names)}")
+    return names
+
+
+ClassNames = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
+"""The labels of a source in their order."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +49,7 @@ class Row:
     """One picture.
 
     Args:
-        path: relative to the root, inside it.
+        path: relative to the root, inside it, written in the shortest way.
         label: the class it shows.
         split: train, validation, test, or empty.
         columns: what else is known, such as site and patient.
@@ -80,7 +97,9 @@ def read(path: Path, root: Path | None) -> Manifest:
         DataError: naming line and column of up to ten problems.
     """
     if path.is_dir():
-        return _folder(path)
+        if root is not None:
+            raise DataError(f"{path}: is a folder; `root` goes with a CSV manifest alone")
+        return _folder(path, tuple(sorted(_pictures(path))))
     try:
         stat = path.stat()
     except OSError as error:
@@ -93,99 +112,156 @@ def read(path: Path, root: Path | None) -> Manifest:
 @lru_cache(maxsize=4)
 def _csv(path: Path, root: Path, stamp: tuple[int, int]) -> Manifest:
     """Return the manifest; `stamp` changes when the file does."""
+    if not root.is_dir():
+        raise DataError(f"{path}: the folder of its pictures, {root}, does not exist")
+    lines = _lines(path)
+    headings = _headings(path, lines[0][1])
+    roots = (root, root.resolve())
+    rows: dict[int, Row] = {}
+    problems: list[tuple[int, str]] = []
+    for number, cells in lines[1:]:
+        if len(cells) == len(headings):
+            rows[number] = _row(dict(zip(headings, map(str.strip, cells), strict=True)), roots)
+        else:
+            problems.append((number, f"has {len(cells)} cells, the headings {len(headings)}"))
+    problems += [*_amiss(rows, root), *_twice(rows), *_without_split(rows)]
+    _refuse([f"{path}:{number}: {problem}" for number, problem in sorted(problems)])
+    return Manifest(root, _with_training(path, tuple(rows.values())))
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Return number and cells of every line that is not blank, the headings first."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text: {error}") from error
+        raise DataError(f"{path}: cannot be read as text (UTF-8): {error}") from error
     if "\0" in text:
         raise DataError(f"{path}: is no text; expected a CSV manifest")
     try:
-        lines = [(n, line) for n, line in _lines(text) if any(cell.strip() for cell in line)]
+        lines = [(n, cells) for n, cells in _numbered(text) if any(cell.strip() for cell in cells)]
     except csv.Error as error:
         raise DataError(f"{path}: is no CSV: {error}") from error
     if len(lines) < 2:
         raise DataError(f"{path}: is empty; expected a line of headings, then one per picture")
-    headings = _headings(path, lines[0][1])
-    problems: list[str] = []
-    rows, home = [], root.resolve()
-    for number, cells in lines[1:]:
-        where = f"{path}:{number}"
-        if len(cells) != len(headings):
-            problems.append(f"{where}: has {len(cells)} cells, the headings {len(headings)}")
-            continue
-        row = _row(dict(zip(headings, map(str.strip, cells), strict=True)))
-        problems += [f"{where}: {problem}" for problem in _amiss(row, root, home)]
-        rows.append(row)
-    problems += [f"{path}: {problem}" for problem in _together(rows)]
-    _refuse(problems)
-    known = [Row(r.path, r.label, SPLIT_WORDS.get(r.split.lower(), ""), r.columns) for r in rows]
-    return Manifest(root, tuple(known))
+    return lines
 
 
-def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
+def _numbered(text: str) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(io.StringIO(text), strict=True)
     before = 0
-    for line in reader:
-        yield before + 1, line
+    for cells in reader:
+        yield before + 1, cells
         before = reader.line_num
 
 
 def _headings(path: Path, cells: list[str]) -> list[str]:
     headings = [cell.strip().lower() for cell in cells]
-    missing = [name for name in (PATH, LABEL) if name not in headings]
-    if missing:
+    if missing := [name for name in (PATH, LABEL) if name not in headings]:
+        near = [(name, get_close_matches(name, headings, 1, 0.7)) for name in missing]
+        hint = "".join(f" (is {found[0]} the {name}?)" for name, found in near if found)
         raise DataError(
-            f"{path}:1: lacks the columns {', '.join(missing)}; it has {', '.join(headings)}, "
-            "expected path,label,site[,patient,split]"
+            f"{path}:1: lacks the columns {', '.join(missing)}; "
+            f"it has {', '.join(headings)}{hint}; "
+            "expected path,label,site[,patient,split], separated by commas"
         )
-    twice = sorted({name for name in headings if headings.count(name) > 1})
-    if twice or "" in headings:
+    if "" in headings or len(set(headings)) < len(headings):
         raise DataError(f"{path}:1: every column needs a name of its own: {', '.join(headings)}")
     return headings
 
 
-def _row(cells: dict[str, str]) -> Row:
+def _row(cells: dict[str, str], roots: tuple[Path, ...]) -> Row:
     columns = {name: cell for name, cell in cells.items() if name not in (PATH, LABEL, SPLIT)}
-    return Row(cells[PATH], cells[LABEL], cells.get(SPLIT, ""), columns)
+    split = cells.get(SPLIT, "")
+    return Row(
+        _shortest(cells[PATH], roots), cells[LABEL], SPLIT_WORDS.get(split.lower(), split), columns
+    )
 
 
-def _amiss(row: Row, root: Path, home: Path) -> Iterator[str]:
-    """Yield what is wrong with one row."""
-    if not row.label:
-        yield "label: is empty"
-    if row.split and row.split.lower() not in SPLIT_WORDS:
-        yield f"split: expected train, validation or test, got {row.split!r}"
-    if not row.path:
-        yield "path: is empty"
-    elif problem := _outside(root, home, row.path):
-        yield f"path: {problem}"
+def _shortest(path: str, roots: tuple[Path, ...]) -> str:
+    """Return a path relative to the root where it is inside: one way of writing for each file."""
+    if not path:
+        return ""
+    short = Path(os.path.normpath(path))
+    for root in roots:
+        if short.is_relative_to(root):
+            return short.relative_to(root).as_posix()
+    return short.as_posix()
 
 
-def _outside(root: Path, home: Path, path: str) -> str:
-    """Return why a picture cannot be taken, or nothing; it must lie inside the resolved root."""
-    file = root / path
-    if not file.resolve().is_relative_to(home):
-        return (
-            f"{path} leads out of {root}; pictures must lie inside it, and links must not leave "
-            "it (`root` names another folder)"
+def _amiss(rows: Mapping[int, Row], root: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and text of what is wrong with single rows."""
+    home = root.resolve()
+    folders = {number: Path(row.path).parent for number, row in rows.items()}
+    inside = {folder: _is_inside(root / folder, home) for folder in set(folders.values())}
+    absent = {row.path for row in rows.values() if not _is_file(root / row.path)}
+    others = f" (nor are {len(absent) - 1} others)" if len(absent) > 1 else ""
+    for number, row in rows.items():
+        if not row.label:
+            yield number, "label: is empty"
+        if row.split and row.split not in SPLITS:
+            yield number, f"split: expected train, validation or test, got {row.split!r}"
+        if not row.path:
+            yield number, "path: is empty"
+        elif not inside[folders[number]] or _links_out(root / row.path, home):
+            yield number, f"path: {_out(row.path, root)} (`root` names another folder)"
+        elif row.path in absent:
+            yield number, f"path: {row.path} is no file in {root}{others}"
+
+
+def _is_inside(path: Path, home: Path) -> bool:
+    """Return whether a path, once its links are followed, lies inside the resolved root."""
+    try:
+        return path.resolve().is_relative_to(home)
+    except (OSError, RuntimeError):  # a loop of links: no file either
+        return True
+
+
+def _links_out(file: Path, home: Path) -> bool:
+    """Return whether a file in a folder that lies inside the root is a link that leaves it."""
+    try:
+        return file.is_symlink() and not _is_inside(file, home)
+    except OSError:  # such as a name that is too long: no file
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _out(path: str, root: Path) -> str:
+    return f"{path} leads out of {root}; pictures must lie inside it, and links must not leave it"
+
+
+def _twice(rows: Mapping[int, Row]) -> Iterator[tuple[int, str]]:
+    first: dict[str, int] = {}
+    for number, row in rows.items():
+        if row.path and first.setdefault(row.path, number) != number:
+            yield number, f"path: {row.path} is listed twice, first in line {first[row.path]}"
+
+
+def _without_split(rows: Mapping[int, Row]) -> Iterator[tuple[int, str]]:
+    without = [number for number, row in rows.items() if not row.split]
+    if 0 < len(without) < len(rows):
+        yield (
+            without[0],
+            f"split: {len(without)} of {len(rows)} rows have none, this is the first; fill in all "
+            "or none",
         )
-    return "" if file.is_file() else f"{path} is no file in {root}"
 
 
-def _together(rows: list[Row]) -> Iterator[str]:
-    """Yield what is wrong with the rows as a whole."""
-    seen: set[str] = set()
-    for row in rows:
-        if row.path in seen:
-            yield f"path: {row.path} is listed twice"
-        seen.add(row.path)
-    with_split = sum(bool(row.split) for row in rows)
-    if 0 < with_split < len(rows):
-        yield f"split: {len(rows) - with_split} of {len(rows)} rows have none; fill in all or none"
-    if with_split == len(rows) and "train" not in {
-        SPLIT_WORDS.get(row.split.lower()) for row in rows
-    }:
-        yield "split: no row is for training"
+def _with_training(origin: Path, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Return the rows.
+
+    Raises:
+        DataError: if they have splits, but none for training.
+    """
+    splits = {row.split for row in rows}
+    if splits != {""} and "train" not in splits:
+        raise DataError(f"{origin}: split: no row is for training, only {', '.join(splits)}")
+    return rows
 
 
 def _refuse(problems: list[str]) -> None:
@@ -195,50 +271,74 @@ def _refuse(problems: list[str]) -> None:
         raise DataError("\n".join(shown))
 
 
-def _folder(root: Path) -> Manifest:
-    files = sorted(_pictures(root))
+def _pictures(root: Path) -> Iterator[str]:
+    """Yield the paths of all that is called a picture, relative to the root.
+
+    Raises:
+        DataError: if a linked folder leads out of the root, or a folder cannot be read.
+    """
+    home = root.resolve()
+    for place, folders, files in os.walk(root, onerror=_unreadable, followlinks=True):
+        inside = Path(place).relative_to(root)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if len(inside.parts) >= DEEPEST:
+            folders.clear()
+        for name in folders:
+            if _links_out(Path(place, name), home):
+                raise DataError(f"{root}: {_out(str(inside / name), root)}")
+        for name in files:
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield (inside / name).as_posix()
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+
+@lru_cache(maxsize=4)
+def _folder(root: Path, files: tuple[str, ...]) -> Manifest:
+    """Return the manifest that the names of these files and their folders spell."""
     if not files:
         raise DataError(f"{root}: holds no pictures; expected {LAYOUTS} with {_suffixes()}")
-    depths = {len(file.parts) for file in files}
-    if len(depths) > 1 or not 2 <= min(depths) <= 4:
-        odd = next(f for f in files if len(f.parts) == max(depths))
+    paths = [tuple(file.split("/")) for file in files]
+    names = _names(root, paths)
+    rows = {n: _placed(parts, names) for n, parts in enumerate(paths)}
+    _refuse([f"{root}: {problem}" for _, problem in _amiss(rows, root)])
+    return Manifest(root, _with_training(root, tuple(rows.values())))
+
+
+def _names(root: Path, paths: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return what the folders on the way to a picture stand for.
+
+    Raises:
+        DataError: if the pictures lie at several depths, or some folders alone are splits.
+    """
+    depths = sorted({len(parts) - 1 for parts in paths})
+    if len(depths) > 1 or not 1 <= depths[0] <= 3:
+        odd = next(parts for parts in paths if len(parts) - 1 == depths[-1])
         raise DataError(
-            f"{root}: pictures lie {' and '.join(map(str, sorted(n - 1 for n in depths)))} folders "
-            f"deep, such as {odd}; expected {LAYOUTS}"
+            f"{root}: pictures lie {' and '.join(map(str, depths))} folders deep, such as "
+            f"{'/'.join(odd)}; expected {LAYOUTS}"
         )
-    names, home = _names(files), root.resolve()
-    rows = [_placed(file, names) for file in files]
-    _refuse(
-        [f"{root}: {p}" for r in rows if (p := _outside(root, home, r.path))]
-        + [f"{root}: {p}" for p in _together(rows)]
-    )
-    return Manifest(root, tuple(rows))
+    if depths == [1]:
+        return (LABEL,)
+    level = depths[0] - 2
+    others = [parts for parts in paths if parts[level].lower() not in SPLIT_WORDS]
+    if depths == [2] and len(others) == len(paths):
+        return (SITE, LABEL)
+    if others:
+        raise DataError(
+            f"{root}: {'/'.join(others[0])} lies in no folder for train, validation or test; "
+            f"expected {LAYOUTS}"
+        )
+    return (SITE, SPLIT, LABEL)[-depths[0] :]
 
 
-def _pictures(root: Path) -> Iterator[Path]:
-    for path in root.rglob("*"):
-        inside = path.relative_to(root)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if path.suffix.lower() in SUFFIXES and not hidden and path.is_file():
-            yield inside
-
-
-def _names(files: Iterable[Path]) -> tuple[str, ...]:
-    """Return what the folders on the way to a picture stand for."""
-    folders = [file.parts[:-1] for file in files]
-    if len(folders[0]) == 3:
-        return (SITE, SPLIT, LABEL)
-    if len(folders[0]) == 2:
-        splits = all(parts[0].lower() in SPLIT_WORDS for parts in folders)
-        return (SPLIT if splits else SITE, LABEL)
-    return (LABEL,)
-
-
-def _placed(file: Path, names: tuple[str, ...]) -> Row:
-    found = dict(zip(names, file.parts, strict=False))
+def _placed(parts: tuple[str, ...], names: tuple[str, ...]) -> Row:
+    found = dict(zip(names, parts, strict=False))
     columns = {SITE: found[SITE]} if SITE in found else {}
-    split = found.get(SPLIT, "")
-    return Row(file.as_posix(), found[LABEL], SPLIT_WORDS.get(split.lower(), split), columns)
+    split = SPLIT_WORDS[found[SPLIT].lower()] if SPLIT in found else ""
+    return Row("/".join(parts), found[LABEL], split, columns)
 
 
 def _suffixes() -> str:

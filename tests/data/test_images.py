@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import ValidationError
 
 import fedsim.data.pictures
 from fedsim.data.images import PICTURES_AT_ONCE, Images
@@ -88,6 +89,25 @@ def test_classes_can_be_put_in_order(study: tuple[Path, NDArray[np.uint8]]) -> N
     assert data.labels["test"][0] == 11
     with pytest.raises(DataError, match="labels that are no classes: '10', '11', '2'"):
         opened(study[0], class_names=("0", "1"))
+
+
+def test_classes_need_names_that_differ(tmp_path: Path) -> None:
+    for names in ((), ("ill", "ill")):
+        with pytest.raises(ValidationError):
+            Images(path=tmp_path, image_size=16, class_names=names)
+
+
+def test_folders_are_a_source_too(tmp_path: Path) -> None:
+    for number, label in enumerate(["well", "ill", "ill"]):
+        place = tmp_path / "Basel" / label
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((16, 16), 50 * number, np.uint8)).save(place / f"{number}.png")
+    source, data = opened(tmp_path)
+    assert source.facts().class_names == ("ill", "well")
+    assert dict(source.facts().columns) == {"site": ("Basel",)}
+    assert data.labels["all"].tolist() == [0, 0, 1]
+    assert data.images("all", np.arange(3))[:, 0, 0, 0].tolist() == [50, 100, 0]
+    assert list(data.checksums) == [tmp_path.name]
 
 
 def test_a_picture_that_went_away_is_told(study: tuple[Path, NDArray[np.uint8]]) -> None:
