@@ -18,5 +18,5 @@ def array_hash(arrays: Mapping[str, NDArray[np.generic]]) -> str:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.data.cast("B") if array.size else b"")
+        digest.update(array.view(np.uint8).data if array.size else b"")
     return digest.hexdigest()

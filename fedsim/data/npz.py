@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -14,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ from pydantic import Field, model_validator
 
 from fedsim.data.array_hash import array_hash
 from fedsim.data.classes import numbered
-from fedsim.data.manifest import SPLIT_WORDS
+from fedsim.data.manifest import SPLIT_WORDS, ClassNames
 from fedsim.data.source import (
     SPLITS,
     Dataset,
@@ -38,6 +40,19 @@ from fedsim.location import Location
 
 if TYPE_CHECKING:
     from fedsim.seeds import Streams
+
+DAMAGE = (
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+    zlib.error,
+)
+"""What numpy and zipfile raise on damaged files."""
 
 Key = str | dict[Split, str]
 Array = NDArray[Any]
@@ -54,7 +69,7 @@ class Npz(Source):
         kind: "npz".
         path: the file.
         images: name of the array of images.
-        labels: name of the array of labels, (n,): whole numbers from 0, or texts.
+        labels: name of the array of labels, (n,): whole numbers 0, 1, 2, ..., or texts.
         columns: what else is known -> name of its array, (n,), such as {site: hospital}.
         splits: name of an array of train, validation and test, (n,), if there is one.
         class_names: the classes in the order of their numbers, or the texts in their order.
@@ -69,7 +84,7 @@ class Npz(Source):
     labels: Key
     columns: dict[str, Key] = Field(default_factory=dict)
     splits: str | None = None
-    class_names: tuple[str, ...] | None = Field(default=None, min_length=1)
+    class_names: ClassNames | None = None
     ordinal: bool = False
     licence: str = ""
     citation: str = ""
@@ -120,17 +135,17 @@ class Npz(Source):
             part = parts[split]
             return np.array(pixels[part.images][part.positions[indices]])
 
+        columns = {
+            name: {split: part.columns[name] for split, part in parts.items()}
+            for name in self.columns
+        }
         used: dict[str, Array] = {f"images {key}": found for key, found in pixels.items()}
         used |= {f"labels {split}": found for split, found in labels.items()}
-        return Dataset(
-            labels,
-            images,
-            {self.path.name: f"arrays-sha256:{array_hash(used)}"},
-            {
-                name: {split: part.columns[name] for split, part in parts.items()}
-                for name in self.columns
-            },
-        )
+        used |= {f"positions {split}": part.positions for split, part in parts.items()}
+        for name, by_split in columns.items():
+            used |= {f"column {name} {split}": values for split, values in by_split.items()}
+        checksums = {self.path.name: f"arrays-sha256:{array_hash(used)}"}
+        return Dataset(labels, images, checksums, columns)
 
     def _parts(self) -> dict[str, Part]:
         """Return the parts of the data: the splits, or all as "all"."""
@@ -139,13 +154,15 @@ class Npz(Source):
         whole = self._part(None)
         if self.splits is None:
             return {"all": whole}
-        words = _texts(self.path, self.splits, len(whole.labels))
-        if strange := sorted({w for w in words.tolist() if w.lower() not in SPLIT_WORDS}):
+        words = [w.strip().lower() for w in _texts(self.path, self.splits, len(whole.labels))]
+        if strange := sorted(set(words) - set(SPLIT_WORDS)):
             raise DataError(
                 f"{self.path}: {self.splits} has {', '.join(map(repr, strange[:3]))}, expected "
                 "train, validation and test"
             )
-        splits = np.array([SPLIT_WORDS[word.lower()] for word in words.tolist()])
+        splits = np.array([SPLIT_WORDS[word] for word in words])
+        if "train" not in splits:
+            raise DataError(f"{self.path}: {self.splits} has no example for training")
         return {s: whole.only(np.flatnonzero(splits == s)) for s in SPLITS if s in splits}
 
     def _part(self, split: Split | None) -> Part:
@@ -156,6 +173,10 @@ class Npz(Source):
 
         images, labels = name(self.images), _flat(self.path, name(self.labels))
         num = len(labels)
+        if not num:
+            raise DataError(
+                f"{self.path}: {name(self.labels)} is empty, expected a label per image"
+            )
         if (found := _header(self.path, images)[0][:1]) != (num,):
             raise DataError(
                 f"{self.path}: {images} has {found} images, but {name(self.labels)} {num} labels"
@@ -164,21 +185,35 @@ class Npz(Source):
         return Part(images, np.arange(num), labels, columns)
 
     def _classes(self, parts: Mapping[str, Part]) -> tuple[str, ...]:
-        if self.class_names is not None:
-            return self.class_names
-        labels = np.concatenate([part.labels for part in parts.values()])
+        """Return the names of the classes.
+
+        Raises:
+            DataError: if there are labels that are none of them.
+        """
+        where = f"{self.path}: {_names(self.labels)}"
+        if len({part.labels.dtype.kind == "U" for part in parts.values()}) > 1:
+            raise DataError(f"{where} are texts for some splits and numbers for others")
+        labels = np.unique(np.concatenate([part.labels for part in parts.values()]))
         if labels.dtype.kind == "U":
-            return in_natural_order(labels.tolist())
-        return tuple(map(str, range(int(labels.max(initial=0)) + 1)))
+            classes = self.class_names or in_natural_order(labels.tolist())
+            numbered(labels.tolist(), classes, where)
+            return classes
+        num = len(self.class_names or labels)
+        if not 0 <= labels[0] <= labels[-1] < num:
+            why = (
+                f"for class_names has {num} classes"
+                if self.class_names
+                else f"for there are {num} different ones: renumber them, or give class_names"
+            )
+            raise DataError(
+                f"{where} has labels from {labels[0]} to {labels[-1]}, expected 0 to {num - 1}, "
+                f"{why}"
+            )
+        return self.class_names or tuple(map(str, range(num)))
 
     def _numbers(self, labels: Array, classes: tuple[str, ...]) -> NDArray[np.int64]:
         if labels.dtype.kind == "U":
             return numbered(labels.tolist(), classes, str(self.path))
-        if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
-            raise DataError(
-                f"{self.path}: labels reach from {labels.min()} to {labels.max()}, expected 0 to "
-                f"{len(classes) - 1}, for class_names has {len(classes)} classes"
-            )
         return labels.astype(np.int64)
 
 
@@ -202,6 +237,11 @@ class Part:
         """Return some of the examples."""
         columns = {name: values[chosen] for name, values in self.columns.items()}
         return Part(self.images, self.positions[chosen], self.labels[chosen], columns)
+
+
+def _names(key: Key) -> str:
+    """Return the names of the arrays that a key stands for."""
+    return key if isinstance(key, str) else " and ".join(key.values())
 
 
 def _form(path: Path, key: str) -> tuple[int, int]:
@@ -234,18 +274,36 @@ def _pixels(path: Path, key: str) -> NDArray[np.uint8]:
 @lru_cache(maxsize=4)
 def _converted(path: Path, key: str, stamp: tuple[int, int]) -> NDArray[np.uint8]:
     num_channels, _ = _form(path, key)
-    found = _array(path, key)
-    if found.dtype.kind == "f":
-        if not np.isfinite(found).all() or found.min(initial=0) < 0 or found.max(initial=0) > 1:
-            raise DataError(f"{path}: {key} holds floats that are not from 0 to 1: scale them")
-        found = (found * 255 + 0.5).astype(np.uint8)
-    elif found.dtype != np.uint8:
-        found = (found / 257 + 0.5).astype(np.uint8)
+    found = _eight_bits(path, key, _array(path, key))
     if found.ndim == 3:
         found = found[:, None]
     elif found.shape[1] != num_channels or found.shape[2] != found.shape[3]:
         found = found.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(found)
+
+
+def _eight_bits(path: Path, key: str, found: Array) -> NDArray[np.uint8]:
+    """Return pixels of any form, with uint16 and floats from 0 to 1 scaled to 0 to 255.
+
+    Raises:
+        DataError: if there are other floats.
+    """
+    if found.dtype.kind == "f":
+        if num_odd := found.size - int(np.isfinite(found).sum()):
+            raise DataError(
+                f"{path}: {key} has {num_odd} values that are infinite or not a number, expected "
+                "floats from 0 to 1: replace them"
+            )
+        if found.min() < 0 or found.max() > 1:
+            raise DataError(
+                f"{path}: {key} has floats from {found.min():g} to {found.max():g}, expected 0 to "
+                "1: divide them by the largest value that they can have"
+            )
+        wide = found.astype(np.result_type(found, np.float32), copy=False)
+        return (wide * 255 + 0.5).astype(np.uint8)
+    if found.dtype.itemsize == 2:
+        return (found / 257 + 0.5).astype(np.uint8)
+    return found
 
 
 def _texts(path: Path, key: str, num: int) -> Texts:
@@ -257,7 +315,12 @@ def _texts(path: Path, key: str, num: int) -> Texts:
 
 
 def _flat(path: Path, key: str) -> Array:
-    """Return whole numbers or texts, (n,)."""
+    """Return whole numbers or texts, (n,); shared, not to be written to."""
+    return _flattened(path, key, _stamp(path))
+
+
+@lru_cache(maxsize=32)
+def _flattened(path: Path, key: str, stamp: tuple[int, int]) -> Array:
     found = _array(path, key)
     if (
         found.dtype.kind not in "iubUS"
@@ -268,28 +331,50 @@ def _flat(path: Path, key: str) -> Array:
             f"{path}: {key} is {found.dtype} {found.shape}, expected whole numbers or texts, (n,)"
         )
     flat = found.reshape(-1)
-    return np.char.decode(flat, "utf-8") if flat.dtype.kind == "S" else flat
+    with _readable(path, key):
+        return np.char.decode(flat, "utf-8") if flat.dtype.kind == "S" else flat
 
 
 def _array(path: Path, key: str) -> Array:
-    with _readable(path, key), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return np.asarray(arrays[_known(path, key, arrays.files)])
+    _header(path, key)
+    with _opened(path, key) as (file, _):
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
 
 def _header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return shape and dtype of an array without reading it."""
+    """Return shape and dtype of an array without reading it.
+
+    Raises:
+        DataError: if it holds Python objects, or fewer or more bytes than its shape takes.
+    """
+    with _opened(path, key) as (file, num_bytes):
+        version = np.lib.format.read_magic(file)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, _, dtype = read(file)
+        num_bytes -= file.tell()
+    if dtype.hasobject:
+        raise DataError(
+            f"{path}: {key} holds Python objects, and reading those could run code of their "
+            "author: save it as numbers or text, such as np.array(names, dtype=str)"
+        )
+    if num_bytes != prod(shape) * dtype.itemsize:
+        raise DataError(
+            f"{path}: {key} is damaged: {num_bytes} bytes are there for {dtype} {shape}"
+        )
+    return tuple(shape), dtype
+
+
+@contextmanager
+def _opened(path: Path, key: str) -> Iterator[tuple[IO[bytes], int]]:
+    """Open an array as a file in .npy format; yield it and its length in bytes."""
     with _readable(path, key), zipfile.ZipFile(path) as file:
         names = [name.removesuffix(".npy") for name in file.namelist()]
-        with file.open(f"{_known(path, key, names)}.npy") as array:
-            version = np.lib.format.read_magic(array)
-            read = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            shape, _, dtype = read(array)
-    if dtype.hasobject:
-        raise _pickled(path, key)
-    return tuple(shape), dtype
+        info = file.getinfo(f"{_known(path, key, names)}.npy")
+        with file.open(info) as array:
+            yield array, info.file_size
 
 
 def _known(path: Path, key: str, names: list[str]) -> str:
@@ -307,19 +392,13 @@ def _readable(path: Path, key: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file") from error
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: {key} cannot be read, the file is damaged: {error}") from error
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            raise _pickled(path, key) from error
+    except zipfile.BadZipFile as error:
+        raise DataError(
+            f"{path}: {key} cannot be read, the file is damaged or no npz file (np.savez writes "
+            f"them): {error}"
+        ) from error
+    except DAMAGE as error:
         raise DataError(f"{path}: {key} cannot be read: {error}") from error
-
-
-def _pickled(path: Path, key: str) -> DataError:
-    return DataError(
-        f"{path}: {key} holds Python objects, and reading those could run code of their author: "
-        "save it as numbers or text, such as np.array(names, dtype=str)"
-    )
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -17,7 +17,6 @@ from PIL import Image
 from fedsim.data.manifest import PATH, Manifest, read
 from fedsim.errors import DataError
 
-
 CLOCK = itertools.count(1)
 """Times of change: a file system's own clock is too coarse for files written one upon another."""
 
@@ -73,7 +72,9 @@ CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\ufeff"), m
     cells=st.lists(st.tuples(CELLS.filter(str.strip), CELLS), min_size=3, max_size=3),
     order=st.permutations([0, 1, 2]),
 )
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_what_a_spreadsheet_writes_is_what_is_read(
     folder: Path, cells: list[tuple[str, str]], order: list[int]
 ) -> None:
@@ -133,7 +134,9 @@ SEGMENTS = st.sampled_from(["..", ".", "", "deep", "a.png", "gone", "in", "secre
 
 
 @given(st.lists(SEGMENTS, min_size=1, max_size=6), st.booleans())
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_nothing_outside_the_folder_is_ever_listed(
     folder: Path, segments: list[str], absolute: bool
 ) -> None:

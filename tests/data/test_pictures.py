@@ -206,7 +206,9 @@ def test_colours_that_cannot_be_converted_are_refused_by_name(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".webp", ".bmp"])
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), cut=st.booleans())
 def test_damage_gives_a_picture_or_a_data_error(
     tmp_path: Path, suffix: str, place: float, value: int, cut: bool

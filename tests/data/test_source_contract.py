@@ -16,7 +16,7 @@ from PIL import Image
 from fedsim.data.images import Images
 from fedsim.data.medmnist import MedMnist
 from fedsim.data.npz import Npz
-from fedsim.data.source import SPLITS, Dataset, Source
+from fedsim.data.source import SPLITS, Dataset, Source, in_natural_order
 from fedsim.data.sources import BUILTIN
 from fedsim.data.synthetic import Synthetic
 from fedsim.plugins import kind_of
@@ -30,20 +30,34 @@ CASES: dict[str, Source] = {
     "pneumoniamnist": MedMnist(name="pneumoniamnist"),
     "retinamnist": MedMnist(name="retinamnist"),
     "npz": Npz(path=WRITTEN / "study.npz", images="x", labels="y", licence="mine"),
+    "npz-splits": Npz(
+        path=WRITTEN / "study.npz",
+        images="x",
+        labels="y",
+        columns={"site": "where"},
+        splits="fold",
+        licence="mine",
+    ),
     "images": Images(path=WRITTEN / "manifest.csv", image_size=20, licence="mine"),
+    "images-folder": Images(path=WRITTEN / "folder", image_size=16, licence="mine"),
 }
 
 
 def write_files() -> None:
-    """Write the files that two of the sources read."""
+    """Write the files that four of the sources read."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (60, 20, 20), np.uint8), rng.permutation(60) % 3
+    sites, folds = np.array(["A 10", "A 9"]).repeat(30), np.array(SPLITS)[np.arange(60) % 3]
     WRITTEN.mkdir(exist_ok=True)
-    np.savez(WRITTEN / "study.npz", x=images, y=labels)
+    np.savez(WRITTEN / "study.npz", x=images, y=labels, where=sites, fold=folds)
     lines = ["path,label,site"]
-    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-        Image.fromarray(image).save(WRITTEN / f"{number}.png")
-        lines.append(f"{number}.png,class {label},A")
+    for number, image in enumerate(images):
+        label, site, fold = f"class {labels[number]}", sites[number], folds[number]
+        inside = WRITTEN / "folder" / site / fold / label
+        inside.mkdir(parents=True, exist_ok=True)
+        for path in (WRITTEN / f"{number}.png", inside / f"{number}.png"):
+            Image.fromarray(image).save(path)
+        lines.append(f"{number}.png,{label},{site}")
     (WRITTEN / "manifest.csv").write_text("\n".join(lines))
 
 
@@ -82,6 +96,18 @@ def test_facts_are_those_of_the_data(opened: Opened) -> None:
     assert set(every) == set(range(len(facts.class_names)))
     assert facts.licence
     assert opened.source.is_local()
+
+
+def test_columns_are_those_that_the_facts_name(opened: Opened) -> None:
+    facts, data = opened.source.facts(), opened.data
+    assert set(data.columns) == set(facts.columns)
+    for name, by_split in data.columns.items():
+        assert set(by_split) == set(data.labels)
+        for split, values in by_split.items():
+            assert values.dtype.kind == "U"
+            assert values.shape == data.labels[split].shape
+        every = np.concatenate(list(by_split.values())).tolist()
+        assert facts.columns[name] == in_natural_order(every)
 
 
 def test_labels_and_images_have_the_promised_form(opened: Opened) -> None:
