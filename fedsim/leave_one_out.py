@@ -54,6 +54,7 @@ def run(
     name: str | None = None,
     device: str = "auto",
     keep_every: int | None = None,
+    workers: int = 1,
     watch: Callable[[str], Watcher] = lambda site: lambda progress: None,
 ) -> list[RunRecord]:
     """Run the scenario once without each site, going on where an earlier call stopped.
@@ -64,6 +65,7 @@ def run(
         name: of that folder; by default the scenario's name and digest.
         device: as in `fedsim.run`.
         keep_every: as in `fedsim.run`.
+        workers: as in `fedsim.run`.
         watch: called with the name of a site before its run; returns the run's watcher.
 
     Returns:
@@ -80,7 +82,7 @@ def run(
             digest = read(folder / mine).run["digest"]
             if digest != without.digest:
                 raise InputError(f"{folder / mine}: is the run of another scenario")
-            records.append(simulate.resume(folder / mine, watch=watch(site)))
+            records.append(simulate.resume(folder / mine, workers=workers, watch=watch(site)))
         else:
             records.append(
                 simulate.run(
@@ -89,6 +91,7 @@ def run(
                     name=mine,
                     device=device,
                     keep_every=keep_every,
+                    workers=workers,
                     watch=watch(site),
                 )
             )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from fedsim import environment
 from fedsim.data.duplicates import look_at
 from fedsim.data.population import Population
 from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
+from fedsim.engines.workers import Start, WorkerGrid
 from fedsim.errors import InputError
 from fedsim.flower import baselines, intervals
 from fedsim.flower.client_app import make_client_app
@@ -30,6 +31,9 @@ from fedsim.records import RunFolder, RunRecord, checkpoint, read
 from fedsim.scenario import Scenario, from_data, open_population, recorded
 from fedsim.seeds import Streams
 
+if TYPE_CHECKING:
+    from flwr.serverapp import Grid
+
 log = logging.getLogger("fedsim")
 
 
@@ -40,6 +44,7 @@ def run(
     name: str | None = None,
     device: str = "auto",
     keep_every: int | None = None,
+    workers: int = 1,
     watch: Watcher = lambda progress: None,
 ) -> RunRecord:
     """Run a scenario from its beginning to its end.
@@ -50,6 +55,9 @@ def run(
         name: of the run folder; by default the scenario's name and digest.
         device: `auto`, `cpu`, `cuda`, `cuda:1`; never a scenario matter.
         keep_every: keep the checkpoint of every so many rounds beside the last and the best.
+        workers: processes that train sites side by side; one trains them in this process. The
+            results are the same bits. A script that asks for more must be importable, with its
+            work under `if __name__ == "__main__":`, for workers begin by importing it.
         watch: called after every round.
 
     Returns:
@@ -71,17 +79,22 @@ def run(
         population=_describe(scenario, population),
         keep_every=keep_every,
     )
-    return _execute(scenario, population, folder, chosen, watch)
+    return _execute(scenario, population, folder, chosen, workers, watch)
 
 
 def resume(
-    folder: str | Path, *, device: str | None = None, watch: Watcher = lambda progress: None
+    folder: str | Path,
+    *,
+    device: str | None = None,
+    workers: int = 1,
+    watch: Watcher = lambda progress: None,
 ) -> RunRecord:
     """Go on with a run from its last checkpoint, to the same bits as without the interruption.
 
     Args:
         folder: of a run that did not finish; a finished one is returned as it is.
         device: as in `run`; by default the one that the run was executed on before.
+        workers: as in `run`.
         watch: called after every round.
 
     Raises:
@@ -102,7 +115,7 @@ def resume(
                 f"population.json has {record.population[part]}, now it is {now[part]}"
             )
     chosen = choose_device(device or str(record.environment.get("device", "auto")))
-    return _execute(scenario, population, RunFolder(record.folder), chosen, watch)
+    return _execute(scenario, population, RunFolder(record.folder), chosen, workers, watch)
 
 
 def load_model(folder: str | Path, which: Literal["best", "final"] = "best") -> nn.Module:
@@ -182,6 +195,7 @@ def _execute(
     population: Population,
     folder: RunFolder,
     device: torch.device,
+    workers: int,
     watch: Watcher,
 ) -> RunRecord:
     with ExitStack() as stack:
@@ -200,12 +214,23 @@ def _execute(
             LossDecomposition(workplace) if scenario.evaluation.loss_decomposition else None,
             workplace.predict_external,
             folder,
-            InlineGrid(make_client_app(workplace), len(population)),
+            _grid(workplace, workers, stack),
         )
         server.run(workplace.initial, watch)
         _conclude(workplace, folder, watch)
         log.info("finished; the run folder holds %.1f MB", folder.num_bytes() / 1e6)
     return read(folder.path)
+
+
+def _grid(workplace: Workplace, workers: int, stack: ExitStack) -> Grid:
+    """Return what reaches the sites; the stack ends its processes, if it has any."""
+    num_sites = len(workplace.population)
+    if workers == 1:
+        return InlineGrid(make_client_app(workplace), num_sites)
+    start = Start(workplace.scenario.resolved(), str(workplace.device), num_sites)
+    grid = WorkerGrid(start, workplace.population, min(workers, num_sites))
+    stack.callback(grid.close)
+    return grid
 
 
 def _conclude(workplace: Workplace, folder: RunFolder, watch: Watcher) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -54,6 +55,14 @@ Set = Annotated[
         "Example: --set rounds=3 --set client.objective.weight=0.03",
     ),
 ]
+Workers = Annotated[
+    str,
+    typer.Option(
+        metavar="N|auto",
+        help="processes that train sites side by side, or auto: one for each core; "
+        "the results are the same bits",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print the run folder alone")]
 Json = Annotated[
     bool, typer.Option("--json", help="print one JSON object per round, the results last")
@@ -93,6 +102,7 @@ def run(
         int | None,
         typer.Option(min=1, help="keep every so many checkpoints beside the last and the best"),
     ] = None,
+    workers: Workers = "1",
     leave_one_site_out: Annotated[
         bool,
         typer.Option(
@@ -108,14 +118,22 @@ def run(
     scenario = draft.scenario()
     if leave_one_site_out:
         with draft.pointing():
-            _leave_one_site_out(scenario, out, run_name, device, keep_every, quiet, as_json)
+            _leave_one_site_out(
+                scenario, out, run_name, device, keep_every, _number(workers), quiet, as_json
+            )
         return
     from fedsim import simulate
 
     folder = simulate.run_folder(scenario, out, run_name)
     with watching(quiet, as_json) as watch, _resumable(folder), draft.pointing():
         record = simulate.run(
-            scenario, out=out, name=run_name, device=device, keep_every=keep_every, watch=watch
+            scenario,
+            out=out,
+            name=run_name,
+            device=device,
+            keep_every=keep_every,
+            workers=_number(workers),
+            watch=watch,
         )
     _conclude(record, quiet, as_json)
 
@@ -127,6 +145,7 @@ def resume(
         str | None,
         typer.Option(help="as in `fedsim run`; default: the one of the run", show_default=False),
     ] = None,
+    workers: Workers = "1",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -134,7 +153,7 @@ def resume(
     from fedsim import simulate
 
     with watching(quiet, as_json) as watch, _resumable(folder):
-        record = simulate.resume(folder, device=device, watch=watch)
+        record = simulate.resume(folder, device=device, workers=_number(workers), watch=watch)
     _conclude(record, quiet, as_json)
 
 
@@ -202,6 +221,23 @@ def report(folder: Folder) -> None:
     _conclude(read(folder), quiet=False, as_json=False)
 
 
+def _number(workers: str) -> int:
+    """Return how many workers are meant.
+
+    Raises:
+        InputError: if that is no number above 0.
+    """
+    if workers == "auto":
+        return (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
+    if not workers.isdecimal() or int(workers) < 1:
+        raise InputError(f"--workers {workers}: expected a number above 0, or auto")
+    return int(workers)
+
+
 def _read(file: Path, changes: list[str] | None) -> Draft:
     from fedsim.scenario.load import read_draft
 
@@ -255,6 +291,7 @@ def _leave_one_site_out(
     run_name: str | None,
     device: str,
     keep_every: int | None,
+    workers: int,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -272,7 +309,13 @@ def _leave_one_site_out(
             return stack.enter_context(watching(quiet, as_json))
 
         records = leave_one_out.run(
-            scenario, out=out, name=run_name, device=device, keep_every=keep_every, watch=watch
+            scenario,
+            out=out,
+            name=run_name,
+            device=device,
+            keep_every=keep_every,
+            workers=workers,
+            watch=watch,
         )
     for record in records:
         report.write(record)

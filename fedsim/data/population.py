@@ -112,6 +112,11 @@ class Population:
             self._cache[site, split] = Examples(self.make_images(site, chosen), self.labels[chosen])
         return self._cache[site, split]
 
+    def provide(self, site: int, split: Split, images: NDArray[Any], labels: NDArray[Any]) -> None:
+        """Take a site's examples as another process made them, in place of making them here."""
+        if (site, split) not in self._cache:
+            self._cache[site, split] = Examples(images, labels)
+
     def patients(self, site: int, split: Split) -> Texts | None:
         """Return whose image each of a site's examples is, or None if that is not known."""
         known = self.columns.get(PATIENT)

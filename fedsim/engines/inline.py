@@ -6,7 +6,7 @@ changes: messages read a process-wide task identity, and a Grid has the members 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -80,12 +80,16 @@ class InlineGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Run the clients of these messages and return their replies in the same order."""
-        return [self._answer(self._waiting.pop(message_id)) for message_id in message_ids]
+        return self._answers([self._waiting.pop(message_id) for message_id in message_ids])
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Return the replies in the order of the messages; the timeout does not apply."""
+        return self._answers(list(messages))
+
+    def _answers(self, messages: Sequence[Message]) -> list[Message]:
+        """Run the clients of these messages and return their replies in order."""
         return [self._answer(message) for message in messages]
 
     def _answer(self, message: Message) -> Message:

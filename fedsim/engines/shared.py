@@ -1,0 +1,185 @@
+"""Arrays that several processes read, in shared memory.
+
+One process makes a block and unlinks it; others attach by name. A process that is killed leaves
+nothing behind: Python's resource tracker, which outlives it, unlinks what it made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.shared_memory import SharedMemory
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+ALIGNED = 64
+"""Bytes; so that arrays begin where processors like them to."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where an array lies in a block.
+
+    Args:
+        dtype: numpy's name.
+        shape: of the array.
+        start: first byte.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Arrays in one block.
+
+    Args:
+        block: name of the shared memory.
+        arrays: one after the other.
+    """
+
+    block: str
+    arrays: tuple[Placed, ...]
+
+
+class Made:
+    """A block that this process made and will unlink.
+
+    Args:
+        num_bytes: size.
+        name: of the block; a new one by default.
+    """
+
+    def __init__(self, num_bytes: int, name: str | None = None) -> None:
+        self.memory = SharedMemory(name, create=True, size=max(1, num_bytes))
+
+    @property
+    def buffer(self) -> memoryview:
+        """The bytes of the block."""
+        return _buffer(self.memory)
+
+    def close(self) -> None:
+        """Give the memory back once nobody is attached."""
+        self.memory.close()
+        self.memory.unlink()
+
+
+class Attached:
+    """Blocks of another process, attached when first asked for."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[str, SharedMemory] = {}
+
+    def arrays(self, layout: Layout) -> list[NDArray[Any]]:
+        """Return the arrays in place; they must not outlive `close`."""
+        buffer = self.memory(layout.block)
+        return [np.ndarray(a.shape, a.dtype, buffer, a.start) for a in layout.arrays]
+
+    def memory(self, block: str) -> memoryview:
+        """Return the bytes of a block."""
+        if block not in self._blocks:
+            self._blocks[block] = SharedMemory(block)
+        return _buffer(self._blocks[block])
+
+    def forget(self, block: str) -> None:
+        """Detach from a block that will not be asked for again."""
+        if block in self._blocks:
+            self._blocks.pop(block).close()
+
+    def close(self) -> None:
+        """Detach from all blocks."""
+        for block in list(self._blocks):
+            self.forget(block)
+
+
+def unlink(name: str) -> None:
+    """Give back a block whose maker died, if there is one of this name."""
+    try:
+        memory = SharedMemory(name)
+    except FileNotFoundError:
+        return
+    memory.close()
+    memory.unlink()
+
+
+def _buffer(memory: SharedMemory) -> memoryview:
+    assert memory.buf is not None, "closed already"
+    return memory.buf
+
+
+def share(arrays: Sequence[NDArray[Any]]) -> tuple[Made, Layout]:
+    """Copy arrays into a new block.
+
+    Returns:
+        the block and where the arrays lie in it.
+    """
+    placed, end = [], 0
+    for array in arrays:
+        placed.append(Placed(array.dtype.str, array.shape, end))
+        end += -(-array.nbytes // ALIGNED) * ALIGNED
+    made = Made(end)
+    for array, place in zip(arrays, placed, strict=True):
+        np.ndarray(place.shape, place.dtype, made.buffer, place.start)[...] = array
+    return made, Layout(made.memory.name, tuple(placed))
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The content of a Flower message without the bytes of its arrays.
+
+    Args:
+        arrays: record -> (array, dtype, shape, stype, start, length) of each array.
+        metrics: record -> values.
+        configs: record -> values.
+        num_bytes: of all arrays.
+    """
+
+    arrays: Mapping[str, tuple[tuple[str, str, tuple[int, ...], str, int, int], ...]]
+    metrics: Mapping[str, dict[str, Any]]
+    configs: Mapping[str, dict[str, Any]]
+    num_bytes: int
+
+
+def pack(content: RecordDict) -> tuple[Packed, list[bytes]]:
+    """Return the content's form, and the bytes of its arrays in order."""
+    arrays, parts, end = {}, [], 0
+    for name, record in content.array_records.items():
+        entries = []
+        for key, array in record.items():
+            entries.append(
+                (key, array.dtype, tuple(array.shape), array.stype, end, len(array.data))
+            )
+            parts.append(array.data)
+            end += len(array.data)
+        arrays[name] = tuple(entries)
+    metrics = {name: dict(record) for name, record in content.metric_records.items()}
+    configs = {name: dict(record) for name, record in content.config_records.items()}
+    return Packed(arrays, metrics, configs, end), parts
+
+
+def fill(memory: memoryview, parts: Sequence[bytes]) -> None:
+    """Write bytes one after the other."""
+    start = 0
+    for part in parts:
+        memory[start : start + len(part)] = part
+        start += len(part)
+
+
+def unpack(packed: Packed, memory: memoryview) -> RecordDict:
+    """Return the content again; its arrays are copies."""
+    content = RecordDict()
+    for name, entries in packed.arrays.items():
+        record = ArrayRecord()
+        for key, dtype, shape, stype, start, length in entries:
+            record[key] = Array(dtype, shape, stype, bytes(memory[start : start + length]))
+        content[name] = record
+    for name, values in packed.metrics.items():
+        content[name] = MetricRecord(values)
+    for name, values in packed.configs.items():
+        content[name] = ConfigRecord(values)
+    return content

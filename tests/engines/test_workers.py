@@ -1,0 +1,191 @@
+"""Workers give the same bits as one process, whatever becomes of them, and leave nothing behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from fedsim.engines import shared
+from fedsim.engines.workers import _Worker
+from fedsim.errors import RunError
+from fedsim.records.files import read_lines
+from fedsim.scenario import Scenario
+from fedsim.simulate import resume, run
+
+Make = Callable[..., Scenario]
+pytestmark = pytest.mark.slow  # starting processes takes seconds
+SECTIONS = {
+    "strategy": {"kind": "principal_gradient"},
+    "client": {
+        "epochs": 1,
+        "batch_size": 16,
+        "optimizer": {"kind": "adam", "learning_rate": 0.01},
+        "objective": {"kind": "margin", "weight": 0.1},
+    },
+}
+
+
+def bits(folder: Path) -> dict[str, bytes]:
+    files = [folder / name for name in ("rounds.jsonl", "metrics.jsonl")]
+    files += sorted((folder / "checkpoints").iterdir())
+    return {file.name: file.read_bytes() for file in files}
+
+
+def blocks() -> set[str]:
+    """Return the names of shared memory that exists on this computer."""
+    folder = Path("/dev/shm")
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+@pytest.fixture
+def one(tiny: Make, tmp_path: Path) -> tuple[Scenario, Path]:
+    scenario = tiny(**SECTIONS)
+    return scenario, run(scenario, out=tmp_path, name="one", device="cpu").folder
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_the_number_of_workers_changes_no_bit(
+    one: tuple[Scenario, Path], tmp_path: Path, workers: int
+) -> None:
+    before, (scenario, folder) = blocks(), one
+    record = run(scenario, out=tmp_path, name="many", device="cpu", workers=workers)
+    assert bits(record.folder) == bits(folder)
+    assert multiprocessing.active_children() == []
+    assert blocks() <= before
+
+
+def test_a_run_goes_on_with_another_number_of_workers(
+    one: tuple[Scenario, Path], tmp_path: Path
+) -> None:
+    class Died(Exception):
+        pass
+
+    def die(progress: Any) -> None:
+        if progress.round == 1:
+            raise Died
+
+    scenario, folder = one
+    with pytest.raises(Died):
+        run(scenario, out=tmp_path, name="broken", device="cpu", workers=2, watch=die)
+    assert multiprocessing.active_children() == []
+    assert bits(resume(tmp_path / "broken", workers=3).folder) == bits(folder)
+
+
+def test_a_worker_that_dies_is_replaced_and_its_site_trains_again(
+    one: tuple[Scenario, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give, killed = _Worker.give, []
+
+    def kill_once(self: Any, task: Any) -> None:
+        give(self, task)
+        if task.type == "train" and task.site == 1 and not killed:
+            killed.append(self._process.pid)
+            os.kill(self._process.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(_Worker, "give", kill_once)
+    scenario, folder = one
+    record = run(scenario, out=tmp_path, name="many", device="cpu", workers=2)
+    assert len(killed) == 1
+    assert bits(record.folder) == bits(folder)
+
+
+def test_a_site_whose_process_dies_twice_fails_the_run(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give, before = _Worker.give, blocks()
+
+    def kill(self: Any, task: Any) -> None:
+        give(self, task)
+        if task.type == "train" and task.site == 1:
+            os.kill(self._process.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(_Worker, "give", kill)
+    with pytest.raises(RunError, match=r"site 1 failed to train: its process died twice \(signal"):
+        run(tiny(**SECTIONS), out=tmp_path, device="cpu", workers=2)
+    assert multiprocessing.active_children() == []
+    assert blocks() <= before
+
+
+def test_what_goes_wrong_at_a_site_is_told_as_without_workers(tiny: Make, tmp_path: Path) -> None:
+    hot = {"epochs": 1, "batch_size": 16, "optimizer": {"kind": "sgd", "learning_rate": 1e30}}
+    with pytest.raises(RunError, match="training diverged at site-0"):
+        run(tiny(client=hot), out=tmp_path, device="cpu", workers=2)
+
+
+def test_workers_do_not_outlive_a_main_process_that_is_killed(tiny: Make, tmp_path: Path) -> None:
+    before, file = blocks(), tmp_path / "scenario.yaml"
+    file.write_text(yaml.safe_dump(tiny(rounds=2000, **SECTIONS).resolved()))
+    command = [sys.executable, "-m", "fedsim", "run", file, "--out", tmp_path, "--workers", "2"]
+    process = subprocess.Popen(
+        [*command, "--run-name", "killed", "--quiet"], stderr=subprocess.DEVNULL
+    )
+    journal = tmp_path / "killed" / "rounds.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (journal.exists() and read_lines(journal)):
+        time.sleep(0.05)
+    children = _children(process.pid)
+    assert len(children) >= 2
+    process.kill()
+    process.wait()
+    while time.monotonic() < deadline and any(map(_alive, children)):
+        time.sleep(0.05)
+    assert not any(map(_alive, children))
+    while time.monotonic() < deadline and not blocks() <= before:
+        time.sleep(0.05)
+    assert blocks() <= before
+
+
+def _children(pid: int) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
+    return [int(word) for word in found.stdout.split()]
+
+
+def _alive(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat")
+    try:
+        return state.read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_content_goes_through_shared_memory_unchanged() -> None:
+    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(7, np.int64)}
+    content = RecordDict(
+        {
+            "arrays": ArrayRecord({n: shared.Array(v) for n, v in arrays.items()}),
+            "metrics": MetricRecord({"loss": 0.25, "n": 3}),
+            "config": ConfigRecord({"round": 4, "name": "x", "on": True}),
+        }
+    )
+    packed, parts = shared.pack(content)
+    made = shared.Made(packed.num_bytes)
+    shared.fill(made.buffer, parts)
+    found = shared.unpack(packed, made.buffer)
+    made.close()
+    assert dict(found.metric_records["metrics"]) == {"loss": 0.25, "n": 3}
+    assert dict(found.config_records["config"]) == {"round": 4, "name": "x", "on": True}
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(found.array_records["arrays"][name].numpy(), values)
+
+
+def test_arrays_are_read_where_they_lie() -> None:
+    arrays = [np.arange(10, dtype=np.float32), np.zeros((0, 3), np.float32), np.arange(5)]
+    made, layout = shared.share(arrays)
+    attached = shared.Attached()
+    for found, expected in zip(attached.arrays(layout), arrays, strict=True):
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype
+    attached.close()
+    made.close()
