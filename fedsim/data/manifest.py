@@ -193,7 +193,8 @@ def _amiss(rows: Mapping[int, Row], root: Path) -> Iterator[tuple[int, str]]:
     home = root.resolve()
     folders = {number: Path(row.path).parent for number, row in rows.items()}
     inside = {folder: _is_inside(root / folder, home) for folder in set(folders.values())}
-    absent = {row.path for row in rows.values() if not _is_file(root / row.path)}
+    named = {row.path for row in rows.values() if row.path}
+    absent = {path for path in named if not _is_file(root / path)}
     others = f" (nor are {len(absent) - 1} others)" if len(absent) > 1 else ""
     for number, row in rows.items():
         if not row.label:
@@ -260,7 +261,9 @@ def _with_training(origin: Path, rows: tuple[Row, ...]) -> tuple[Row, ...]:
     """
     splits = {row.split for row in rows}
     if splits != {""} and "train" not in splits:
-        raise DataError(f"{origin}: split: no row is for training, only {', '.join(splits)}")
+        raise DataError(
+            f"{origin}: split: no row is for training, only {', '.join(sorted(splits))}"
+        )
     return rows
 
 
