@@ -44,8 +44,8 @@ EXPOSURE = {"exposure": (1.0, 0.06)}
 """How the photographs of one patient differ."""
 PALER_VESSELS_BY_AGE = 0.25
 """By how much of their contrast the vessels of an age band are paler than of the one before."""
-DISC_OF_MEN = -0.25
-"""By how much of its glow the disc of a man is brighter."""
+DIMMER_DISC_OF_MEN = 0.25
+"""By how much of its glow the disc of a man is dimmer."""
 
 # parameter -> (low, high)
 SIDE = {"side": (-1.0, 1.0)}  # its sign: left or right eye
@@ -111,7 +111,7 @@ def draw(
     macula = np.exp((macula_y * macula_y + macula_x * macula_x) * (-1 / 0.03))
     shade = (1 - 0.35 * (x * x + y * y) + shade) * (1 - 0.25 * macula)
     disc = blob(y, x, (disc_y, disc_x), (0.15, 0.14), 0, 0.12)
-    disc = disc * (1 + np.float32(DISC_OF_MEN) * sitters.male)
+    disc = disc * (1 - np.float32(DIMMER_DISC_OF_MEN) * sitters.male)
     field_of_view = blob(y, x, (0, 0), (0.96, 0.96), 0, 0.02)
 
     photographs = np.empty((len(rngs), 3, image_size, image_size), np.float32)

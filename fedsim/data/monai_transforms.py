@@ -24,13 +24,17 @@ if TYPE_CHECKING:
 
 Name = Literal[
     "AdjustContrast",
+    "ClipIntensityPercentiles",
     "GaussianSharpen",
     "GaussianSmooth",
     "GibbsNoise",
     "HistogramNormalize",
     "KSpaceSpikeNoise",
     "MedianSmooth",
+    "SavitzkyGolaySmooth",
     "ScaleIntensity",
+    "ScaleIntensityFixedMean",
+    "ScaleIntensityRange",
     "ScaleIntensityRangePercentiles",
     "ShiftIntensity",
     "RandAdjustContrast",
@@ -44,13 +48,15 @@ Name = Literal[
     "RandKSpaceSpikeNoise",
     "RandRicianNoise",
     "RandScaleIntensity",
+    "RandScaleIntensityFixedMean",
     "RandShiftIntensity",
     "RandSimulateLowResolution",
 ]
 """Classes of `monai.transforms` that change intensities and keep the shape."""
 
 SHARP_PIXELS = 0.05
-CASTS = {"HistogramNormalize": {"min": 0, "max": 1}}
+MAX_RINGING = 0.9  # at 1 nothing is left of an image
+IN_RANGE = {"HistogramNormalize": {"min": 0, "max": 1}}
 """Options that make a transform keep the range 0 to 1, unless others are given."""
 
 
@@ -70,12 +76,14 @@ class MonaiTransforms(Appearance):
     """Contrast, blur, ringing, bias field and Rician noise of one acquisition per site.
 
     What is drawn for a site: AdjustContrast, GaussianSmooth, GibbsNoise, a fixed RandBiasField and
-    RandRicianNoise anew for every image. Images are scaled to 0..1 before and clipped to it after.
+    RandRicianNoise anew for every image. Images are scaled to 0..1 before, and clipped to it after
+    each transform.
 
     Args:
         kind: "monai".
         severity: 0 (images unchanged) to 2, or a preset: mild 0.2, moderate 0.4, severe 0.7.
-        sites: transforms of named sites, in their order, in place of those drawn.
+        sites: site -> list of transforms in their order, in place of those drawn; each has a `name`
+            in `monai.transforms`, its `options`, and `fixed` if drawn once per site, not per image.
     """
 
     kind: Literal["monai"] = "monai"
@@ -86,7 +94,13 @@ class MonaiTransforms(Appearance):
         return tuple(self.sites)
 
     def describe(self, site: int, name: str, streams: Streams) -> dict[str, Any]:
-        """Return the transforms of a site for the run record."""
+        """Return the transforms of a site for the run record.
+
+        Raises:
+            DataError: if a transform that the scenario gives does not take its options.
+        """
+        for given in self.sites.get(name, ()):
+            _build(given)
         return {"transforms": [t.model_dump(mode="json") for t in self._of(site, name, streams)]}
 
     def apply(
@@ -120,25 +134,31 @@ class MonaiTransforms(Appearance):
     def _of(self, site: int, name: str, streams: Streams) -> tuple[Transform, ...]:
         if name in self.sites:
             return self.sites[name]
-        level = self.level
-        if level == 0:
+        if self.level == 0:
             return ()
-        rng = streams.numpy("monai_acquisition", site=site)
-        gamma = float(np.exp(level * rng.normal(0, 0.45)))
-        sigma, ringing = level * rng.uniform(0, 1.1), min(1.0, level * rng.uniform(0, 0.9))
-        field, noise = level * rng.uniform(0.05, 0.4), level * rng.uniform(0, 0.08)
-        drawn: list[tuple[Name, dict[str, Any]]] = [
-            ("AdjustContrast", {"gamma": gamma}),
-            ("GibbsNoise", {"alpha": float(ringing)}),
-            ("RandBiasField", {"prob": 1.0, "degree": 2, "coeff_range": [0.0, float(field)]}),
-            ("RandRicianNoise", {"prob": 1.0, "std": float(noise), "sample_std": False}),
-        ]
-        if sigma > SHARP_PIXELS:
-            drawn.insert(1, ("GaussianSmooth", {"sigma": float(sigma)}))
-        return tuple(
-            Transform(name=name, options=options, fixed=name == "RandBiasField")
-            for name, options in drawn
-        )
+        return _drawn(self.level, streams.numpy("monai_acquisition", site=site))
+
+
+def _drawn(level: float, rng: np.random.Generator) -> tuple[Transform, ...]:
+    """Draw one acquisition.
+
+    At level 1, the logarithm of gamma has standard deviation 0.45; the blur is up to 1.1 pixels,
+    ringing up to 0.9, coefficients of the bias field up to 0.4 and noise up to 0.08 of the range.
+    """
+    gamma = float(np.exp(level * rng.normal(0, 0.45)))
+    sigma = float(level * rng.uniform(0, 1.1))
+    ringing = min(MAX_RINGING, float(level * rng.uniform(0, 0.9)))
+    field = float(level * rng.uniform(0.05, 0.4))
+    noise = float(level * rng.uniform(0, 0.08))
+    blurred = [Transform(name="GaussianSmooth", options={"sigma": sigma})]
+    bias = {"prob": 1.0, "degree": 2, "coeff_range": [-field, field]}
+    return (
+        Transform(name="AdjustContrast", options={"gamma": gamma}),
+        *(blurred if sigma > SHARP_PIXELS else ()),
+        Transform(name="GibbsNoise", options={"alpha": ringing}),
+        Transform(name="RandBiasField", options=bias, fixed=True),
+        Transform(name="RandRicianNoise", options={"prob": 1.0, "std": noise, "sample_std": False}),
+    )
 
 
 @contextmanager
@@ -158,7 +178,7 @@ def _plain_arrays() -> Iterator[None]:
 def _build(transform: Transform) -> Any:
     import monai.transforms
 
-    options = CASTS.get(transform.name, {}) | transform.options
+    options = IN_RANGE.get(transform.name, {}) | transform.options
     try:
         return getattr(monai.transforms, transform.name)(**options)
     except Exception as error:  # whatever MONAI says of the options

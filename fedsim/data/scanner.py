@@ -70,7 +70,8 @@ class Scanner(Appearance):
         shading_spread: standard deviation of the log gain from the centre to the borders.
         cast_spread: standard deviation of the log gains of red, green and blue.
         marker_probability: that a site burns a marker into the corner.
-        sites: exact values for named sites, in place of those drawn.
+        sites: site -> exact values of `gamma`, `gain`, `offset`, `blur`, `noise`, `shading_y`,
+            `shading_x`, `cast` and `marker`, in place of those drawn.
     """
 
     kind: Literal["scanner"] = "scanner"

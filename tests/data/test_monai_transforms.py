@@ -20,11 +20,16 @@ INDICES = np.arange(100, 106)
 Images = NDArray[np.uint8]
 OPTIONS: dict[str, dict[str, Any]] = {
     "AdjustContrast": {"gamma": 1.5},
+    "ClipIntensityPercentiles": {"lower": 5, "upper": 90},
     "KSpaceSpikeNoise": {"loc": [0, 3, 3], "k_intensity": 4.0},
+    "SavitzkyGolaySmooth": {"window_length": 5, "order": 1},
+    "ScaleIntensityFixedMean": {"factor": 0.5},
+    "ScaleIntensityRange": {"a_min": 0.1, "a_max": 0.8, "b_min": 0.0, "b_max": 1.0},
     "ScaleIntensityRangePercentiles": {"lower": 1, "upper": 99, "b_min": 0.0, "b_max": 1.0},
     "ShiftIntensity": {"offset": 0.1},
     "RandCoarseDropout": {"holes": 2, "spatial_size": 4},
     "RandScaleIntensity": {"factors": 0.3},
+    "RandScaleIntensityFixedMean": {"factors": 0.3},
     "RandShiftIntensity": {"offsets": 0.2},
     "RandSimulateLowResolution": {"upsample_mode": "bilinear", "zoom_range": [0.5, 0.7]},
     "RandKSpaceSpikeNoise": {"intensity_range": [3.0, 5.0]},
@@ -96,10 +101,14 @@ def test_the_dial_shifts_more_and_more(images: Images) -> None:
     assert (np.diff(shifts) > 1).all()
 
 
-def test_sites_have_acquisitions_of_their_own() -> None:
-    rule = MonaiTransforms(severity="severe")
-    assert rule.describe(0, "A", STREAMS) == rule.describe(0, "A", STREAMS)
-    assert rule.describe(0, "A", STREAMS) != rule.describe(1, "A", STREAMS)
+def test_something_is_left_of_an_image_at_any_site(images: Images) -> None:
+    rule = MonaiTransforms(severity=2)
+    for site in range(16):
+        taken = rule.apply(images[:1], site, "A", INDICES[:1], STREAMS)
+        assert np.corrcoef(taken.ravel(), images[:1].ravel())[0, 1] > 0.15
+
+
+def test_a_site_is_described_by_its_transforms() -> None:
     named = one("GibbsNoise", alpha=0.4)
     assert named.describe(0, "A", STREAMS) == {
         "transforms": [{"name": "GibbsNoise", "options": {"alpha": 0.4}, "fixed": False}]
@@ -108,7 +117,8 @@ def test_sites_have_acquisitions_of_their_own() -> None:
 
 def test_options_that_monai_does_not_take_are_refused(images: Images) -> None:
     with pytest.raises(DataError, match=r"GibbsNoise does not take \{'alpha': 7\}"):
-        one("GibbsNoise", alpha=7).apply(images, 0, "A", INDICES, STREAMS)
+        one("GibbsNoise", alpha=7).describe(0, "A", STREAMS)  # before any image is there
+    one("GibbsNoise", alpha=7).describe(0, "B", STREAMS)
     with pytest.raises(DataError, match="AdjustContrast does not take"):
         one("AdjustContrast", gama=1).apply(images, 0, "A", INDICES, STREAMS)
     with pytest.raises(DataError, match=r"MedianSmooth with .* fails on an image"):

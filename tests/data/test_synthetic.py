@@ -253,6 +253,19 @@ def test_images_of_a_patient_agree_as_often_as_stated(agreement):
 
 
 @both
+def test_sex_and_age_are_equally_frequent_in_every_class(anatomy):
+    data = Synthetic(
+        anatomy=anatomy, images_per_patient=2, num_examples=20_000, label_agreement=1
+    ).open(STREAMS)
+    labels = data.labels["all"]
+    for column, num_values in (("sex", 2), ("age_band", 3)):
+        values = np.unique(data.columns[column]["all"], return_inverse=True)[1]
+        for label in range(NUM_CLASSES[anatomy]):
+            shares = np.bincount(values[labels == label]) / (labels == label).sum()
+            np.testing.assert_allclose(shares, 1 / num_values, atol=0.05)
+
+
+@both
 def test_sex_and_age_show(anatomy):
     from fedsim.data import chest_films, fundus_photographs
     from fedsim.data.sitters import Sitters
