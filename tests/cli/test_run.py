@@ -116,14 +116,22 @@ def test_resume_takes_a_device(
 
     seen, resume = [], simulate.resume
 
-    def watched(folder: Path, *, device: str | None, watch: Any) -> Any:
-        seen.append(device)
-        return resume(folder, device=device, watch=watch)
+    def watched(folder: Path, *, device: str | None, workers: int, watch: Any) -> Any:
+        seen.append((device, workers))
+        return resume(folder, device=device, workers=workers, watch=watch)
 
     monkeypatch.setattr(simulate, "resume", watched)
     assert fedsim("resume", finished, "--device", "cpu", "-q")[0] == 0
-    assert fedsim("resume", finished, "-q")[0] == 0
-    assert seen == ["cpu", None]
+    assert fedsim("resume", finished, "-q", "--workers", "3")[0] == 0
+    assert seen == [("cpu", 1), (None, 3)]
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "many", "1.5", ""])
+def test_a_number_of_workers_is_one(fedsim: Any, finished: Path, number: str) -> None:
+    code, _, err = fedsim("resume", finished, "--workers", number)
+    assert code == 2
+    assert "expected a number above 0, or auto" in err
+    assert fedsim("resume", finished, "-q", "--workers", "auto")[0] == 0
 
 
 def start(arguments: str, tmp_path: Path, **environment: str) -> subprocess.Popen[str]:
