@@ -73,7 +73,7 @@ def study(model: Model, rounds: int) -> Scenario:
         population=Sites(num_sites=20, held_out=HeldOut(validation=0.02, test=0.02)),
         model=model,
         client=Client(epochs=1, batch_size=BATCH_SIZE),
-        evaluation=Evaluation(every=rounds, loss_decomposition=False),
+        evaluation=Evaluation(every=rounds, loss_decomposition=False, num_resamples=0),
     )
 
 

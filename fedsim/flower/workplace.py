@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -112,8 +113,10 @@ class Workplace:
             proximal_mu: weight of the proximal term.
             keys: of the random streams, beside the round.
         """
-        draws = self.streams.torch("augmentation", round=round, **keys)
-        augmentation = self.scenario.data.augmentation
+        augmentation, augment = self.scenario.data.augmentation, None
+        if augmentation.changes_anything:
+            draws = self.streams.torch("augmentation", round=round, **keys)
+            augment = partial(augmentation.apply, generator=draws)
         with self.streams.torch_default("training", str(self.device), round=round, **keys):
             return train(
                 self.model,
@@ -123,9 +126,7 @@ class Workplace:
                 optimizer,
                 num_classes=len(self.population.class_names),
                 generator=self.streams.torch("batches", round=round, **keys),
-                augment=(lambda batch: augmentation.apply(batch, draws))
-                if augmentation.changes_anything
-                else None,
+                augment=augment,
                 proximal_mu=proximal_mu,
             )
 

@@ -122,6 +122,10 @@ class RunFolder:
         checkpoint.save(
             checkpoint.path_of(self.path, round, PREDICTIONS), {"predictions": predictions}
         )
+        best = select(self._selecting, self._select_by).best_round
+        for other in checkpoint.rounds(self.path, PREDICTIONS):
+            if other < round and other != best:
+                checkpoint.path_of(self.path, other, PREDICTIONS).unlink()
 
     def has_baseline(self, number: int) -> bool:
         """Return whether this training for comparison is recorded."""
@@ -149,10 +153,6 @@ class RunFolder:
         for other in self._saved():
             if other not in keep and not (self._keep_every and other % self._keep_every == 0):
                 checkpoint.path_of(self.path, other).unlink()
-        last = max((row["round"] for row in self._selecting), default=0)
-        for other in checkpoint.rounds(self.path, PREDICTIONS):
-            if other < last and other != best:
-                checkpoint.path_of(self.path, other, PREDICTIONS).unlink()
 
     def last_checkpoint(self) -> tuple[int, dict[str, Any]] | None:
         """Return the last round that can be gone on from and its state; later rows are replayed."""
