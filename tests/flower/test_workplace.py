@@ -129,7 +129,9 @@ def test_augmentation_draws_from_a_stream_of_its_own_by_round(tiny: Make) -> Non
 def test_every_consumer_has_a_stream_of_its_own(
     tiny: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = workplace(tiny())
+    source = {"kind": "synthetic", "anatomy": "chest", "image_size": 16, "num_examples": 120}
+    flipped = {"source": source, "task": "binary", "augmentation": {"horizontal_flip": True}}
+    place = workplace(tiny(data=flipped))
     asked = []
     key = Streams.key
 
