@@ -1,35 +1,60 @@
 """What a scenario would do, found out without training a round.
 
-Everything that could fail later is tried once: the data of every site, the network, one step of
-training, one batch of evaluation, the strategy. Times are estimates from a probe of a few seconds.
+Everything that could fail later is tried once: an image of every site, all images read, the
+strategy, the network, one step of training, the smallest batch, one batch of evaluation. Times are
+estimates from a probe of a few seconds.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from clients.batch import Batch
+from clients.evaluation import BATCH_SIZE
+from clients.training import Plan as LocalPlan
 from fedsim import simulate
 from fedsim.data.duplicates import Duplicates, look_at
 from fedsim.data.population import Population
-from fedsim.data.source import Split
+from fedsim.data.source import PATIENT, SPLITS, Split
 from fedsim.engines.inline import repeatable
+from fedsim.errors import FedsimError, InputError
 from fedsim.flower import wire
 from fedsim.flower.baselines import trainings
 from fedsim.flower.strategy import build
 from fedsim.flower.workplace import Workplace
 from fedsim.scenario import AllSites, FixedSize, Poisson, Scenario
+from fedsim.seeds import Streams
 
 EVALUATED: tuple[Split, ...] = ("validation", "test")
 PROBE_S = 1.5
-"""Seconds that a probe of training, and one of evaluation, take at most once warm."""
+"""Seconds after which no more calls are timed, of training and of evaluation each."""
+MAX_CALLS = 20
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a few calls of the network tell.
+
+    Args:
+        forward_flops: floating-point operations of one image forwards.
+        training_flops: those of one image in a training step, on average over a batch.
+        seconds_step: the time of one training step.
+        seconds_image: the time of evaluating one image.
+    """
+
+    forward_flops: int
+    training_flops: int
+    seconds_step: float
+    seconds_image: float
 
 
 @dataclass(frozen=True)
@@ -42,24 +67,28 @@ class Plan:
         source: kind of the data source.
         images: (channel, height, width).
         licence: of the images.
+        class_names: of the task.
         sites: as `Population.table` has them.
         external: as `Population.external_table` has them.
-        duplicates: equal images.
+        num_mislabelled: training images with a wrong label by site, empty without label noise.
+        looks: appearance parameters by site, empty without a shift.
+        duplicates: equal images; None if not all images could be read.
         num_patients: if patients are known.
         parameters: trainable numbers of the network.
         buffers: other numbers of its state.
-        forward_flops: floating-point operations of one image forwards.
         weights: what came of a file of starting weights, if there is one.
         cohort: sites in a round, on average.
-        bytes_down: sent to the sites in a round, on average.
+        bytes_down: sent to the sites for training in a round, on average.
         bytes_up: sent back.
         rounds: of the federation.
         steps: fewest and most optimiser steps of a site in a round.
-        seconds_round: estimated time of a round without evaluation.
-        seconds_evaluation: estimated time of one evaluation of all sites.
-        seconds: estimated time of the whole run, baselines included, intervals left out.
         memory: bytes of all images as the network sees them.
         device: that was probed.
+        probe: operations and times; None if the network cannot be trained.
+        seconds_round: estimated time of a round's training.
+        seconds_evaluation: estimated time of one evaluation of all sites.
+        seconds: estimated time of the whole run with its yardsticks, without the loss decomposition
+            and intervals.
         folder: that the run would write to.
         problems: what would fail.
     """
@@ -69,24 +98,27 @@ class Plan:
     source: str
     images: tuple[int, int, int]
     licence: str
+    class_names: tuple[str, ...]
     sites: list[dict[str, Any]]
     external: list[dict[str, Any]]
-    duplicates: Duplicates
+    num_mislabelled: Mapping[str, int]
+    looks: Mapping[str, Mapping[str, Any]]
+    duplicates: Duplicates | None
     num_patients: int | None
     parameters: int
     buffers: int
-    forward_flops: int
     weights: str | None
     cohort: float
     bytes_down: float
     bytes_up: float
     rounds: int
     steps: tuple[int, int]
-    seconds_round: float
-    seconds_evaluation: float
-    seconds: float
     memory: int
     device: str
+    probe: Probe | None
+    seconds_round: float | None
+    seconds_evaluation: float | None
+    seconds: float | None
     folder: str
     problems: list[str]
 
@@ -113,106 +145,182 @@ def make(
         device: as in `fedsim.run`.
 
     Raises:
-        InputError: if data, weights, device or strategy cannot be used at all.
+        InputError: if there is no such device, or no network to plan with; lists all problems.
     """
     facts, folder = scenario.data.source.facts(), simulate.run_folder(scenario, out, name)
+    chosen = simulate.choose_device(device)
+    problems: list[str] = []
+    if folder.exists():
+        problems.append(f"{folder} exists already: `fedsim resume {folder}`, or another name")
+    with _noting(problems, "the strategy cannot be built"):
+        build(scenario, buffers=())
+    duplicates = _read_everything(population, problems)
     with repeatable():
-        workplace = Workplace(scenario, population, simulate.choose_device(device))
-        build(scenario, workplace.buffers)
-        sizes = [int(population.class_counts(s, "train").sum()) for s in range(len(population))]
-        problems = [*_sites(workplace), *_training(workplace)]
-        if folder.exists():
-            problems.append(f"{folder} exists already: `fedsim resume {folder}`, or another name")
-        step, image = (0.0, 0.0) if problems else _probe(workplace)
-    message = wire.to_arrays(workplace.initial)
-    num_bytes = sum(len(array.data) for array in message.values())
-    cohort = _cohort_size(scenario, len(population))
-    steps = [_steps(scenario, size) for size in sizes]
-    held_out = [len(site[split]) for site in population.indices for split in EVALUATED]
-    held_out += [len(part.labels) for part in population.external]
-    per_round = step * sum(steps) * cohort / len(population)
-    per_evaluation = image * sum(held_out)
-    times = len(range(0, scenario.rounds + 1, scenario.evaluation.every))
-    extra = sum(
-        step * scenario.rounds * _steps(scenario, sum(sizes[s] for s in training.sites))
-        for training in trainings(workplace)
-    )
-    patients = population.columns.get("patient")
+        workplace = _workplace(scenario, population, chosen, problems)
+        probe = _probe(workplace, scenario.client.plan, problems) if duplicates else None
+    num_bytes = sum(len(array.data) for array in wire.to_arrays(workplace.initial).values())
+    cohort, sizes = _cohort_size(scenario, len(population)), _sizes(population)
+    steps = [steps_of(scenario.client.plan, size) for size in sizes]
+    patients = population.columns.get(PATIENT)
     return Plan(
         name=scenario.name,
         digest=scenario.digest,
         source=scenario.data.source.kind,
         images=(facts.num_channels, facts.image_size, facts.image_size),
         licence=facts.licence,
+        class_names=population.class_names,
         sites=population.table(),
         external=population.external_table(),
-        duplicates=look_at(population)[1],
+        num_mislabelled=dict(population.num_mislabelled),
+        looks={name: dict(look) for name, look in population.looks.items()},
+        duplicates=duplicates,
         num_patients=None if patients is None else len(set(patients.tolist())),
         parameters=sum(p.numel() for p in workplace.model.parameters()),
         buffers=sum(workplace.initial[b].numel() for b in workplace.buffers),
-        forward_flops=_flops(workplace, facts.num_channels, facts.image_size),
         weights=None if workplace.fitted is None else workplace.fitted.text(),
         cohort=cohort,
         bytes_down=cohort * num_bytes,
         bytes_up=cohort * num_bytes,
         rounds=scenario.rounds,
         steps=(min(steps), max(steps)),
-        seconds_round=per_round,
-        seconds_evaluation=per_evaluation,
-        seconds=scenario.rounds * per_round + times * per_evaluation + extra,
-        memory=4 * sum(facts.num_examples.values()) * facts.num_channels * facts.image_size**2,
-        device=str(workplace.device),
+        memory=4 * _num_images(population) * facts.num_channels * facts.image_size**2,
+        device=str(chosen),
+        probe=probe,
+        **_times(workplace, scenario, cohort, probe),
         folder=str(folder),
         problems=problems,
     )
 
 
-def _sites(workplace: Workplace) -> Iterator[str]:
-    """Yield the sites whose images cannot be made."""
-    population = workplace.population
-    for site, name in enumerate(population.names):
-        try:
-            population.make_images(site, population.indices[site]["train"][:1])
-        except Exception as error:  # whatever a source or an appearance says
-            yield f"the images of {name} cannot be made: {error}"
+def refusal(problems: list[str]) -> InputError:
+    """Return the error that lists what would fail."""
+    return InputError("this would fail:\n" + "\n".join(f"- {problem}" for problem in problems))
 
 
-def _training(workplace: Workplace) -> Iterator[str]:
-    """Yield why a step of training or a batch of evaluation fails."""
+def steps_of(plan: LocalPlan, size: int) -> int:
+    """Return the optimiser steps in a round of a site with `size` training examples."""
+    if plan.epochs is None:
+        return plan.steps or 0
+    per_pass = size // plan.batch_size if plan.drop_last else -(-size // plan.batch_size)
+    return per_pass * plan.epochs
+
+
+def smallest_batch(plan: LocalPlan, size: int) -> int:
+    """Return the size of the smallest batch that such a site trains on in a round."""
+    reaches_end = plan.steps is None or plan.steps * plan.batch_size >= size
+    if plan.drop_last or not reaches_end:
+        return plan.batch_size
+    return (size - 1) % plan.batch_size + 1
+
+
+@contextmanager
+def _noting(problems: list[str], what: str) -> Iterator[None]:
+    """Turn whatever a source, a network or a device raise into a problem."""
     try:
-        batch = _batch(workplace)
-        loss = workplace.fit(batch, 1, workplace.optimizer(1))
-        if not torch.isfinite(torch.tensor(loss)):
-            yield "the first training step gives a loss that is not finite"
-        (scores,) = workplace.predict(workplace.snapshot(), batch)
+        yield
+    except Exception as error:
+        kind = "" if isinstance(error, FedsimError) else f"{type(error).__name__}: "
+        problems.append(f"{what}: {kind}{error}")
+
+
+def _read_everything(population: Population, problems: list[str]) -> Duplicates | None:
+    """Make an image of every site and split, then read all of them; None where some cannot be."""
+    found: list[str] = []
+    for site, name in enumerate(population.names):
+        with _noting(found, f"the images of {name} cannot be made"):
+            for split in SPLITS:
+                if len(first := population.indices[site][split][:1]):
+                    population.make_images(site, first)
+    for part in population.external:
+        with _noting(found, f"the images of {part.name} cannot be made"):
+            part.normalisation.apply(part.pixels(np.arange(1)))
+    duplicates = None
+    if not found:
+        with _noting(found, "not all images can be read"):
+            duplicates = look_at(population)[1]
+    problems += found
+    return duplicates
+
+
+def _workplace(
+    scenario: Scenario, population: Population, device: torch.device, problems: list[str]
+) -> Workplace:
+    """Return a workplace whose rounds have a single step.
+
+    Raises:
+        InputError: if there is no network to work with; lists all problems.
+    """
+    one_step = scenario.client.model_copy(update={"epochs": None, "steps": 1})
+    with _noting(problems, "the network cannot be made"):
+        return Workplace(scenario.model_copy(update={"client": one_step}), population, device)
+    raise refusal(problems)
+
+
+def _probe(workplace: Workplace, plan: LocalPlan, problems: list[str]) -> Probe | None:
+    """Train a step and evaluate a batch, then count and time both; None if that fails."""
+    found: list[str] = []
+    with _noting(found, "a training step fails"):
+        batch, many = _batch(workplace, plan.batch_size), _batch(workplace, BATCH_SIZE)
+        if not np.isfinite(_step(workplace, batch)):
+            found.append("the first training step gives a loss that is not finite")
+        (scores,) = workplace.predict(workplace.snapshot(), many)
         if not torch.isfinite(scores).all():
-            yield "after one round on one batch the network's output is not finite"
-    except Exception as error:  # whatever network, objective or device say
-        yield f"a training step fails: {type(error).__name__}: {error}"
+            found.append("after one training step the network's output is not finite")
+    num, where = _smallest(workplace, plan)
+    if not found and num < len(batch):
+        with _noting(found, f"{where} would train on a batch of {num}, which fails"):
+            _step(workplace, batch[:num])
+    problems += found
+    return None if found else _measured(workplace, batch, many)
 
 
-def _batch(workplace: Workplace) -> Batch:
-    """Return a batch of the largest site."""
-    population, size = workplace.population, workplace.scenario.client.batch_size
-    largest = max(range(len(population)), key=lambda s: len(population.indices[s]["train"]))
-    return workplace.examples(largest, "train")[:size]
+def _measured(workplace: Workplace, batch: Batch, many: Batch) -> Probe:
+    state = workplace.initial
+    return Probe(
+        forward_flops=_flops(lambda: workplace.predict(state, batch)) // len(batch),
+        training_flops=_flops(lambda: _step(workplace, batch)) // len(batch),
+        seconds_step=_seconds(lambda: _step(workplace, batch), workplace.device),
+        seconds_image=_seconds(lambda: workplace.predict(state, many), workplace.device)
+        / len(many),
+    )
 
 
-def _probe(workplace: Workplace) -> tuple[float, float]:
-    """Return the seconds of one training step and of the evaluation of one image."""
-    batch, plan = _batch(workplace), workplace.scenario.client.plan
-    steps = plan.steps or plan.epochs or 1
-    train = _seconds(lambda: workplace.fit(batch, 1, workplace.optimizer(1)), workplace.device)
-    state = workplace.snapshot()
-    evaluate = _seconds(lambda: workplace.predict(state, batch), workplace.device)
-    return train / steps, evaluate / len(batch)
+def _step(workplace: Workplace, batch: Batch) -> float:
+    """Take the first training step and return the loss before it."""
+    workplace.load(workplace.initial)
+    return workplace.fit(batch, 1, workplace.optimizer(1))
+
+
+def _batch(workplace: Workplace, num: int) -> Batch:
+    """Return at most `num` training examples of the largest site on the device."""
+    population = workplace.population
+    sizes = _sizes(population)
+    largest = sizes.index(max(sizes))
+    positions = population.indices[largest]["train"][:num]
+    return Batch(
+        torch.from_numpy(population.make_images(largest, positions)).to(workplace.device),
+        torch.from_numpy(population.labels[positions]).to(workplace.device),
+    )
+
+
+def _smallest(workplace: Workplace, plan: LocalPlan) -> tuple[int, str]:
+    """Return the size of the run's smallest training batch, and who has it."""
+    sizes = _sizes(workplace.population)
+    training = dict(zip(workplace.population.names, sizes, strict=True))
+    training |= {t.name: sum(sizes[s] for s in t.sites) for t in trainings(workplace)}
+    return min((smallest_batch(plan, size), name) for name, size in training.items())
+
+
+def _flops(do: Callable[[], Any]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        do()
+    return int(counter.get_total_flops())
 
 
 def _seconds(do: Callable[[], Any], device: torch.device) -> float:
-    """Return the shortest of a few calls, once warm."""
-    do()
+    """Return the shortest of a few calls of what was called before."""
     times: list[float] = []
-    while sum(times) < PROBE_S and len(times) < 20:
+    while not times or (sum(times) < PROBE_S and len(times) < MAX_CALLS):
         start = time.perf_counter()
         do()
         if device.type == "cuda":
@@ -221,7 +329,45 @@ def _seconds(do: Callable[[], Any], device: torch.device) -> float:
     return min(times)
 
 
+def _times(
+    workplace: Workplace, scenario: Scenario, cohort: float, probe: Probe | None
+) -> dict[str, float | None]:
+    """Return the estimates of `Plan` in seconds."""
+    if probe is None:
+        return dict.fromkeys(("seconds_round", "seconds_evaluation", "seconds"))
+    population, plan, rounds = workplace.population, scenario.client.plan, scenario.rounds
+    sizes = _sizes(population)
+    step, image = probe.seconds_step, probe.seconds_image
+    mean_steps = sum(steps_of(plan, size) for size in sizes) / len(sizes)
+    held_out = sum(len(site[split]) for site in population.indices for split in EVALUATED)
+    held_out += sum(len(part.labels) for part in population.external)
+    num_evaluations = len({*range(0, rounds + 1, scenario.evaluation.every), rounds})
+    yardsticks = 0.0
+    for training in trainings(workplace):
+        examples = sum(sizes[site] for site in training.sites)
+        validation = sum(len(population.indices[site]["validation"]) for site in training.sites)
+        yardsticks += step * rounds * steps_of(plan, examples)
+        yardsticks += image * (num_evaluations * validation + 2 * held_out)
+    per_round, per_evaluation = step * mean_steps * cohort, image * held_out
+    return {
+        "seconds_round": per_round,
+        "seconds_evaluation": per_evaluation,
+        "seconds": rounds * per_round + num_evaluations * per_evaluation + yardsticks,
+    }
+
+
+def _sizes(population: Population) -> list[int]:
+    """Return the number of training examples of every site."""
+    return [len(site["train"]) for site in population.indices]
+
+
+def _num_images(population: Population) -> int:
+    held = sum(len(part) for site in population.indices for part in site.values())
+    return held + sum(len(part.labels) for part in population.external)
+
+
 def _cohort_size(scenario: Scenario, num_sites: int) -> float:
+    """Return how many sites take part in a round on average."""
     match scenario.cohort:
         case AllSites():
             return float(num_sites)
@@ -229,21 +375,8 @@ def _cohort_size(scenario: Scenario, num_sites: int) -> float:
             return float(some)
         case Poisson(sampling_rate=rate):
             return rate * num_sites
-    return float(num_sites)
-
-
-def _steps(scenario: Scenario, size: int) -> int:
-    """Return the optimiser steps of a site of this size in a round."""
-    plan = scenario.client.plan
-    if plan.epochs is None:
-        return plan.steps or 0
-    per_epoch = size // plan.batch_size if plan.drop_last else -(-size // plan.batch_size)
-    return per_epoch * plan.epochs
-
-
-def _flops(workplace: Workplace, num_channels: int, image_size: int) -> int:
-    image = torch.zeros(1, num_channels, image_size, image_size, device=workplace.device)
-    workplace.model.eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        workplace.model(image)
-    return int(counter.get_total_flops())
+        case other:
+            streams = Streams(scenario.seed)
+            rounds = range(1, scenario.rounds + 1)
+            drawn = (other.draw(num_sites, streams.numpy("cohort", round=r)) for r in rounds)
+            return sum(map(len, drawn)) / scenario.rounds

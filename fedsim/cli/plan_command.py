@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedsim.errors import InputError
+from fedsim.errors import DataError
 
 if TYPE_CHECKING:
     from fedsim.data.population import Population
     from fedsim.plan import Plan
 
 SITES_SHOWN = 40
+LOOKS_SHOWN = 6
 
 
 def plan(
@@ -24,6 +25,9 @@ def plan(
         typer.Option("--set", metavar="KEY.PATH=VALUE", help="change the scenario first"),
     ] = None,
     out: Annotated[Path, typer.Option(help="folder for run folders")] = Path("runs"),
+    run_name: Annotated[
+        str | None, typer.Option(help="name of the run folder; default: scenario and digest")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
@@ -36,17 +40,20 @@ def plan(
 
     draft = read_draft(file, changes or ())
     scenario = draft.scenario()
-    with draft.pointing():
-        population = open_population(scenario)
+    try:
+        with draft.pointing():
+            population = open_population(scenario)
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from error
     from fedsim import plan as planning
 
-    found = planning.make(scenario, population, out=out, device=device)
+    found = planning.make(scenario, population, out=out, name=run_name, device=device)
     if as_json:
         typer.echo(json.dumps(found.as_data()))
     else:
         _show(found, population)
     if found.problems:
-        raise InputError("this would fail:\n" + "\n".join(f"- {p}" for p in found.problems))
+        raise planning.refusal(found.problems)
 
 
 def print_sites(population: Population) -> None:
@@ -85,31 +92,68 @@ def _sum(counts: list[list[int]]) -> list[int]:
 
 
 def _show(found: Plan, population: Population) -> None:
-    channels, height, width = found.images
     typer.echo(f"{found.name} {found.digest[:10]} -> {found.folder}\n")
     print_sites(population)
-    lines = {
+    typer.echo("")
+    for title, text in {**_about_images(found), **_about_training(found)}.items():
+        if text:
+            typer.echo(f"{title + ':':14}{text}")
+
+
+def _about_images(found: Plan) -> dict[str, str]:
+    channels, height, width = found.images
+    duplicates = found.duplicates.text() if found.duplicates else "not all images can be read"
+    looks = [
+        f"{site} ({', '.join(f'{key} {_short(value)}' for key, value in look.items())})"
+        for site, look in list(found.looks.items())[:LOOKS_SHOWN]
+    ]
+    if len(found.looks) > LOOKS_SHOWN:
+        looks.append(f"{len(found.looks) - LOOKS_SHOWN} more sites")
+    return {
         "images": f"{found.source}, {channels} x {height} x {width}, "
         f"{_bytes(found.memory)} in memory; licence: {found.licence or 'not stated'}",
         "patients": "not known" if found.num_patients is None else str(found.num_patients),
-        "duplicates": found.duplicates.text(),
-        "wrong labels": ", ".join(f"{n} {c}" for n, c in population.num_mislabelled.items()),
-        "network": f"{found.parameters:,} parameters, {found.buffers:,} other numbers, "
-        f"{found.forward_flops / 1e6:,.1f} MFLOP per image forwards",
-        "weights": found.weights or "",
-        "a round": f"{found.cohort:g} of {len(found.sites)} sites, {found.steps[0]} to "
-        f"{found.steps[1]} steps each, {_bytes(found.bytes_down)} down, "
-        f"{_bytes(found.bytes_up)} up",
-        "whole run": f"{found.rounds} rounds, "
-        f"{_bytes(found.rounds * (found.bytes_down + found.bytes_up))} over the wire",
-        "time": f"about {_time(found.seconds)} ({_time(found.seconds_round)} a round, "
-        f"{_time(found.seconds_evaluation)} an evaluation), estimated on {found.device} of this "
-        "computer",
+        "duplicates": duplicates,
+        "wrong labels": ", ".join(f"{name} {num}" for name, num in found.num_mislabelled.items()),
+        "appearance": f"\n{'':14}".join(looks),
     }
-    typer.echo("")
-    for title, text in lines.items():
-        if text:
-            typer.echo(f"{title + ':':14}{text}")
+
+
+def _about_training(found: Plan) -> dict[str, str]:
+    fewest, most = found.steps
+    network = f"{found.parameters:,} parameters, {found.buffers:,} other numbers"
+    if found.probe is not None:
+        network += (
+            f"; per image {found.probe.forward_flops / 1e6:,.3g} MFLOP forwards, "
+            f"{found.probe.training_flops / 1e6:,.3g} in training"
+        )
+    return {
+        "network": network,
+        "weights": found.weights or "",
+        "a round": f"{found.cohort:g} of {len(found.sites)} sites, "
+        f"{f'{fewest} to ' * (fewest < most)}{most} steps each, "
+        f"{_bytes(found.bytes_down)} down, {_bytes(found.bytes_up)} up",
+        "whole run": f"{found.rounds} rounds, {_bytes(found.rounds * found.bytes_down)} down, "
+        f"{_bytes(found.rounds * found.bytes_up)} up",
+        "time": _about_time(found),
+    }
+
+
+def _about_time(found: Plan) -> str:
+    if found.seconds is None or found.seconds_round is None or found.seconds_evaluation is None:
+        return "unknown, as the network could not be tried"
+    return (
+        f"about {_time(found.seconds)} ({_time(found.seconds_round)} a round, "
+        f"{_time(found.seconds_evaluation)} an evaluation), estimated on this computer, one "
+        f"process, {found.device}; without loss decomposition and intervals"
+    )
+
+
+def _short(value: Any) -> str:
+    """Return a parameter with as many digits as people read."""
+    if isinstance(value, list | tuple):
+        return "/".join(map(_short, value))
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
 
 
 def _bytes(num: float) -> str:
