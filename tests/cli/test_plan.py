@@ -22,7 +22,9 @@ def test_a_plan_is_shown(fedsim: Any, quickstart: Path, tmp_path: Path) -> None:
     assert "23,938 parameters" in out
     assert "no image is there twice" in out
     assert "5 of 5 sites" in out
-    assert "estimated on" in out
+    assert "appearance:   site-00 (gamma 1.2, gain 0.97" in out
+    assert "20 rounds, 9.75 MB down, 9.75 MB up" in out
+    assert "estimated on this computer, one process" in out
     assert not (tmp_path / "runs").exists()
 
 
@@ -32,6 +34,18 @@ def test_a_plan_can_be_read_by_programs(fedsim: Any, quickstart: Path, tmp_path:
     assert code == 0
     assert found["rounds"] == 20
     assert len(found["sites"]) == 6
+    assert found["probe"]["training_flops"] > 2 * found["probe"]["forward_flops"]
+
+
+def test_a_named_run_that_exists_is_a_problem(
+    fedsim: Any, quickstart: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "first").mkdir()
+    code, out, err = fedsim("plan", quickstart, "--out", tmp_path, "--run-name", "first")
+    assert code == 2
+    assert "time:         about" in out
+    assert "first exists already" in err
+    assert list(tmp_path.glob("first/*")) == []
 
 
 def test_problems_end_with_code_2(fedsim: Any, quickstart: Path, tmp_path: Path) -> None:
