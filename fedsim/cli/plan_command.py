@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SITES_SHOWN = 40
 LOOKS_SHOWN = 6
+NARROWEST = 80
+SPLITS_WIDTH = len("  train  validation  test")
 
 
 def plan(
@@ -62,11 +64,15 @@ def print_sites(population: Population) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(width=max(NARROWEST, Console().width))
+    rows = population.table()
+    names, longest = population.class_names, max(map(len, (row["name"] for row in rows)))
+    numbered = longest + sum(len(name) + 2 for name in names) + SPLITS_WIDTH > console.width
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("site")
-    for heading in (*population.class_names, "train", "validation", "test"):
+    classes = map(str, range(len(names))) if numbered else names
+    for heading in (*classes, "train", "validation", "test"):
         table.add_column(Text(heading), justify="right")
-    rows = population.table()
     for row in rows[:SITES_SHOWN]:
         table.add_row(Text(row["name"]), *_counts(row))
     if len(rows) > SITES_SHOWN:
@@ -74,12 +80,13 @@ def print_sites(population: Population) -> None:
     splits = ("train", "validation", "test")
     table.add_row("all", *_counts({s: _sum([row[s] for row in rows]) for s in splits}))
     for part in population.external_table():
-        empty = [""] * (len(population.class_names) + 2)
+        empty = [""] * (len(names) + 2)
         name = f"{part['name']} (never trains)"
         table.add_row(Text(name), *empty, str(sum(part["test"])))
-    console = Console(width=max(80, Console().width))
     console.print("Training images by class, and all images by split")
     console.print(table)
+    if numbered:
+        typer.echo("classes: " + ", ".join(f"{n} {name}" for n, name in enumerate(names)))
 
 
 def _counts(row: dict[str, Any]) -> list[str]:

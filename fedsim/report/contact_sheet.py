@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +18,17 @@ if TYPE_CHECKING:
     from fedsim.data.population import Population
     from fedsim.data.source import Split
 
-MAX_SITES = 24
+MAX_SITES = MAX_CLASSES = 24
+LARGEST = 160
+"""Pixels of an image on the sheet; larger ones are reduced by averaging blocks of pixels."""
 GAP = 0.15
-"""Between sites and between classes, in images."""
+"""Between classes, in images."""
+LEAST_INCHES = 0.3
+"""Width of an image at least."""
+MARGIN = 1.0
+"""Inches beside the images, for the names of the sites."""
+COUNT_HEIGHT, LETTER_WIDTH, SLOPING_HEIGHT = 0.14, 0.08, 1.1
+"""Inches of a count, of a letter of a class's name, and of names that are written at a slope."""
 WHITE = 255
 TITLES = {"train": "Training", "validation": "Validation", "test": "Test"}
 
@@ -35,45 +44,60 @@ def contact_sheet(population: Population, split: Split, per_class: int, run: str
         run: which study it is.
     """
     sites = range(min(len(population), MAX_SITES))
-    classes = range(len(population.class_names))
+    classes = range(min(len(population.class_names), MAX_CLASSES))
     strips = [
         [_strip(population, site, split, label, per_class) for label in classes] for site in sites
     ]
     size = strips[0][0].shape[0]
     gap = max(1, round(GAP * size))
-    sheet = _joined([_joined(row, gap, axis=1) for row in strips], gap, axis=0)
-    note = (
-        "Images as the sites hold them: after the shift of the site's scanner if there is one, "
-        "before normalisation. n: images of the class at the site."
+    rows = [_joined(row, gap) for row in strips]
+    inches = max(page.WIDTH - MARGIN, LEAST_INCHES * per_class * len(classes))
+    line = max(gap, math.ceil(COUNT_HEIGHT * rows[0].shape[1] / inches))
+    above = ((line, 0), (0, 0), (0, 0))
+    sheet = np.concatenate([np.pad(row, above, constant_values=WHITE) for row in rows])
+    names = [shorten(population.class_names[label]) for label in classes]
+    sloping = max(map(len, names)) * LETTER_WIDTH > inches / len(classes)
+    figure = Page(
+        f"{TITLES[split]} images by site and class", run, _note(population, sites, classes)
+    ).figure(
+        0.4 + inches * sheet.shape[0] / sheet.shape[1] + SLOPING_HEIGHT * sloping, MARGIN + inches
     )
-    if len(population) > MAX_SITES:
-        note += f" The first {MAX_SITES} of {len(population)} sites."
-    inches = 7.0 * sheet.shape[0] / sheet.shape[1]
-    figure = Page(f"{TITLES[split]} images by site and class", run, note).figure(0.4 + inches)
     axes = figure.subplots()
     axes.imshow(sheet, interpolation="nearest", aspect="equal")
-    width = per_class * size + gap
-    axes.set_xticks([label * width + width / 2 for label in classes], population.class_names)
+    width, height = per_class * size + gap, size + line
+    axes.set_xticks([label * width + per_class * size / 2 for label in classes], names)
     axes.set_yticks(
-        [site * (size + gap) + size / 2 for site in sites],
+        [site * height + line + size / 2 for site in sites],
         [shorten(population.names[site]) for site in sites],
     )
     axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
+    if sloping:
+        for text in axes.get_xticklabels():
+            text.set(ha="left", rotation=45, rotation_mode="anchor")
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set_visible(False)
     for site in sites:
-        for label, count in enumerate(population.class_counts(site, split).tolist()):
-            axes.text(
-                label * width + 0.04 * size,
-                site * (size + gap) + 0.06 * size,
-                f"n={count}",
-                size=6,
-                va="top",
-                color=page.BLACK,
-                bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1},
-            )
+        counts = population.class_counts(site, split)
+        for label in classes:
+            place = (label * width, site * height + line - 1)
+            axes.text(*place, f"n={counts[label]}", size=6, va="bottom", color=page.GREY)
     return figure
+
+
+def _note(population: Population, sites: range, classes: range) -> str:
+    """Return how to read the sheet, and what is not on it."""
+    note = (
+        "Images as the sites hold them: after the shift of the site's scanner if there is one, "
+        "before normalisation. n: images of the class at the site."
+    )
+    for shown, all_, what in (
+        (sites, population.names, "sites"),
+        (classes, population.class_names, "classes"),
+    ):
+        if len(shown) < len(all_):
+            note += f" The first {len(shown)} of {len(all_)} {what}."
+    return note
 
 
 def _strip(
@@ -86,7 +110,7 @@ def _strip(
     positions = population.indices[site][split]
     mine = positions[population.labels[positions] == label]
     chosen = mine[np.unique(np.linspace(0, len(mine) - 1, min(num, len(mine))).round().astype(int))]
-    shown = population.shown(site, chosen)
+    shown = _reduced(population.shown(site, chosen))
     size = shown.shape[-1]
     strip = np.full((size, num * size, 3), WHITE, np.uint8)
     for place, image in enumerate(shown):
@@ -94,9 +118,19 @@ def _strip(
     return strip
 
 
-def _joined(parts: list[NDArray[np.uint8]], gap: int, axis: int) -> NDArray[np.uint8]:
-    """Return the parts in a row with white between them."""
-    shape = list(parts[0].shape)
-    shape[axis] = gap
-    white = np.full(shape, WHITE, np.uint8)
-    return np.concatenate([piece for part in parts for piece in (part, white)][:-1], axis=axis)
+def _reduced(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return images, (n, channel, size, size), of at most `LARGEST` pixels."""
+    size = images.shape[-1]
+    factor = -(-size // LARGEST)
+    if factor == 1:
+        return images
+    size = size // factor
+    whole = images[..., : size * factor, : size * factor]
+    blocks = whole.reshape(*images.shape[:2], size, factor, size, factor)
+    return np.asarray(blocks.mean(axis=(3, 5)).round(), np.uint8)
+
+
+def _joined(strips: list[NDArray[np.uint8]], gap: int) -> NDArray[np.uint8]:
+    """Return the strips of a site in a row with white between them."""
+    white = np.full((strips[0].shape[0], gap, 3), WHITE, np.uint8)
+    return np.concatenate([part for strip in strips for part in (strip, white)][:-1], axis=1)
