@@ -13,6 +13,7 @@ import typer
 from fedsim.errors import InputError
 
 if TYPE_CHECKING:
+    from fedsim.data.npz import Npz
     from fedsim.data.population import Population
 
 PREVIEW_SIZE = 128
@@ -52,9 +53,12 @@ def list_() -> None:
         )
     Console(width=max(100, Console().width)).print(table)
     typer.echo(
-        "\nSets of MedMNIST at 28 pixels, source: {kind: medmnist, name: NAME}; those not here "
-        "come with\n`fedsim data fetch NAME`. Without any file: {kind: synthetic}. Your own: "
-        "{kind: images} or {kind: npz};\n`fedsim list images` shows the keys."
+        "\nMedMNIST has 28, 64, 128 and 224 pixels; here: 28. `fedsim data fetch NAME` gets a set;"
+        "\na scenario names it as {kind: medmnist, name: NAME}. Other kinds of source:\n"
+        "  synthetic  chest films and fundus photographs, drawn by fedsim, nothing to get\n"
+        "  images     your pictures: a CSV manifest, or folders by site, split and class\n"
+        "  npz        your arrays in an npz file\n"
+        "`fedsim list KIND` shows the keys of each."
     )
 
 
@@ -86,7 +90,8 @@ def fetch(
 @data.command()
 def preview(
     file: Annotated[
-        Path, typer.Argument(help="scenario (YAML), CSV manifest, or folder of pictures")
+        Path,
+        typer.Argument(help="scenario (YAML), CSV manifest, folder of pictures, or arrays (npz)"),
     ],
     changes: Set = None,
     out: Annotated[
@@ -103,15 +108,17 @@ def preview(
     """Draw a contact sheet by site and class, count the images, and look for duplicates."""
     name, population = _opened(file, changes)
     target = out or Path(f"{file.stem or 'images'}-preview.png")
-    if target.exists() and not force:
+    if target.is_dir() or (target.exists() and not force):
         raise InputError(f"{target}: exists; name another file with --out, or add --force")
+    kind: Any = split
+    if not any(len(site[kind]) for site in population.indices):
+        raise InputError(f"{file}: no site has a {split} image; choose another --split")
     from fedsim.cli.plan_command import print_sites
     from fedsim.data.duplicates import look_at
     from fedsim.records.files import write_whole
     from fedsim.report import page
     from fedsim.report.contact_sheet import contact_sheet
 
-    kind: Any = split
     sheet = page.encode(contact_sheet(population, kind, per_class, name), "png")
     target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, lambda temporary: _write(temporary, sheet))
@@ -140,11 +147,13 @@ def unpack(
 
 
 def _opened(file: Path, changes: list[str] | None) -> tuple[str, Population]:
-    """Return a name and the sites of a scenario, or of a manifest or folder as it is."""
+    """Return a name and the sites of a scenario, or of pictures or arrays as they are."""
     from fedsim.scenario import open_population
     from fedsim.scenario.load import read_draft
 
-    if file.is_dir() or file.suffix.lower() == ".csv":
+    if file.is_dir() or file.suffix.lower() in (".csv", ".npz"):
+        if changes:
+            raise InputError(f"{file}: --set changes a scenario, and this is none; leave it out")
         return file.name, _as_it_is(file)
     draft = read_draft(file, changes or ())
     scenario = draft.scenario()
@@ -153,7 +162,7 @@ def _opened(file: Path, changes: list[str] | None) -> tuple[str, Population]:
 
 
 def _as_it_is(path: Path) -> Population:
-    """Return the sites of a manifest or folder of pictures."""
+    """Return the sites of a manifest, a folder of pictures or an npz file."""
     from fedsim.data.images import Images
     from fedsim.data.normalisation import Unit
     from fedsim.data.partition import ByColumn, Iid
@@ -161,7 +170,11 @@ def _as_it_is(path: Path) -> Population:
     from fedsim.data.source import SITE, SPLITS
     from fedsim.seeds import Streams
 
-    source = Images(path=path, image_size=PREVIEW_SIZE, num_channels=3)
+    source = (
+        _arrays(path)
+        if path.suffix.lower() == ".npz"
+        else Images(path=path, image_size=PREVIEW_SIZE, num_channels=3)
+    )
     facts = source.facts()
     named = SITE in facts.columns
     return form(
@@ -174,6 +187,49 @@ def _as_it_is(path: Path) -> Population:
         normalisation=Unit(),
         streams=Streams(0),
     )
+
+
+def _arrays(path: Path) -> Npz:
+    """Return the source of arrays with the usual names: MedMNIST's, or images and labels.
+
+    Raises:
+        InputError: if they have other names.
+    """
+    from fedsim.data.medmnist import PREFIXES
+    from fedsim.data.npz import Npz
+    from fedsim.data.source import PATIENT, SITE
+
+    names = _array_names(path)
+    if "train_images" in names:
+        splits = {s: p for s, p in PREFIXES.items() if f"{p}_images" in names}
+        images, labels = (
+            {split: f"{prefix}_{what}" for split, prefix in splits.items()}
+            for what in ("images", "labels")
+        )
+        return Npz.model_validate({"path": path, "images": images, "labels": labels})
+    if not {"images", "labels"} <= names:
+        raise InputError(
+            f"{path}: has the arrays {', '.join(sorted(names))}, none called images and labels: "
+            "name them in a scenario (`fedsim list npz` shows how) and preview that"
+        )
+    return Npz(
+        path=path,
+        images="images",
+        labels="labels",
+        columns={name: name for name in (SITE, PATIENT) if name in names},
+        splits="split" if "split" in names else None,
+    )
+
+
+def _array_names(path: Path) -> set[str]:
+    """Return the names of the arrays in an npz file, read from its directory alone."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as file:
+            return {name.removesuffix(".npy") for name in file.namelist()}
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read as npz: {error}") from error
 
 
 def _write(path: Path, content: bytes) -> None:
