@@ -136,6 +136,7 @@ def unpack(
     """Write the images of a scenario's sites as PNG files, with a CSV manifest that lists them.
 
     The pictures are what the sites hold: after the shift of their scanners, before normalisation.
+    Held-out sites and other external sets are left out.
     """
     from fedsim.data.unpacking import MANIFEST, unpack
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsim.data.manifest import LABEL, PATH, SPLIT
 from fedsim.data.population import Population
 from fedsim.data.source import PATIENT, SITE, SPLITS
 from fedsim.drafts import whole_folder
@@ -34,20 +35,38 @@ def unpack(population: Population, folder: Path, watch: Callable[[int], None]) -
         The number of images.
 
     Raises:
-        InputError: if the folder holds something or cannot be written.
+        InputError: if the folder holds something or cannot be written, or if an attribute is called
+            as a column of the manifest's own.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and is not empty; name another folder")
+    columns = _attributes(population)
     with whole_folder(folder) as draft:
-        return _fill(population, draft, watch)
+        return _fill(population, columns, draft, watch)
 
 
-def _fill(population: Population, folder: Path, watch: Callable[[int], None]) -> int:
+def _attributes(population: Population) -> list[str]:
+    """Return the columns that travel along, the patient first.
+
+    Raises:
+        InputError: if one is called as a column that every manifest has.
+    """
     more = [name for name in population.columns if name not in (SITE, PATIENT)]
     known = [name for name in (PATIENT, *more) if name in population.columns]
+    if taken := [name for name in known if name.strip().lower() in (PATH, LABEL, SITE, SPLIT)]:
+        raise InputError(
+            f"the columns {', '.join(taken)} have names that the manifest needs for itself: give "
+            "them others in data.source.columns"
+        )
+    return known
+
+
+def _fill(
+    population: Population, known: list[str], folder: Path, watch: Callable[[int], None]
+) -> int:
     with (folder / MANIFEST).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "label", SITE, *known, "split"])
+        writer.writerow([PATH, LABEL, SITE, *known, SPLIT])
         num = 0
         for site, split, label, position, pixels in _images(population, watch):
             path = Path(_safe(site)) / split / _safe(label) / f"{position:06d}.png"

@@ -107,3 +107,28 @@ def test_attributes_travel_along_and_names_become_folders(
         assert file_path.is_file()
         assert file_path.is_relative_to(tmp_path / "out")
         assert row["sex"] == ("f" if int(row["patient"]) < 6 else "m")
+
+
+def test_a_column_that_the_manifest_needs_is_refused(
+    tiny: Callable[..., Scenario], tmp_path: Path
+) -> None:
+    numbers = np.arange(24)
+    pixels = np.zeros((24, 8, 8), np.uint8)
+    np.savez(tmp_path / "s.npz", x=pixels, y=numbers % 2, old=numbers.astype(str))
+    source = {
+        "kind": "npz",
+        "path": str(tmp_path / "s.npz"),
+        "images": "x",
+        "labels": "y",
+        "columns": {"Label": "old"},
+    }
+    population = open_population(
+        tiny(
+            data={"source": source, "task": "binary"},
+            population={"num_sites": 1},
+            evaluation={"metrics": ["loss"], "select_by": "loss"},
+        )
+    )
+    with pytest.raises(InputError, match="the columns Label have names that the manifest needs"):
+        unpack(population, tmp_path / "out", lambda num: None)
+    assert not (tmp_path / "out").exists()
