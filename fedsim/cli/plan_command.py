@@ -118,7 +118,7 @@ def _about_images(found: Plan) -> dict[str, str]:
         looks.append(f"{len(found.looks) - LOOKS_SHOWN} more sites")
     return {
         "images": f"{found.source}, {channels} x {height} x {width}, "
-        f"{_bytes(found.memory)} in memory; licence: {found.licence or 'not stated'}",
+        f"{_scaled(found.memory, 'B')} in memory; licence: {found.licence or 'not stated'}",
         "patients": "not known" if found.num_patients is None else str(found.num_patients),
         "duplicates": duplicates,
         "wrong labels": ", ".join(f"{name} {num}" for name, num in found.num_mislabelled.items()),
@@ -128,22 +128,26 @@ def _about_images(found: Plan) -> dict[str, str]:
 
 def _about_training(found: Plan) -> dict[str, str]:
     fewest, most = found.steps
+    steps = f"{fewest} to {most}" if fewest < most else str(most)
     network = f"{found.parameters:,} parameters, {found.buffers:,} other numbers"
     if found.probe is not None:
         network += (
-            f"; per image {found.probe.forward_flops / 1e6:,.3g} MFLOP forwards, "
-            f"{found.probe.training_flops / 1e6:,.3g} in training"
+            f"; per image {_scaled(found.probe.forward_flops, 'FLOP')} forwards, "
+            f"{_scaled(found.probe.training_flops, 'FLOP')} in training"
         )
     return {
         "network": network,
         "weights": found.weights or "",
-        "a round": f"{found.cohort:g} of {len(found.sites)} sites, "
-        f"{f'{fewest} to ' * (fewest < most)}{most} steps each, "
-        f"{_bytes(found.bytes_down)} down, {_bytes(found.bytes_up)} up",
-        "whole run": f"{found.rounds} rounds, {_bytes(found.rounds * found.bytes_down)} down, "
-        f"{_bytes(found.rounds * found.bytes_up)} up",
+        "a round": f"{found.cohort:g} of {len(found.sites)} sites, {steps} steps each, "
+        + _traffic(found, rounds=1),
+        "whole run": f"{found.rounds} rounds, {_traffic(found, found.rounds)}",
         "time": _about_time(found),
     }
+
+
+def _traffic(found: Plan, rounds: int) -> str:
+    down, up = rounds * found.bytes_down, rounds * found.bytes_up
+    return f"{_scaled(down, 'B')} down, {_scaled(up, 'B')} up"
 
 
 def _about_time(found: Plan) -> str:
@@ -163,12 +167,13 @@ def _short(value: Any) -> str:
     return f"{value:.2g}" if isinstance(value, float) else str(value)
 
 
-def _bytes(num: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if num < 1000:
-            return f"{num:.3g} {unit}"
-        num /= 1000
-    return f"{num:.3g} TB"
+def _scaled(num: float, unit: str) -> str:
+    """Return a number with three digits and the prefix that suits it."""
+    prefixes = iter("kMGTPE")
+    prefix = ""
+    while num >= 999.5:
+        num, prefix = num / 1000, next(prefixes)
+    return f"{num:.3g} {prefix}{unit}"
 
 
 def _time(seconds: float) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from fedsim.cli.plan_command import _scaled
+
 
 @pytest.fixture(autouse=True)
 def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,6 +25,7 @@ def test_a_plan_is_shown(fedsim: Any, quickstart: Path, tmp_path: Path) -> None:
     assert "no image is there twice" in out
     assert "5 of 5 sites" in out
     assert "appearance:   site-00 (gamma 1.2, gain 0.97" in out
+    assert "per image 5.6 MFLOP forwards, 15.9 MFLOP in training" in out
     assert "20 rounds, 9.75 MB down, 9.75 MB up" in out
     assert "estimated on this computer, one process" in out
     assert not (tmp_path / "runs").exists()
@@ -61,3 +64,8 @@ def test_what_the_sites_cannot_do_is_pointed_at(fedsim: Any, quickstart: Path) -
     code, _, err = fedsim("plan", quickstart, *changes)
     assert code == 2
     assert "--set client.batch_size=9999: client.batch_size\n  with drop_last" in err
+
+
+def test_numbers_have_three_digits_and_a_prefix() -> None:
+    written = [_scaled(num, "B") for num in (0, 12, 999.4, 999.6, 585_216, 3.39e9, 1.2e12)]
+    assert written == ["0 B", "12 B", "999 B", "1 kB", "585 kB", "3.39 GB", "1.2 TB"]
