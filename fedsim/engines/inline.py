@@ -10,15 +10,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedsim.errors import RunError
-
 SERVER_NODE = 1
+CLIENT_APP_RAISED_EXCEPTION = 2
+"""`flwr.common.constant.ErrorCode` has it; a test compares."""
 
 
 class InlineGrid(Grid):
@@ -96,12 +96,13 @@ class InlineGrid(Grid):
         context = self._contexts[message.metadata.dst_node_id]
         try:
             return self._app(message, context)
-        except Exception as error:
-            site = context.node_config["partition-id"]
-            raise RunError(
-                f"site {site} failed to {message.metadata.message_type}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+        except Exception as error:  # whatever a client does; the server decides what follows
+            return failure(message, f"{type(error).__name__}: {error}")
+
+
+def failure(message: Message, reason: str) -> Message:
+    """Return the reply that says that a client failed, as Flower's own runtimes give it."""
+    return Message(Error(CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 
 
 @contextmanager

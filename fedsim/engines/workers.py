@@ -24,9 +24,14 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedsim.engines import shared
-from fedsim.engines.inline import SERVER_NODE, InlineGrid, flower_identity, repeatable
+from fedsim.engines.inline import (
+    SERVER_NODE,
+    InlineGrid,
+    failure,
+    flower_identity,
+    repeatable,
+)
 from fedsim.engines.shared import Attached, Layout, Made, Packed
-from fedsim.errors import RunError
 
 if TYPE_CHECKING:
     from fedsim.data.population import Population
@@ -132,7 +137,13 @@ class WorkerGrid(InlineGrid):
         finally:
             for _, made in models.values():
                 made.close()
-        return [Message(found[number], reply_to=message) for number, message in enumerate(messages)]
+        answers = [found[number] for number in range(len(messages))]
+        return [
+            failure(message, answer)
+            if isinstance(answer, str)
+            else Message(answer, reply_to=message)
+            for message, answer in zip(messages, answers, strict=True)
+        ]
 
     def _task(self, number: int, message: Message, models: dict[int, tuple[Packed, Made]]) -> Task:
         """Return the task of a message; messages with the same content share their memory."""
@@ -155,11 +166,15 @@ class WorkerGrid(InlineGrid):
             self._examples[site, split] = shared.share([examples.images, examples.labels])
         return self._examples[site, split][1]
 
-    def _distribute(self, tasks: Sequence[Task]) -> dict[int, RecordDict]:
-        """Give tasks to workers, the longest first, until all are answered."""
+    def _distribute(self, tasks: Sequence[Task]) -> dict[int, RecordDict | str]:
+        """Give tasks to workers, the longest first, and return what their replies hold.
+
+        Where there is none, why it is so. A task over which a process died is given to a new one,
+        once.
+        """
         waiting = sorted(tasks, key=self._expected)
         failed_once: set[int] = set()
-        found: dict[int, RecordDict] = {}
+        found: dict[int, RecordDict | str] = {}
         while len(found) < len(tasks):
             for worker in self._workers:
                 if waiting and worker.task is None:
@@ -169,17 +184,19 @@ class WorkerGrid(InlineGrid):
                 assert task is not None
                 answer = worker.answer()
                 if answer is None:
-                    if task.number in failed_once:
-                        raise RunError(
-                            f"site {task.site} failed to {task.type}: its process died twice "
-                            f"({worker.last_words()}); it may need more memory than there is"
-                        )
-                    failed_once.add(task.number)
                     self._workers[self._workers.index(worker)] = _Worker(self._start)
-                    waiting.append(task)
+                    if task.number in failed_once:
+                        found[task.number] = (
+                            f"its process died twice ({worker.last_words()}); it may need more "
+                            "memory than there is"
+                        )
+                    else:
+                        failed_once.add(task.number)
+                        waiting.append(task)
                     continue
                 if answer.packed is None:
-                    raise RunError(f"site {task.site} failed to {task.type}: {answer.error}")
+                    found[task.number] = answer.error
+                    continue
                 self._seconds[task.type, task.site] = answer.seconds
                 found[task.number] = shared.unpack(answer.packed, worker.memory(answer.block))
         return found

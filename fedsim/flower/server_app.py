@@ -6,6 +6,7 @@ them, so that neither node ids nor arrival order can change a bit.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +30,8 @@ from fedsim.records import RunFolder
 from fedsim.records.read import Predicted
 from fedsim.scenario import Scenario
 from fedsim.seeds import Streams
+
+log = logging.getLogger("fedsim")
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,9 @@ class Server:
             len(self.nodes), self.streams.numpy("cohort", round=round)
         )
         messages = list(self._configure(round, model, cohort)) if cohort else []
-        replies = self._exchange(messages)
+        replies, failed = self._exchange(messages)
+        if failed:
+            self._refuse_or_note(round, failed)
         losses = {site: _metric(reply, wire.TRAIN_LOSS) for site, reply in replies.items()}
         sizes = {site: int(_metric(reply, wire.NUM_EXAMPLES)) for site, reply in replies.items()}
         bytes_up = sum(map(wire.num_bytes, replies.values()))  # a strategy may empty the replies
@@ -151,6 +156,7 @@ class Server:
             {
                 "round": round,
                 "cohort": [self.names[site] for site in replies],
+                "dropped": [self.names[site] for site in failed],
                 "train_loss": _number(train_loss),
                 "site_train_loss": {self.names[s]: _number(v) for s, v in losses.items()},
                 "num_examples": {self.names[s]: n for s, n in sizes.items()},
@@ -167,8 +173,8 @@ class Server:
             round, wire.to_arrays(model), ConfigRecord(), CohortGrid(self.grid, nodes)
         )
 
-    def _exchange(self, messages: list[Message]) -> dict[int, Message]:
-        """Send messages and return the replies by site, in site order."""
+    def _exchange(self, messages: list[Message]) -> tuple[dict[int, Message], dict[int, str]]:
+        """Send messages and return replies, and reasons of failures, by site, in site order."""
         ordered = sorted(messages, key=lambda m: self._sites[m.metadata.dst_node_id])
         replies = {
             self._sites[reply.metadata.src_node_id]: reply
@@ -177,10 +183,22 @@ class Server:
         if len(replies) != len(ordered):
             missing = {self._sites[m.metadata.dst_node_id] for m in ordered} - set(replies)
             raise RunError(f"no reply from {', '.join(self.names[s] for s in sorted(missing))}")
-        for site, reply in replies.items():
-            if reply.has_error():
-                raise RunError(f"{self.names[site]} failed: {reply.error.reason}")
-        return dict(sorted(replies.items()))
+        ordered_replies = dict(sorted(replies.items()))
+        failed = {s: str(r.error.reason) for s, r in ordered_replies.items() if r.has_error()}
+        return {s: r for s, r in ordered_replies.items() if s not in failed}, failed
+
+    def _refuse_or_note(self, round: int, failed: Mapping[int, str]) -> None:
+        """Stop the run over sites that failed to train, or go on without them, as it says.
+
+        Raises:
+            RunError: unless the scenario drops them.
+        """
+        told = "; ".join(
+            f"{self.names[site]} failed to train: {why}" for site, why in failed.items()
+        )
+        if self.scenario.on_client_failure == "abort":
+            raise RunError(f"round {round}: {told}")
+        log.warning("round %d: %s; the round goes on without", round, told)
 
     def _check_finite(self, round: int, replies: Mapping[int, Message]) -> None:
         """Stop where training diverged: nothing that follows would mean anything."""
@@ -216,7 +234,10 @@ class Server:
             {wire.ARRAYS: wire.to_arrays(model), wire.CONFIG: ConfigRecord({wire.ROUND: round})}
         )
         messages = [Message(record, node, MessageType.EVALUATE) for node in self.nodes.values()]
-        replies = self._exchange(messages)
+        replies, failed = self._exchange(messages)
+        if failed:
+            site, why = next(iter(failed.items()))
+            raise RunError(f"round {round}: {self.names[site]} failed to evaluate: {why}")
         answers = {
             self.names[site]: wire.read_predictions(reply) for site, reply in replies.items()
         }

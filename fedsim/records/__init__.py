@@ -30,6 +30,8 @@ A row of `rounds.jsonl`: one round from 1 on; site names in site order.
 
     round               int            from 1
     cohort              list[str]      sites that took part, may be empty
+    dropped             list[str]      sites of the cohort that failed, in a scenario that says
+                                       `on_client_failure: drop`
     train_loss          float|null     mean over the cohort weighted by examples; null if the cohort
                                        is empty or the loss not finite
     site_train_loss     {str: float|null}  mean local objective of each site of the cohort

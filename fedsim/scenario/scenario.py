@@ -198,6 +198,11 @@ class Scenario(Part):
         default=None, description="acts on the aggregate update; default: add it as it is"
     )
     evaluation: Evaluation = Evaluation()
+    on_client_failure: Literal["abort", "drop"] = Field(
+        default="abort",
+        description="what follows if a site fails to train: stop, or go on without it in this "
+        "round, which is recorded and ends the promise of equal bits",
+    )
     baselines: tuple[Literal["pooled", "local"], ...] = Field(
         default=(),
         description="yardsticks: one training on the images of all sites together, each site alone",

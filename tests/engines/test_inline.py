@@ -8,11 +8,11 @@ import pytest
 import torch
 from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
-from fedsim.errors import RunError
 
 
 def make_app(seen: list[int]) -> ClientApp:
@@ -66,8 +66,13 @@ def test_replies_come_in_the_order_of_the_messages() -> None:
 
 def test_a_failing_client_is_named() -> None:
     grid = InlineGrid(make_app([]), num_sites=2)
-    with flower_identity(), pytest.raises(RunError, match=r"site 1 failed to train.*no such film"):
-        grid.send_and_receive([Message(RecordDict(), list(grid.get_node_ids())[1], "train")])
+    with flower_identity():
+        message = Message(RecordDict(), list(grid.get_node_ids())[1], "train")
+        (reply,) = grid.send_and_receive([message])
+    assert reply.has_error()
+    assert reply.metadata.src_node_id == message.metadata.dst_node_id
+    assert reply.error.reason == "ValueError: no such film"
+    assert reply.error.code == ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 
 
 def test_repeatable_uses_one_thread_and_restores() -> None:

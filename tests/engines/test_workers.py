@@ -112,10 +112,29 @@ def test_a_site_whose_process_dies_twice_fails_the_run(
             os.kill(self._process.pid, signal.SIGKILL)
 
     monkeypatch.setattr(_Worker, "give", kill)
-    with pytest.raises(RunError, match=r"site 1 failed to train: its process died twice \(signal"):
+    with pytest.raises(RunError, match=r"site-01 failed to train: its process died twice \(signal"):
         run(tiny(**SECTIONS), out=tmp_path, device="cpu", workers=2)
     assert multiprocessing.active_children() == []
     assert blocks() <= before
+
+
+def test_a_site_whose_process_dies_twice_is_dropped_where_the_scenario_says_so(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give = _Worker.give
+
+    def kill(self: Any, task: Any) -> None:
+        give(self, task)
+        if task.type == "train" and task.site == 1:
+            os.kill(self._process.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(_Worker, "give", kill)
+    scenario = tiny(rounds=1, on_client_failure="drop", **SECTIONS)
+    record = run(scenario, out=tmp_path, device="cpu", workers=2)
+    assert record.finished
+    assert [(row["cohort"], row["dropped"]) for row in record.rounds] == [
+        (["site-00", "site-02"], ["site-01"])
+    ]
 
 
 def test_what_goes_wrong_at_a_site_is_told_as_without_workers(tiny: Make, tmp_path: Path) -> None:

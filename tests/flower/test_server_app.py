@@ -174,3 +174,36 @@ def test_the_models_buffers_are_told_to_the_strategy(
     monkeypatch.setattr("fedsim.simulate.build", note)
     run(tiny(), out=tmp_path, device="cpu")
     assert told[-1] == {"mood"}
+
+
+@pytest.mark.parametrize("num_failing", [1, 3])
+def test_sites_that_fail_are_dropped_if_the_scenario_says_so(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_failing: int
+) -> None:
+    train = Workplace.train
+
+    def fail(self: Workplace, site: int, round: int, *more: Any) -> Any:
+        if round == 2 and site < num_failing:
+            raise MemoryError("not enough")
+        return train(self, site, round, *more)
+
+    monkeypatch.setattr(Workplace, "train", fail)
+    with pytest.raises(RunError, match="round 2: site-00 failed to train: MemoryError: not enough"):
+        run(tiny(), out=tmp_path, name="abort", device="cpu")
+    record = run(tiny(on_client_failure="drop"), out=tmp_path, name="drop", device="cpu")
+    names = ["site-00", "site-01", "site-02"]
+    assert [row["dropped"] for row in record.rounds] == [[], names[:num_failing], []]
+    assert [row["cohort"] for row in record.rounds] == [names, names[num_failing:], names]
+    assert (record.rounds[1]["train_loss"] is None) == (num_failing == 3)
+    assert "the round goes on without" in (record.folder / "log.txt").read_text()
+
+
+def test_a_site_that_fails_to_evaluate_stops_the_run(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise MemoryError("not enough")
+
+    monkeypatch.setattr(Workplace, "predict", fail)
+    with pytest.raises(RunError, match="round 0: site-00 failed to evaluate: MemoryError"):
+        run(tiny(on_client_failure="drop"), out=tmp_path, device="cpu")

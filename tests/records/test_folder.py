@@ -363,6 +363,7 @@ SCORE = {
 ROUND = {
     "round": int,
     "cohort": list,
+    "dropped": list,
     "train_loss": (float, type(None)),
     "site_train_loss": dict,
     "num_examples": dict,
