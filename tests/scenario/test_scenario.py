@@ -100,7 +100,7 @@ def alternatives(value: Any) -> list[Any]:
         return [value + 1, value - 1, 2 * value]
     if isinstance(value, float):
         return [0.9 * value or 0.01]
-    return ["renamed", "multiclass", "moderate", "uniform", "examples", "f1"]
+    return ["renamed", "multiclass", "moderate", "uniform", "examples", "f1", "drop"]
 
 
 CHANGEABLE = [
