@@ -19,7 +19,7 @@ from typing import Any
 import fedsim
 from fedsim.records import RunRecord
 from fedsim.report import leave_one_out
-from fedsim.report.tables import results
+from fedsim.report.rows import results
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
 PAIRS = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from fedsim.formats import Format
-from fedsim.report import tables
+from fedsim.report import rows, tables
 from fedsim.report.scores import arrowed, describe
 from fedsim.simulate import recorded_scenario
 
@@ -163,7 +163,7 @@ def _training(scenario: dict[str, Any]) -> str:
 
 def _results(record: RunRecord, which: str) -> Iterator[str]:
     headings = ("metric", "pooled test images", "site mean ± sd", "worst site")
-    rows = [
+    found = [
         (
             arrowed(row.metric),
             tables.bracketed(row.pooled, row.low, row.high),
@@ -172,10 +172,10 @@ def _results(record: RunRecord, which: str) -> Iterator[str]:
             if row.worst_site is None
             else f"{tables.number(row.worst)} {row.worst_site}",
         )
-        for row in tables.results(record)
+        for row in rows.results(record)
         if (row.method, row.model) == ("federated", which)
     ]
-    yield tables.markdown_table(headings, rows)
+    yield tables.markdown_table(headings, found)
     yield " ".join(note for note in tables.notes(record) if note != tables.YARDSTICKS)
     apart = [
         (
@@ -183,7 +183,7 @@ def _results(record: RunRecord, which: str) -> Iterator[str]:
             row["site"],
             tables.bracketed(row["value"], row["low"], row["high"]),
         )
-        for row in tables.external(record)
+        for row in rows.external(record)
         if (row["method"], row["model"]) == ("federated", which)
     ]
     if apart:

@@ -24,7 +24,7 @@ from clients.training import Plan as LocalPlan
 from fedsim import simulate
 from fedsim.data.duplicates import Duplicates, look_at
 from fedsim.data.population import Population
-from fedsim.data.source import PATIENT, SPLITS, Split
+from fedsim.data.source import HELD_OUT, PATIENT, SPLITS
 from fedsim.engines.inline import repeatable
 from fedsim.errors import FedsimError, InputError
 from fedsim.flower import wire
@@ -34,7 +34,6 @@ from fedsim.flower.workplace import Workplace
 from fedsim.scenario import AllSites, FixedSize, Poisson, Scenario
 from fedsim.seeds import Streams
 
-EVALUATED: tuple[Split, ...] = ("validation", "test")
 PROBE_S = 1.5
 """Seconds after which no more calls are timed, of training and of evaluation each."""
 MAX_CALLS = 20
@@ -339,7 +338,7 @@ def _times(
     sizes = _sizes(population)
     step, image = probe.seconds_step, probe.seconds_image
     mean_steps = sum(steps_of(plan, size) for size in sizes) / len(sizes)
-    held_out = sum(len(site[split]) for site in population.indices for split in EVALUATED)
+    held_out = sum(len(site[split]) for site in population.indices for split in HELD_OUT)
     held_out += sum(len(part.labels) for part in population.external)
     num_evaluations = len({*range(0, rounds + 1, scenario.evaluation.every), rounds})
     yardsticks = 0.0

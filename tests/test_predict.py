@@ -27,7 +27,7 @@ def study(
     scenario = tiny(
         population={"num_sites": 3, "appearance": {"kind": "scanner", "severity": "severe"}}
     )
-    unpack(open_population(scenario), folder / "pictures", lambda num: None)
+    unpack(open_population(scenario), folder / "pictures", lambda done, total: None)
     return fedsim.run(scenario, out=folder, device="cpu"), folder / "pictures", scenario
 
 

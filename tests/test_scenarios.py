@@ -101,7 +101,7 @@ def test_a_round_on_real_images(file: Path, tmp_path: Path) -> None:
 def test_own_pictures_go_from_a_folder_to_a_report(data_folder: Path, tmp_path: Path) -> None:
     """As its header says: pictures out of real films, then the scenario on them."""
     chest = fedsim.load_scenario(FOLDER / "pneumonia_fedavg.yaml", ["population.num_sites=3"])
-    unpack(open_population(chest), tmp_path / "chest", lambda num: None)
+    unpack(open_population(chest), tmp_path / "chest", lambda done, total: None)
     (tmp_path / "scenarios").mkdir()
     copy = tmp_path / "scenarios" / OWN.name
     copy.write_bytes(OWN.read_bytes())

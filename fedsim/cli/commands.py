@@ -16,22 +16,21 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import click
 import typer
 
+from fedsim.cli import opening
 from fedsim.cli.data_commands import data
+from fedsim.cli.options import File, Set
 from fedsim.cli.plan_command import plan
 from fedsim.cli.progress import watching
-from fedsim.cli.streams import Lasting
+from fedsim.cli.streams import Lasting, console
 from fedsim.cli.taking_away import export, predict
-from fedsim.errors import DataError, DivergedError, FedsimError, InputError, RunError
+from fedsim.errors import DivergedError, FedsimError, InputError, RunError
 
 if TYPE_CHECKING:
     from fedsim.flower.server_app import Watcher
     from fedsim.records import RunRecord
     from fedsim.scenario import Scenario
-    from fedsim.scenario.load import Draft
 
 DONE, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-NARROWEST = 80
-"""Columns that the results take at least: on a narrower terminal lines wrap, numbers stay whole."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,17 +43,7 @@ app = typer.Typer(
     "Exit codes: 0 done, 1 failure, 2 bad input, 130 interrupted (go on with `fedsim resume`).",
 )
 
-File = Annotated[Path, typer.Argument(help="scenario file (YAML)", show_default=False)]
 Folder = Annotated[Path, typer.Argument(help="run folder", show_default=False)]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY.PATH=VALUE",
-        help="change the scenario before it is checked; may be repeated. "
-        "Example: --set rounds=3 --set client.objective.weight=0.03",
-    ),
-]
 Workers = Annotated[
     str,
     typer.Option(
@@ -114,7 +103,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a scenario from its beginning to its end; the last line is the run folder."""
-    draft = _read(file, changes)
+    draft = opening.read(file, changes)
     scenario = draft.scenario()
     if leave_one_site_out:
         with draft.pointing():
@@ -163,20 +152,14 @@ def validate(file: File, changes: Set = None) -> None:
 
     Every problem is printed with file, line, column and key.
     """
-    draft = _read(file, changes)
+    draft = opening.read(file, changes)
     scenario = draft.scenario()
     valid = f"{file}: valid; digest {scenario.digest[:10]}"
     if not scenario.data.source.is_local():
         typer.echo(valid)
         typer.echo("the data are not on this computer: sites are checked when they are there")
         return
-    from fedsim.scenario import open_population
-
-    try:
-        with draft.pointing():
-            population = open_population(scenario)
-    except DataError as error:
-        raise DataError(f"{file}: {error}") from error
+    population = opening.sites(file, draft, scenario)
     sizes = [int(population.class_counts(site, "train").sum()) for site in range(len(population))]
     typer.echo(valid)
     typer.echo(
@@ -238,12 +221,6 @@ def _number(workers: str) -> int:
     return int(workers)
 
 
-def _read(file: Path, changes: list[str] | None) -> Draft:
-    from fedsim.scenario.load import read_draft
-
-    return read_draft(file, changes or ())
-
-
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
     """Say how to go on when a run stops early."""
@@ -264,9 +241,7 @@ def _conclude(record: RunRecord, quiet: bool, as_json: bool) -> None:
         results = report.results(record)
         typer.echo(json.dumps({"event": "done", "run": str(record.folder), "results": results}))
     elif not quiet:
-        from rich.console import Console
-
-        report.render(record, Console(width=max(NARROWEST, Console().width)))
+        report.render(record, console())
     try:
         report.write(record)
         if not (quiet or as_json):
@@ -326,9 +301,7 @@ def _leave_one_site_out(
         )
         return
     if not quiet:
-        from rich.console import Console
-
-        table.render(records, Console(width=max(NARROWEST, Console().width)))
+        table.render(records, console())
     typer.echo(str(folder))
 
 

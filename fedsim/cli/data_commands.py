@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
 
+from fedsim.cli import opening
+from fedsim.cli.options import File, Set
+from fedsim.cli.progress import counting
+from fedsim.cli.streams import console
 from fedsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,16 +25,11 @@ data = typer.Typer(
     no_args_is_help=True,
     help="What images there are; get them, look at them, write them out as files.",
 )
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="change the scenario first"),
-]
 
 
 @data.command("list")
 def list_() -> None:
     """List the data sets that have a name, and the other ways to bring images."""
-    from rich.console import Console
     from rich.table import Table
 
     from fedsim.data.medmnist import MedMnist
@@ -51,7 +48,7 @@ def list_() -> None:
             entry.licence,
             "yes" if here else "no",
         )
-    Console(width=max(100, Console().width)).print(table)
+    console(100).print(table)
     typer.echo(
         "\nMedMNIST has 28, 64, 128 and 224 pixels; here: 28. `fedsim data fetch NAME` gets a set;"
         "\na scenario names it as {kind: medmnist, name: NAME}. Other kinds of source:\n"
@@ -115,13 +112,13 @@ def preview(
         raise InputError(f"{file}: no site has a {split} image; choose another --split")
     from fedsim.cli.plan_command import print_sites
     from fedsim.data.duplicates import look_at
-    from fedsim.records.files import write_whole
+    from fedsim.records.files import write_bytes
     from fedsim.report import page
     from fedsim.report.contact_sheet import contact_sheet
 
     sheet = page.encode(contact_sheet(population, kind, per_class, name), "png")
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target, lambda temporary: _write(temporary, sheet))
+    write_bytes(target, sheet)
     print_sites(population)
     typer.echo(look_at(population)[1].text())
     typer.echo(str(target))
@@ -129,7 +126,7 @@ def preview(
 
 @data.command()
 def unpack(
-    file: Annotated[Path, typer.Argument(help="scenario (YAML)")],
+    file: File,
     folder: Annotated[Path, typer.Argument(help="to be made")],
     changes: Set = None,
 ) -> None:
@@ -141,25 +138,20 @@ def unpack(
     from fedsim.data.unpacking import MANIFEST, unpack
 
     _, population = _opened(file, changes)
-    num = sum(len(part) for site in population.indices for part in site.values())
-    with _counting(num) as count:
+    with counting("writing images") as count:
         unpack(population, folder, count)
     typer.echo(str(folder / MANIFEST))
 
 
 def _opened(file: Path, changes: list[str] | None) -> tuple[str, Population]:
     """Return a name and the sites of a scenario, or of pictures or arrays as they are."""
-    from fedsim.scenario import open_population
-    from fedsim.scenario.load import read_draft
-
     if file.is_dir() or file.suffix.lower() in (".csv", ".npz"):
         if changes:
             raise InputError(f"{file}: --set changes a scenario, and this is none; leave it out")
         return file.name, _as_it_is(file)
-    draft = read_draft(file, changes or ())
+    draft = opening.read(file, changes)
     scenario = draft.scenario()
-    with draft.pointing():
-        return scenario.name, open_population(scenario)
+    return scenario.name, opening.sites(file, draft, scenario)
 
 
 def _as_it_is(path: Path) -> Population:
@@ -231,18 +223,3 @@ def _array_names(path: Path) -> set[str]:
             return {name.removesuffix(".npy") for name in file.namelist()}
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be read as npz: {error}") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
-@contextmanager
-def _counting(total: int) -> Iterator[Any]:
-    """Show how many of the images are done."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("writing images", total=total)
-        yield lambda num: bar.advance(task, num)

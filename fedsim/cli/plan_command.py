@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedsim.errors import DataError
+from fedsim.cli import opening
+from fedsim.cli.options import File, Set
+from fedsim.cli.streams import console
 
 if TYPE_CHECKING:
     from fedsim.data.population import Population
@@ -16,16 +18,12 @@ if TYPE_CHECKING:
 
 SITES_SHOWN = 40
 LOOKS_SHOWN = 6
-NARROWEST = 80
 SPLITS_WIDTH = len("  train  validation  test")
 
 
 def plan(
-    file: Annotated[Path, typer.Argument(help="scenario file (YAML)", show_default=False)],
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY.PATH=VALUE", help="change the scenario first"),
-    ] = None,
+    file: File,
+    changes: Set = None,
     out: Annotated[Path, typer.Option(help="folder for run folders")] = Path("runs"),
     run_name: Annotated[
         str | None, typer.Option(help="name of the run folder; default: scenario and digest")
@@ -37,16 +35,9 @@ def plan(
 
     Tries out what could fail later. Takes a few seconds; writes nothing.
     """
-    from fedsim.scenario import open_population
-    from fedsim.scenario.load import read_draft
-
-    draft = read_draft(file, changes or ())
+    draft = opening.read(file, changes)
     scenario = draft.scenario()
-    try:
-        with draft.pointing():
-            population = open_population(scenario)
-    except DataError as error:
-        raise DataError(f"{file}: {error}") from error
+    population = opening.sites(file, draft, scenario)
     from fedsim import plan as planning
 
     found = planning.make(scenario, population, out=out, name=run_name, device=device)
@@ -60,14 +51,13 @@ def plan(
 
 def print_sites(population: Population) -> None:
     """Print who holds how many images of which class."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=max(NARROWEST, Console().width))
+    shown = console()
     rows = population.table()
     names, longest = population.class_names, max(map(len, (row["name"] for row in rows)))
-    numbered = longest + sum(len(name) + 2 for name in names) + SPLITS_WIDTH > console.width
+    numbered = longest + sum(len(name) + 2 for name in names) + SPLITS_WIDTH > shown.width
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("site")
     classes = map(str, range(len(names))) if numbered else names
@@ -83,8 +73,8 @@ def print_sites(population: Population) -> None:
         empty = [""] * (len(names) + 2)
         name = f"{part['name']} (never trains)"
         table.add_row(Text(name), *empty, str(sum(part["test"])))
-    console.print("Training images by class, and all images by split")
-    console.print(table)
+    shown.print("Training images by class, and all images by split")
+    shown.print(table)
     if numbered:
         typer.echo("classes: " + ", ".join(f"{n} {name}" for n, name in enumerate(names)))
 

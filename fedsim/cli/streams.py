@@ -5,7 +5,13 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NARROWEST = 80
+"""Columns that tables take at least: on a narrower terminal lines wrap, numbers stay whole."""
 
 
 class Lasting(io.TextIOBase):
@@ -65,3 +71,10 @@ class Lasting(io.TextIOBase):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
+
+
+def console(narrowest: int = NARROWEST) -> Console:
+    """Return standard output for tables, at least so many columns wide."""
+    from rich.console import Console
+
+    return Console(width=max(narrowest, Console().width))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import click
 import typer
 
+from fedsim.cli.progress import counting
 from fedsim.errors import InputError
 
 Which = Annotated[
@@ -73,7 +72,7 @@ def predict(
     from fedsim.records.files import write_text
 
     chosen: Any = which
-    with _counting() as watch:
+    with counting("pictures") as watch:
         rows = predict(folder, images, which=chosen, device=device, watch=watch)
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
@@ -85,14 +84,3 @@ def predict(
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, text.getvalue())
         typer.echo(str(out))
-
-
-@contextmanager
-def _counting() -> Iterator[Callable[[int, int], None]]:
-    """Show how many pictures are done, in a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("pictures", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

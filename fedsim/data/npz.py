@@ -7,25 +7,21 @@
 
 from __future__ import annotations
 
-import tokenize
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
-from math import prod
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from fedsim.data import npz_file
 from fedsim.data.array_hash import array_hash
 from fedsim.data.classes import numbered
 from fedsim.data.manifest import SPLIT_WORDS, ClassNames
+from fedsim.data.npz_file import Array
 from fedsim.data.source import (
     SPLITS,
     Dataset,
@@ -41,21 +37,7 @@ from fedsim.location import Location
 if TYPE_CHECKING:
     from fedsim.seeds import Streams
 
-DAMAGE = (
-    EOFError,
-    KeyError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    tokenize.TokenError,
-    zlib.error,
-)
-"""What numpy and zipfile raise on damaged files."""
-
 Key = str | dict[Split, str]
-Array = NDArray[Any]
 
 
 class Npz(Source):
@@ -177,7 +159,7 @@ class Npz(Source):
             raise DataError(
                 f"{self.path}: {name(self.labels)} is empty, expected a label per image"
             )
-        if (found := _header(self.path, images)[0][:1]) != (num,):
+        if (found := npz_file.header(self.path, images)[0][:1]) != (num,):
             raise DataError(
                 f"{self.path}: {images} has {found} images, but {name(self.labels)} {num} labels"
             )
@@ -250,7 +232,7 @@ def _form(path: Path, key: str) -> tuple[int, int]:
     Raises:
         DataError: if they are no square images of one channel or three.
     """
-    shape, dtype = _header(path, key)
+    shape, dtype = npz_file.header(path, key)
     if dtype.kind not in "uf" or (dtype.kind == "u" and dtype.itemsize > 2):
         raise DataError(f"{path}: {key} is {dtype}, expected uint8, uint16 or floats from 0 to 1")
     match shape[1:]:
@@ -268,13 +250,13 @@ def _form(path: Path, key: str) -> tuple[int, int]:
 
 def _pixels(path: Path, key: str) -> NDArray[np.uint8]:
     """Return images, (n, channel, size, size), uint8; shared, not to be written to."""
-    return _converted(path, key, _stamp(path))
+    return _converted(path, key, npz_file.stamp(path))
 
 
 @lru_cache(maxsize=4)
 def _converted(path: Path, key: str, stamp: tuple[int, int]) -> NDArray[np.uint8]:
     num_channels, _ = _form(path, key)
-    found = _eight_bits(path, key, _array(path, key))
+    found = _eight_bits(path, key, npz_file.array(path, key))
     if found.ndim == 3:
         found = found[:, None]
     elif found.shape[1] != num_channels or found.shape[2] != found.shape[3]:
@@ -316,12 +298,12 @@ def _texts(path: Path, key: str, num: int) -> Texts:
 
 def _flat(path: Path, key: str) -> Array:
     """Return whole numbers or texts, (n,); shared, not to be written to."""
-    return _flattened(path, key, _stamp(path))
+    return _flattened(path, key, npz_file.stamp(path))
 
 
 @lru_cache(maxsize=32)
 def _flattened(path: Path, key: str, stamp: tuple[int, int]) -> Array:
-    found = _array(path, key)
+    found = npz_file.array(path, key)
     if (
         found.dtype.kind not in "iubUS"
         or found.ndim not in (1, 2)
@@ -331,77 +313,5 @@ def _flattened(path: Path, key: str, stamp: tuple[int, int]) -> Array:
             f"{path}: {key} is {found.dtype} {found.shape}, expected whole numbers or texts, (n,)"
         )
     flat = found.reshape(-1)
-    with _readable(path, key):
+    with npz_file.readable(path, key):
         return np.char.decode(flat, "utf-8") if flat.dtype.kind == "S" else flat
-
-
-def _array(path: Path, key: str) -> Array:
-    _header(path, key)
-    with _opened(path, key) as (file, _):
-        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
-
-
-def _header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return shape and dtype of an array without reading it.
-
-    Raises:
-        DataError: if it holds Python objects, or fewer or more bytes than its shape takes.
-    """
-    with _opened(path, key) as (file, num_bytes):
-        version = np.lib.format.read_magic(file)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, _, dtype = read(file)
-        num_bytes -= file.tell()
-    if dtype.hasobject:
-        raise DataError(
-            f"{path}: {key} holds Python objects, and reading those could run code of their "
-            "author: save it as numbers or text, such as np.array(names, dtype=str)"
-        )
-    if num_bytes != prod(shape) * dtype.itemsize:
-        raise DataError(
-            f"{path}: {key} is damaged: {num_bytes} bytes are there for {dtype} {shape}"
-        )
-    return tuple(shape), dtype
-
-
-@contextmanager
-def _opened(path: Path, key: str) -> Iterator[tuple[IO[bytes], int]]:
-    """Open an array as a file in .npy format; yield it and its length in bytes."""
-    with _readable(path, key), zipfile.ZipFile(path) as file:
-        names = [name.removesuffix(".npy") for name in file.namelist()]
-        info = file.getinfo(f"{_known(path, key, names)}.npy")
-        with file.open(info) as array:
-            yield array, info.file_size
-
-
-def _known(path: Path, key: str, names: list[str]) -> str:
-    if key not in names:
-        near = get_close_matches(key, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise DataError(f"{path}: has no array {key!r}{hint} (it has {', '.join(names)})")
-    return key
-
-
-@contextmanager
-def _readable(path: Path, key: str) -> Iterator[None]:
-    """Turn what numpy, zip and the system say of a damaged file into a DataError."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such file") from error
-    except zipfile.BadZipFile as error:
-        raise DataError(
-            f"{path}: {key} cannot be read, the file is damaged or no npz file (np.savez writes "
-            f"them): {error}"
-        ) from error
-    except DAMAGE as error:
-        raise DataError(f"{path}: {key} cannot be read: {error}") from error
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    with _readable(path, "the file"):
-        stat = path.stat()
-    return stat.st_mtime_ns, stat.st_size

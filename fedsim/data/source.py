@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+HELD_OUT: tuple[Split, ...] = ("validation", "test")
 
 SITE, PATIENT = "site", "patient"
 """Columns with a meaning: the hospital an image is from, and whose image it is. A patient is never

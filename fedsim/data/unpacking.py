@@ -20,7 +20,7 @@ MANIFEST = "manifest.csv"
 IMAGES_AT_ONCE = 256
 
 
-def unpack(population: Population, folder: Path, watch: Callable[[int], None]) -> int:
+def unpack(population: Population, folder: Path, watch: Callable[[int, int], None]) -> int:
     """Write `folder/site/split/class/number.png` and `folder/manifest.csv`, whole or not at all.
 
     The images are those that the sites hold, after the shift of their scanners and before
@@ -29,7 +29,7 @@ def unpack(population: Population, folder: Path, watch: Callable[[int], None]) -
     Args:
         population: whose images.
         folder: must not exist, or be empty.
-        watch: called with the number of images written since the last call.
+        watch: called with the number of images done and of all.
 
     Returns:
         The number of images.
@@ -62,7 +62,7 @@ def _attributes(population: Population) -> list[str]:
 
 
 def _fill(
-    population: Population, known: list[str], folder: Path, watch: Callable[[int], None]
+    population: Population, known: list[str], folder: Path, watch: Callable[[int, int], None]
 ) -> int:
     with (folder / MANIFEST).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -78,9 +78,11 @@ def _fill(
 
 
 def _images(
-    population: Population, watch: Callable[[int], None]
+    population: Population, watch: Callable[[int, int], None]
 ) -> Iterator[tuple[str, str, str, int, NDArray[np.uint8]]]:
     """Yield site, split, label, position and pixels of every image."""
+    total = sum(len(held) for splits in population.indices for held in splits.values())
+    done = 0
     for number, site in enumerate(population.names):
         for split in SPLITS:
             positions = population.indices[number][split]
@@ -90,7 +92,8 @@ def _images(
                 for position, pixels in zip(block.tolist(), shown, strict=True):
                     label = population.class_names[population.labels[position]]
                     yield site, split, label, position, pixels
-                watch(len(block))
+                done += len(block)
+                watch(done, total)
 
 
 def _save(path: Path, pixels: NDArray[np.uint8]) -> None:

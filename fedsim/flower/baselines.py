@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clients.batch import Batch
 from clients.metrics import METRICS, evaluate
-from fedsim.data.source import POOLED, Split
+from fedsim.data.source import HELD_OUT, POOLED, Split
 from fedsim.flower.scoring import Predictions, score
 from fedsim.flower.workplace import Workplace
 from fedsim.records import RunFolder
@@ -27,7 +27,6 @@ from fedsim.scenario import Scenario
 Kind = Literal["pooled", "local"]
 Model = dict[str, Tensor]
 MODELS = ("final", "best")
-EVALUATED: tuple[Split, ...] = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def predict_everywhere(workplace: Workplace, state: Model) -> dict[str, dict[str
     """Return what a model says of the held-out images of every site and of the external sets."""
     names = workplace.population.names
     predictions: dict[str, dict[str, Predicted]] = {}
-    for split in EVALUATED:
+    for split in HELD_OUT:
         groups = [workplace.examples(site, split) for site in range(len(names))]
         predictions[split] = {
             name: (scores.cpu().numpy(), group.labels.cpu().numpy())
@@ -175,8 +174,8 @@ def methods(recorded: list[dict[str, Any]]) -> dict[tuple[str, str], Predictions
             if part["kind"] == "pooled":
                 found["pooled", model] = predictions
                 continue
-            own: Any = found.setdefault(("local", model), {split: {} for split in EVALUATED})
-            for split in EVALUATED:
+            own: Any = found.setdefault(("local", model), {split: {} for split in HELD_OUT})
+            for split in HELD_OUT:
                 own[split][part["name"]] = predictions[split][part["name"]]
     return found
 

@@ -6,11 +6,9 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
-from fedsim.data.source import Split
+from fedsim.data.source import HELD_OUT
 from fedsim.flower import wire
 from fedsim.flower.workplace import Workplace
-
-EVALUATED: tuple[Split, ...] = ("validation", "test")
 
 
 def make_client_app(workplace: Workplace) -> ClientApp:
@@ -34,11 +32,11 @@ def make_client_app(workplace: Workplace) -> ClientApp:
     def _evaluate(message: Message, context: Context) -> Message:
         state = read_model(message.content.array_records[wire.ARRAYS])
         site = _site(context)
-        groups = [workplace.examples(site, split) for split in EVALUATED]
+        groups = [workplace.examples(site, split) for split in HELD_OUT]
         predicted = workplace.predict(state, *groups)
         predictions: dict[str, tuple[Tensor, Tensor]] = {
             split: (log_probabilities, examples.labels)
-            for split, log_probabilities, examples in zip(EVALUATED, predicted, groups, strict=True)
+            for split, log_probabilities, examples in zip(HELD_OUT, predicted, groups, strict=True)
         }
         return wire.evaluate_reply(message, predictions, sum(map(len, groups)))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedsim.errors import InputError
-from fedsim.records.files import write_whole
+from fedsim.records.files import write_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     skeleton = json.dumps(_take_out(state, "", tensors))
     head = {"sha256": _digest(skeleton, tensors), "state": skeleton}
     content = to_bytes(tensors, {"fedsim": json.dumps(head)})
-    write_whole(path, lambda file: _write(file, content))
+    write_bytes(path, content)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -85,10 +85,6 @@ def _digest(skeleton: str, tensors: Mapping[str, torch.Tensor]) -> str:
     for name in sorted(tensors):
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _write(file: Path, content: bytes) -> None:
-    file.write_bytes(content)
 
 
 def _take_out(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:

@@ -54,11 +54,16 @@ def sweep(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole text file."""
-    write_whole(path, lambda temporary: _write(temporary, text))
+    write_bytes(path, text.encode("utf-8"))
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file."""
+    write_whole(path, lambda temporary: _write(temporary, content))
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def _sync_folder(folder: Path) -> None:

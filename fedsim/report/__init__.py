@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fedsim.records.files import write_whole, writing
-from fedsim.report import figures, page, tables
+from fedsim.records.files import write_bytes, writing
+from fedsim.report import figures, page, rows, tables
 from fedsim.report.terminal import render
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ FOLDER = "report"
 
 def results(record: RunRecord) -> list[dict[str, Any]]:
     """Return the results table as plain data, with the keys of `tables.Result`."""
-    return [asdict(row) for row in tables.results(record)]
+    return [asdict(row) for row in rows.results(record)]
 
 
 def write(record: RunRecord) -> list[Path]:
@@ -37,13 +37,13 @@ def write(record: RunRecord) -> list[Path]:
         RunError: if the system cannot write one of them.
     """
     contents: dict[str, bytes] = {
-        "results.csv": tables.results_csv(record).encode(),
-        "sites.csv": tables.sites_csv(record).encode(),
+        "results.csv": rows.results_csv(record).encode(),
+        "sites.csv": rows.sites_csv(record).encode(),
     }
-    if abroad := tables.local_models(record):
-        contents["local_models.csv"] = tables.to_csv(abroad).encode()
-    if apart := tables.external(record):
-        contents["external.csv"] = tables.to_csv(apart).encode()
+    if abroad := rows.local_models(record):
+        contents["local_models.csv"] = rows.to_csv(abroad).encode()
+    if apart := rows.external(record):
+        contents["external.csv"] = rows.to_csv(apart).encode()
     text = tables.to_markdown(record)
     for name, figure in figures.draw(record).items():
         for format in ("png", "svg"):
@@ -53,12 +53,6 @@ def write(record: RunRecord) -> list[Path]:
     folder = record.folder / FOLDER
     with writing(folder):
         folder.mkdir(exist_ok=True)
-    return [_replace(folder / name, data) for name, data in contents.items()]
-
-
-def _replace(path: Path, data: bytes) -> Path:
-    def fill(temporary: Path) -> None:
-        temporary.write_bytes(data)
-
-    write_whole(path, fill)
-    return path
+    for name, data in contents.items():
+        write_bytes(folder / name, data)
+    return [folder / name for name in contents]

@@ -22,6 +22,7 @@ from fedsim.report.axes import (
 )
 from fedsim.report.page import Page
 from fedsim.report.reliability import calibration, reliability
+from fedsim.report.rows import site_by_site
 from fedsim.report.scores import (
     METHODS,
     Reached,
@@ -34,7 +35,6 @@ from fedsim.report.scores import (
     resampled,
 )
 from fedsim.report.site_matrix import local_models
-from fedsim.report.tables import site_by_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -32,7 +32,7 @@ def local_models(record: RunRecord, matrix: Sequence[Sequence[float]]) -> Figure
 
     Args:
         record: of the run.
-        matrix: values of the selecting metric, see `fedsim.report.tables.site_by_site`.
+        matrix: values of the selecting metric, see `fedsim.report.rows.site_by_site`.
     """
     metric, names = record.selection.metric, [s["name"] for s in record.population["sites"]]
     undefined = any(math.isnan(value) for values in matrix for value in values)

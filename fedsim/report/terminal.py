@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from fedsim.report.rows import Result, external, results
 from fedsim.report.scores import METHODS, arrowed, describe
-from fedsim.report.tables import (
-    HEADINGS,
-    Result,
-    bracketed,
-    external,
-    notes,
-    result_cells,
-    results,
-    selection,
-)
+from fedsim.report.tables import HEADINGS, bracketed, notes, result_cells, selection
 
 if TYPE_CHECKING:
     from rich.console import Console

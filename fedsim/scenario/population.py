@@ -9,12 +9,10 @@ import numpy as np
 
 from clients.metrics import evaluate
 from fedsim.data.population import ExternalSet, Pooled, Population, form
-from fedsim.data.source import PATIENT, Split
+from fedsim.data.source import HELD_OUT, PATIENT
 from fedsim.scenario.messages import Problem, UnmetError
 from fedsim.scenario.scenario import External, HeldOut, Scenario
 from fedsim.seeds import Streams
-
-HELD_OUT: tuple[Split, Split] = ("validation", "test")
 
 
 def open_population(scenario: Scenario) -> Population:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from fedsim.data import npz
+from fedsim.data import npz, npz_file
 from fedsim.data.npz import Npz
 from fedsim.data.source import Dataset
 from fedsim.errors import DataError
@@ -139,13 +139,13 @@ def test_the_checksum_is_of_what_is_used(tmp_path: Path) -> None:
 def test_facts_read_no_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, _ = opened(tmp_path, {"x": PIXELS, "y": LABELS})
     os.utime(source.path, ns=(0, 1))
-    read, keys = npz._array, []
+    read, keys = npz_file.array, []
 
     def noted(path: Path, key: str) -> Any:
         keys.append(key)
         return read(path, key)
 
-    monkeypatch.setattr(npz, "_array", noted)
+    monkeypatch.setattr(npz_file, "array", noted)
     source.facts()
     source.facts()
     assert keys == ["y"], "once for each state of the file"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from fedsim.data.apportioning import apportion, fill
 from fedsim.data.partition import (
     BUILTIN,
     FETS2022,
@@ -22,8 +23,6 @@ from fedsim.data.partition import (
     Quantity,
     Shards,
     Sizes,
-    apportion,
-    fill,
     numbered_sites,
 )
 from fedsim.data.source import Facts

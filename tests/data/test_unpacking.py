@@ -23,8 +23,10 @@ def test_unpacked_images_come_back_through_their_manifest(
     task = "binary" if anatomy == "chest" else "ordinal"
     shifted = {"num_sites": 3, "appearance": {"kind": "scanner", "severity": "severe"}}
     before = open_population(tiny(data={"source": source, "task": task}, population=shifted))
-    counted: list[int] = []
-    assert unpack(before, tmp_path / "out", counted.append) == 120 == sum(counted)
+    told: list[tuple[int, int]] = []
+    assert unpack(before, tmp_path / "out", lambda *counts: told.append(counts)) == 120
+    assert told == sorted(told)
+    assert told[-1] == (120, 120)
     own = {
         "kind": "images",
         "path": str(tmp_path / "out" / "manifest.csv"),
@@ -57,12 +59,12 @@ def test_a_folder_that_holds_something_is_left_alone(
     (tmp_path / "thesis.txt").write_text("precious")
     for folder in (tmp_path, tmp_path / "thesis.txt"):
         with pytest.raises(InputError, match="exists and is not empty"):
-            unpack(population, folder, lambda num: None)
+            unpack(population, folder, lambda done, total: None)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_nothing_is_left_of_a_failure(tiny: Callable[..., Scenario], tmp_path: Path) -> None:
-    def fail(num: int) -> None:
+    def fail(done: int, total: int) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(InputError, match="cannot be made: No space left"):
@@ -97,7 +99,7 @@ def test_attributes_travel_along_and_names_become_folders(
         },
         evaluation={"metrics": ["loss"], "select_by": "loss"},
     )
-    unpack(open_population(scenario), tmp_path / "out", lambda num: None)
+    unpack(open_population(scenario), tmp_path / "out", lambda done, total: None)
     with (tmp_path / "out" / "manifest.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["path", "label", "site", "patient", "sex", "split"]
@@ -130,5 +132,5 @@ def test_a_column_that_the_manifest_needs_is_refused(
         )
     )
     with pytest.raises(InputError, match="the columns Label have names that the manifest needs"):
-        unpack(population, tmp_path / "out", lambda num: None)
+        unpack(population, tmp_path / "out", lambda done, total: None)
     assert not (tmp_path / "out").exists()

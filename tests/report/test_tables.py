@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from fedsim.report import results as report_results
-from fedsim.report import tables, terminal
+from fedsim.report import rows, tables, terminal
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def small(make_record: Any, make_row: Any) -> Any:
 
 
 def test_results_match_hand_computed_values(small: Any) -> None:
-    final, best, loss, _ = tables.results(small)
+    final, best, loss, _ = rows.results(small)
     assert (final.metric, final.model, final.round) == ("auroc", "final", 2)
     assert (final.pooled, final.num_examples, final.num_valid) == (0.70, 10, 10)
     assert final.site_mean == pytest.approx(0.7)
@@ -67,7 +67,7 @@ def test_the_run_is_described_with_its_server_optimizer_and_where_it_stopped(sma
 
 
 def test_sites_in_their_order_with_counts_and_values(small: Any) -> None:
-    north, _, south = tables.sites(small)
+    north, _, south = rows.sites(small)
     assert north == {
         "site": "north",
         "counts": True,
@@ -90,16 +90,16 @@ def test_a_site_s_value_comes_with_what_it_counts(small: Any) -> None:
     for row in small.metrics:
         if row["site"] == "north":
             row["num_valid"] = 3  # of four, as of sensitivity
-    assert tables.sites(small)[0]["auroc_final_num_valid"] == 3
+    assert rows.sites(small)[0]["auroc_final_num_valid"] == 3
     assert "| north | 10 | 2 | 4 | 0.800 (3) | 0.300 (3) |" in tables.to_markdown(small)
-    assert "auroc_final,auroc_final_num_valid,auroc_best," in tables.sites_csv(small)
+    assert "auroc_final,auroc_final_num_valid,auroc_best," in rows.sites_csv(small)
 
 
 def test_csv_keeps_every_digit_and_leaves_undefined_cells_empty(small: Any) -> None:
-    rows = list(csv.DictReader(io.StringIO(tables.results_csv(small))))
-    assert [set(row) for row in rows] == [set(asdict(tables.results(small)[0]))] * 4
-    assert float(rows[0]["site_mean"]) == tables.results(small)[0].site_mean
-    south = list(csv.DictReader(io.StringIO(tables.sites_csv(small))))[2]
+    read = list(csv.DictReader(io.StringIO(rows.results_csv(small))))
+    assert [set(row) for row in read] == [set(asdict(rows.results(small)[0]))] * 4
+    assert float(read[0]["site_mean"]) == rows.results(small)[0].site_mean
+    south = list(csv.DictReader(io.StringIO(rows.sites_csv(small))))[2]
     assert (south["auroc_final"], south["loss_final"]) == ("", "0.0")
 
 
@@ -121,7 +121,7 @@ def test_markdown_survives_a_bar_in_a_name(small: Any) -> None:
 def test_undefined_never_becomes_zero(small: Any, value: float | None) -> None:
     for row in small.metrics:
         row["value"] = value
-    for result in tables.results(small):
+    for result in rows.results(small):
         assert (result.pooled, result.site_mean, result.site_sd) == (None, None, None)
         assert (result.worst_site, result.worst, result.gap) == (None, None, None)
         assert result.num_sites_defined == 0
@@ -129,14 +129,14 @@ def test_undefined_never_becomes_zero(small: Any, value: float | None) -> None:
 
 
 def test_one_site_has_no_spread(make_record: Any) -> None:
-    result = tables.results(make_record(sites=1, rounds=1, metrics=("loss",)))[0]
+    result = rows.results(make_record(sites=1, rounds=1, metrics=("loss",)))[0]
     assert result.site_mean == result.worst
     assert (result.site_sd, result.gap) == (None, None)
 
 
 def test_what_was_not_evaluated_is_undefined(small: Any) -> None:
     small.metrics = [row for row in small.metrics if row["round"] == 1]
-    assert tables.results(small)[0].pooled is None
+    assert rows.results(small)[0].pooled is None
 
 
 @pytest.mark.parametrize(("defined", "expected"), [(True, "0."), (False, "undefined")])
@@ -204,22 +204,22 @@ def with_everything(record: Any) -> Any:
 
 def test_only_sites_with_enough_of_every_class_count(small: Any) -> None:
     record = with_everything(small)
-    final = tables.results(record)[0]
+    final = rows.results(record)[0]
     assert (final.site_mean, final.worst_site, final.num_sites_defined) == (0.8, "north", 1)
     assert (final.site_sd, final.gap, final.num_sites) == (None, None, 3)
-    assert [row["counts"] for row in tables.sites(record)] == [True, False, False]
+    assert [row["counts"] for row in rows.sites(record)] == [True, False, False]
     text = tables.to_markdown(record)
     assert "over the 1 of 3 sites with at least 2 test images of every class, so without " in text
     assert "so without east, south." in text
     record.scenario["evaluation"]["min_per_class"] = 99
-    none = tables.results(record)[0]
+    none = rows.results(record)[0]
     assert (none.site_mean, none.worst_site, none.num_sites_defined) == (None, None, 0)
     assert none.pooled == 0.7
 
 
 def test_yardsticks_stand_in_the_same_table(small: Any) -> None:
     record = with_everything(small)
-    auroc = [row for row in tables.results(record) if row.metric == "auroc"]
+    auroc = [row for row in rows.results(record) if row.metric == "auroc"]
     assert [(row.method, row.model, row.round) for row in auroc] == [
         ("federated", "final", 2),
         ("federated", "best", 1),
@@ -241,7 +241,7 @@ def test_models_of_single_sites_have_a_row_for_each_place_of_test(small: Any) ->
     abroad = {**record.baselines[-1], "split": "external", "site": "abroad", "value": 0.22}
     best = {**record.baselines[-1], "model": "best", "value": 0.99}
     record.baselines = [abroad, loss, best, *record.baselines]
-    assert tables.to_csv(tables.local_models(record)).splitlines() == [
+    assert rows.to_csv(rows.local_models(record)).splitlines() == [
         "trained_at,split,site,auroc,auroc_num_valid,loss,loss_num_valid",
         "north,test,north,0.77,10,,",
         "north,test,east,0.11,10,,0",
@@ -252,7 +252,7 @@ def test_models_of_single_sites_have_a_row_for_each_place_of_test(small: Any) ->
 def test_yardsticks_come_method_by_method(small: Any) -> None:
     record = with_everything(small)
     record.baselines += [{**row, "model": "best"} for row in record.baselines]
-    found = [(row.method, row.model) for row in tables.results(record) if row.metric == "auroc"]
+    found = [(row.method, row.model) for row in rows.results(record) if row.metric == "auroc"]
     methods = ("federated", "pooled", "local")
     assert found == [(method, model) for method in methods for model in ("final", "best")]
 
@@ -270,7 +270,7 @@ def test_the_note_says_what_was_resampled(small: Any) -> None:
 def test_an_interval_that_resamples_do_not_determine_is_no_interval(small: Any) -> None:
     record = with_everything(small)
     record.intervals[0].update(low=None, high=None)
-    assert (tables.results(record)[0].low, tables.results(record)[0].high) == (None, None)
+    assert (rows.results(record)[0].low, rows.results(record)[0].high) == (None, None)
     assert "| federated | final (2) | 0.700 | 10 |" in tables.to_markdown(record)
 
 
@@ -299,7 +299,7 @@ def test_intervals_stand_beside_their_values(small: Any) -> None:
     assert "| AUROC ↑ | federated | final (2) | 0.700 [0.610, 0.790] | 10 |" in text
     assert "| AUROC ↑ | federated | best (1) | 0.750 | 10 |" in text
     assert "95 % bootstrap intervals from 100 resamples of the test patients; they cover" in text
-    assert tables.sites(record)[0]["auroc_final_low"] == 0.5
+    assert rows.sites(record)[0]["auroc_final_low"] == 0.5
     console = Console(file=io.StringIO(), width=80)
     terminal.render(record, console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
@@ -309,13 +309,13 @@ def test_intervals_stand_beside_their_values(small: Any) -> None:
 
 def test_external_sets_have_a_table_of_their_own(small: Any) -> None:
     record = with_everything(small)
-    rows = [row for row in tables.external(record) if row["metric"] == "auroc"]
-    assert [(row["site"], row["method"], row["model"], row["value"]) for row in rows] == [
+    sets = [row for row in rows.external(record) if row["metric"] == "auroc"]
+    assert [(row["site"], row["method"], row["model"], row["value"]) for row in sets] == [
         ("abroad", "federated", "final", 0.65),
         ("abroad", "federated", "best", None),
         ("abroad", "pooled", "final", None),
     ]
-    assert (rows[0]["low"], rows[0]["high"]) == (0.55, 0.75), "the only set is all of them"
+    assert (sets[0]["low"], sets[0]["high"]) == (0.55, 0.75), "the only set is all of them"
     assert (
         "| AUROC ↑ | federated | final (2) | abroad | 0.650 [0.550, 0.750] | 8 |"
         in tables.to_markdown(record)
