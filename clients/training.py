@@ -36,6 +36,21 @@ class Plan:
     steps: int | None = None
     drop_last: bool = False
 
+    def num_steps(self, num_examples: int) -> int:
+        """Return the optimiser steps of a round at a site with so many training examples."""
+        if self.epochs is None:
+            return self.steps or 0
+        size = self.batch_size
+        per_pass = num_examples // size if self.drop_last else -(-num_examples // size)
+        return per_pass * self.epochs
+
+    def smallest_batch(self, num_examples: int) -> int:
+        """Return the size of the smallest batch that such a site trains on in a round."""
+        reaches_end = self.steps is None or self.steps * self.batch_size >= num_examples
+        if self.drop_last or not reaches_end:
+            return self.batch_size
+        return (num_examples - 1) % self.batch_size + 1
+
     def batches(self, examples: Batch, generator: torch.Generator) -> Iterator[Batch]:
         """Return the round's batches; every pass draws a new order from `generator`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
@@ -22,11 +23,11 @@ PACKAGES = (
 )
 
 
-def describe(device: str) -> dict[str, Any]:
+def describe(devices: Sequence[str]) -> dict[str, Any]:
     """Return versions and hardware as plain data.
 
     Args:
-        device: torch's name of the device that computes.
+        devices: torch's names of those that compute, all of one type.
     """
     import torch
 
@@ -37,8 +38,9 @@ def describe(device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "num_cpus": os.cpu_count(),
-        "device": device,
-        "device_name": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
+        "device": ",".join(devices),
+        "device_type": torch.device(devices[0]).type,
+        "device_names": sorted({torch.cuda.get_device_name(d) for d in devices if "cuda" in d}),
         "num_threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
@@ -47,7 +49,7 @@ def describe(device: str) -> dict[str, Any]:
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return what changed between two starts that may change bits, in words."""
     plugins = {**before.get("plugins", {}), **now.get("plugins", {})}
-    hardware = ("device", "device_name", "cpu_capability", "processor")
+    hardware = ("device_type", "device_names", "cpu_capability", "processor")
     flat_before, flat_now = (
         {**e, **e.get("packages", {}), **e.get("plugins", {})} for e in (before, now)
     )

@@ -26,6 +26,7 @@ from fedsim.data.duplicates import Duplicates, look_at
 from fedsim.data.population import Population
 from fedsim.data.source import HELD_OUT, PATIENT, SPLITS
 from fedsim.engines.inline import repeatable
+from fedsim.engines.placement import choose_devices
 from fedsim.errors import FedsimError, InputError
 from fedsim.flower import wire
 from fedsim.flower.baselines import trainings
@@ -147,7 +148,7 @@ def make(
         InputError: if there is no such device, or no network to plan with; lists all problems.
     """
     facts, folder = scenario.data.source.facts(), simulate.run_folder(scenario, out, name)
-    chosen = simulate.choose_device(device)
+    chosen = choose_devices(device)[0]
     problems: list[str] = []
     if folder.exists():
         problems.append(f"{folder} exists already: `fedsim resume {folder}`, or another name")
@@ -159,7 +160,7 @@ def make(
         probe = _probe(workplace, scenario.client.plan, problems) if duplicates else None
     num_bytes = sum(len(array.data) for array in wire.to_arrays(workplace.initial).values())
     cohort, sizes = _cohort_size(scenario, len(population)), _sizes(population)
-    steps = [steps_of(scenario.client.plan, size) for size in sizes]
+    steps = [scenario.client.plan.num_steps(size) for size in sizes]
     patients = population.columns.get(PATIENT)
     return Plan(
         name=scenario.name,
@@ -194,22 +195,6 @@ def make(
 def refusal(problems: list[str]) -> InputError:
     """Return the error that lists what would fail."""
     return InputError("this would fail:\n" + "\n".join(f"- {problem}" for problem in problems))
-
-
-def steps_of(plan: LocalPlan, size: int) -> int:
-    """Return the optimiser steps in a round of a site with `size` training examples."""
-    if plan.epochs is None:
-        return plan.steps or 0
-    per_pass = size // plan.batch_size if plan.drop_last else -(-size // plan.batch_size)
-    return per_pass * plan.epochs
-
-
-def smallest_batch(plan: LocalPlan, size: int) -> int:
-    """Return the size of the smallest batch that such a site trains on in a round."""
-    reaches_end = plan.steps is None or plan.steps * plan.batch_size >= size
-    if plan.drop_last or not reaches_end:
-        return plan.batch_size
-    return (size - 1) % plan.batch_size + 1
 
 
 @contextmanager
@@ -307,7 +292,7 @@ def _smallest(workplace: Workplace, plan: LocalPlan) -> tuple[int, str]:
     sizes = _sizes(workplace.population)
     training = dict(zip(workplace.population.names, sizes, strict=True))
     training |= {t.name: sum(sizes[s] for s in t.sites) for t in trainings(workplace)}
-    return min((smallest_batch(plan, size), name) for name, size in training.items())
+    return min((plan.smallest_batch(size), name) for name, size in training.items())
 
 
 def _flops(do: Callable[[], Any]) -> int:
@@ -337,7 +322,7 @@ def _times(
     population, plan, rounds = workplace.population, scenario.client.plan, scenario.rounds
     sizes = _sizes(population)
     step, image = probe.seconds_step, probe.seconds_image
-    mean_steps = sum(steps_of(plan, size) for size in sizes) / len(sizes)
+    mean_steps = sum(plan.num_steps(size) for size in sizes) / len(sizes)
     held_out = sum(len(site[split]) for site in population.indices for split in HELD_OUT)
     held_out += sum(len(part.labels) for part in population.external)
     num_evaluations = len({*range(0, rounds + 1, scenario.evaluation.every), rounds})
@@ -345,7 +330,7 @@ def _times(
     for training in trainings(workplace):
         examples = sum(sizes[site] for site in training.sites)
         validation = sum(len(population.indices[site]["validation"]) for site in training.sites)
-        yardsticks += step * rounds * steps_of(plan, examples)
+        yardsticks += step * rounds * plan.num_steps(examples)
         yardsticks += image * (num_evaluations * validation + 2 * held_out)
     per_round, per_evaluation = step * mean_steps * cohort, image * held_out
     return {

@@ -9,8 +9,8 @@ from typing import Any
 
 from fedsim import trained
 from fedsim.data import pictures
+from fedsim.engines.placement import choose_devices
 from fedsim.errors import InputError
-from fedsim.simulate import choose_device
 from fedsim.trained import Trained, Which, as_columns
 
 PICTURES_AT_ONCE = 256
@@ -98,7 +98,7 @@ def _rows(network: Trained, root: Path, names: list[str], device: str) -> list[d
         num_channels=known["num_channels"],
         fit=network.fit,
     )
-    found = network.probabilities(images, choose_device(device))
+    found = network.probabilities(images, choose_devices(device)[0])
     classes, columns = known["class_names"], as_columns(known["class_names"])
     return [
         dict(zip(columns, [name, classes[int(row.argmax())], *row.tolist()], strict=True))

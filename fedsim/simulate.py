@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -18,7 +18,8 @@ from fedsim import environment
 from fedsim.data.duplicates import look_at
 from fedsim.data.population import Population
 from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
-from fedsim.engines.workers import Start, WorkerGrid
+from fedsim.engines.placement import adding_device, choose_devices, needed_bytes, place, rooms
+from fedsim.engines.workers import WorkerGrid
 from fedsim.errors import InputError
 from fedsim.flower import baselines, intervals
 from fedsim.flower.client_app import make_client_app
@@ -30,9 +31,6 @@ from fedsim.models import weights
 from fedsim.records import RunFolder, RunRecord, checkpoint, read
 from fedsim.scenario import Scenario, from_data, open_population, recorded
 from fedsim.seeds import Streams
-
-if TYPE_CHECKING:
-    from flwr.serverapp import Grid
 
 log = logging.getLogger("fedsim")
 
@@ -53,7 +51,8 @@ def run(
         scenario: what to do; decides every number.
         out: folder that gets the run folder.
         name: of the run folder; by default the scenario's name and digest.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`; never a scenario matter.
+        device: `auto`, `cpu`, `cuda`, `cuda:0,cuda:1`, `mps`; never a scenario matter. Workers are
+            spread over several; the first adds the updates.
         keep_every: keep the checkpoint of every so many rounds beside the last and the best.
         workers: processes that train sites side by side; one trains them in this process. The
             results are the same bits. A script that asks for more must be importable, with its
@@ -67,7 +66,7 @@ def run(
         InputError: if scenario, data or folder cannot be used; nothing was trained then.
         RunError: if the run fails; `resume` goes on from the last finished round.
     """
-    chosen = choose_device(device)
+    devices = choose_devices(device)
     population = open_population(from_data(scenario.resolved(), scenario.name))
     build(scenario, buffers=())
     for site in range(len(population)):
@@ -79,7 +78,7 @@ def run(
         population=_describe(scenario, population),
         keep_every=keep_every,
     )
-    return _execute(scenario, population, folder, chosen, workers, watch)
+    return _execute(scenario, population, folder, devices, workers, watch)
 
 
 def resume(
@@ -114,8 +113,8 @@ def resume(
                 f"{folder}: {what} changed since the run began, so it cannot go on; "
                 f"population.json has {record.population[part]}, now it is {now[part]}"
             )
-    chosen = choose_device(device or str(record.environment.get("device", "auto")))
-    return _execute(scenario, population, RunFolder(record.folder), chosen, workers, watch)
+    devices = choose_devices(device or str(record.environment.get("device", "auto")))
+    return _execute(scenario, population, RunFolder(record.folder), devices, workers, watch)
 
 
 def load_model(folder: str | Path, which: Literal["best", "final"] = "best") -> nn.Module:
@@ -171,30 +170,11 @@ def run_folder(scenario: Scenario, out: str | Path, name: str | None) -> Path:
     return Path(out) / (name or f"{scenario.name}-{scenario.digest[:10]}")
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device; `auto` is the first GPU, or the CPU without one.
-
-    Raises:
-        InputError: if there is no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        if device.type not in ("cpu", "cuda"):
-            raise RuntimeError("expected cpu or cuda")
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {name!r} cannot be used here: {reason}") from error
-    return device
-
-
 def _execute(
     scenario: Scenario,
     population: Population,
     folder: RunFolder,
-    device: torch.device,
+    devices: Sequence[torch.device],
     workers: int,
     watch: Watcher,
 ) -> RunRecord:
@@ -203,18 +183,20 @@ def _execute(
         stack.enter_context(_logged(folder.path))
         stack.enter_context(repeatable())
         stack.enter_context(flower_identity())
-        _note_environment(folder, device)
-        workplace = Workplace(scenario, population, device)
+        _note_environment(folder, devices)
+        workplace = Workplace(scenario, population, devices[0])
         if workplace.fitted is not None:
             log.info("starting weights: %s", workplace.fitted.text())
+        grid = _grid(workplace, devices, workers, stack)
         server = Server(
             scenario,
             population.names,
-            build(scenario, workplace.buffers),
+            build(scenario, workplace.buffers, adding_device(devices[0])),
             LossDecomposition(workplace) if scenario.evaluation.loss_decomposition else None,
             workplace.predict_external,
             folder,
-            _grid(workplace, workers, stack),
+            grid,
+            grid.nodes,
         )
         server.run(workplace.initial, watch)
         _conclude(workplace, folder, watch)
@@ -222,13 +204,16 @@ def _execute(
     return read(folder.path)
 
 
-def _grid(workplace: Workplace, workers: int, stack: ExitStack) -> Grid:
+def _grid(
+    workplace: Workplace, devices: Sequence[torch.device], workers: int, stack: ExitStack
+) -> InlineGrid:
     """Return what reaches the sites; the stack ends its processes, if it has any."""
-    num_sites = len(workplace.population)
+    population = workplace.population
     if workers == 1:
-        return InlineGrid(make_client_app(workplace), num_sites)
-    start = Start(workplace.scenario.resolved(), str(workplace.device), num_sites)
-    grid = WorkerGrid(start, workplace.population, min(workers, num_sites))
+        return InlineGrid(make_client_app(workplace), len(population))
+    num = min(workers, len(population))
+    places = place(num, rooms(devices), needed_bytes(workplace))
+    grid = WorkerGrid(workplace.scenario.resolved(), population, places)
     stack.callback(grid.close)
     return grid
 
@@ -255,12 +240,13 @@ def _conclude(workplace: Workplace, folder: RunFolder, watch: Watcher) -> None:
     )
 
 
-def _note_environment(folder: RunFolder, device: torch.device) -> None:
-    before, now = read(folder.path).environment, environment.describe(str(device))
+def _note_environment(folder: RunFolder, devices: Sequence[torch.device]) -> None:
+    names = [str(device) for device in devices]
+    before, now = read(folder.path).environment, environment.describe(names)
     folder.started(now)
     if before and (changed := environment.differences(before, now)):
         log.warning("resumed elsewhere, bits may differ: %s", "; ".join(changed))
-    log.info("started on %s with %d thread", device, torch.get_num_threads())
+    log.info("started on %s with %d thread", ", ".join(names), torch.get_num_threads())
 
 
 def _describe(scenario: Scenario, population: Population) -> dict[str, Any]:

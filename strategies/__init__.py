@@ -17,7 +17,7 @@ To add one, subclass `Strategy` in a file of its own; `tests/strategies/test_con
 every strategy promises. The package stands alone: it knows of no simulator, file or network.
 """
 
-from strategies.base import Strategy
+from strategies.base import Mean, Strategy
 from strategies.principal_gradient import PrincipalGradient
 from strategies.server_optimizer import ServerSgd, WithServerOptimizer
 from strategies.weighted_mean import WeightedMean
@@ -26,6 +26,7 @@ BUILTIN = (WeightedMean, PrincipalGradient)
 
 __all__ = [
     "BUILTIN",
+    "Mean",
     "PrincipalGradient",
     "ServerSgd",
     "Strategy",

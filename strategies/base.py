@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 State = dict[str, Any]
 """What a strategy remembers between rounds: nested dicts of tensors and plain numbers."""
+NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Strategy(BaseModel, ABC):
@@ -33,6 +35,16 @@ class Strategy(BaseModel, ABC):
     reference: ClassVar[str] = ""
     """BibTeX of the paper the rule comes from."""
 
+    @property
+    def reports(self) -> tuple[str, ...]:
+        """Numbers that each site must report beside its update, such as `num-steps`."""
+        return ()
+
+    @property
+    def mean(self) -> Mean | None:
+        """The mean through which alone the rule looks at the updates; None if it needs them all."""
+        return None
+
     @abstractmethod
     def init(self, parameters: Mapping[str, Tensor]) -> State:
         """Return the state before the first round.
@@ -43,16 +55,77 @@ class Strategy(BaseModel, ABC):
 
     @abstractmethod
     def aggregate(
-        self, updates: Mapping[str, Tensor], weights: Tensor, state: State
+        self,
+        updates: Mapping[str, Tensor],
+        weights: Tensor,
+        state: State,
+        reported: Mapping[str, Tensor] = NOTHING,
     ) -> tuple[dict[str, Tensor], State]:
-        """Return the aggregate update and the next state; neither input is changed.
+        """Return the aggregate update and the next state; no input is changed.
 
         Args:
             updates: for each parameter the client updates stacked over sites, (site, *shape),
                 floating point. May be built on access: read each entry as seldom as possible.
             weights: example counts n_k, (site,), float64, non-negative with a positive sum.
             state: what `init` or the previous call returned.
+            reported: what `reports` asks for, by name, (site,), float64.
 
         Returns:
             The aggregate update by name, (*shape), dtype of the updates, and the next state.
         """
+
+    def follow(self, mean: Mapping[str, Tensor], state: State) -> tuple[dict[str, Tensor], State]:
+        """Return what `aggregate` would, from the mean of the updates that `self.mean` takes."""
+        raise TypeError(f"{self.kind} needs all updates at once")
+
+
+class Mean(Strategy):
+    """A strategy whose aggregate is sum_k a_k g_k / d.
+
+    A server can add the updates g_k as they arrive, hold none of them, and divide once.
+    """
+
+    @property
+    def mean(self) -> Mean | None:
+        """Itself, unless a subclass aggregates in a way of its own."""
+        return self if type(self).aggregate is Mean.aggregate else None
+
+    @abstractmethod
+    def coefficient(self, weight: float, reported: Mapping[str, float]) -> float:
+        """Return a_k of one site, non-negative.
+
+        Args:
+            weight: the site's example count n_k.
+            reported: what `reports` asks for, by name.
+        """
+
+    @abstractmethod
+    def divisor(self, weights: Tensor, reported: Mapping[str, Tensor]) -> float:
+        """Return d, positive; arguments as in `aggregate`."""
+
+    def init(self, parameters: Mapping[str, Tensor]) -> State:
+        """Return an empty state."""
+        return {}
+
+    def aggregate(
+        self,
+        updates: Mapping[str, Tensor],
+        weights: Tensor,
+        state: State,
+        reported: Mapping[str, Tensor] = NOTHING,
+    ) -> tuple[dict[str, Tensor], State]:
+        """Return sum_k a_k g_k / d for every parameter, and the state as it was."""
+        from strategies.gram import combine
+
+        a = weights.new_tensor(
+            [
+                self.coefficient(n, {name: float(values[k]) for name, values in reported.items()})
+                for k, n in enumerate(weights.tolist())
+            ]
+        )
+        share = a / self.divisor(weights, reported)
+        return {name: combine(updates[name], share) for name in updates}, state
+
+    def follow(self, mean: Mapping[str, Tensor], state: State) -> tuple[dict[str, Tensor], State]:
+        """Return the mean, and the state as it was."""
+        return dict(mean), state

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from strategies.base import State, Strategy
+from strategies.base import NOTHING, State, Strategy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,7 +90,11 @@ class PrincipalGradient(Strategy):
         return {"moved": dict.fromkeys(parameters, False)}
 
     def aggregate(
-        self, updates: Mapping[str, Tensor], weights: Tensor, state: State
+        self,
+        updates: Mapping[str, Tensor],
+        weights: Tensor,
+        state: State,
+        reported: Mapping[str, Tensor] = NOTHING,
     ) -> tuple[dict[str, Tensor], State]:
         """Return G^T c for every parameter, and which of them have moved by now.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
-from strategies.base import State, Strategy
+from strategies.base import NOTHING, Mean, State, Strategy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,11 +100,34 @@ class WithServerOptimizer(Strategy):
             "optimizer": self.optimizer.init(parameters),
         }
 
+    @property
+    def reports(self) -> tuple[str, ...]:
+        """What the strategy asks for."""
+        return self.strategy.reports
+
+    @property
+    def mean(self) -> Mean | None:
+        """That of the strategy."""
+        return self.strategy.mean
+
     def aggregate(
-        self, updates: Mapping[str, Tensor], weights: Tensor, state: State
+        self,
+        updates: Mapping[str, Tensor],
+        weights: Tensor,
+        state: State,
+        reported: Mapping[str, Tensor] = NOTHING,
     ) -> tuple[dict[str, Tensor], State]:
         """Return the optimizer's step along the aggregate of the strategy, and both states."""
-        aggregate, inner = self.strategy.aggregate(updates, weights, state["strategy"])
+        found = self.strategy.aggregate(updates, weights, state["strategy"], reported)
+        return self._step(*found, state)
+
+    def follow(self, mean: Mapping[str, Tensor], state: State) -> tuple[dict[str, Tensor], State]:
+        """Return the optimizer's step along what the strategy makes of the mean."""
+        return self._step(*self.strategy.follow(mean, state["strategy"]), state)
+
+    def _step(
+        self, aggregate: Mapping[str, Tensor], inner: State, state: State
+    ) -> tuple[dict[str, Tensor], State]:
         update, optimizer = self.optimizer.step(aggregate, state["optimizer"])
         return update, {"strategy": inner, "optimizer": optimizer}
 

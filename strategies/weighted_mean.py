@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from strategies.base import State, Strategy
+from strategies.base import Mean
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class WeightedMean(Strategy):
+class WeightedMean(Mean):
     """Each site counts as its examples do, or all count the same.
 
-    Keeps no state. The aggregate of one site is its update, bit for bit.
+    Keeps no state. The aggregate of one site is its update, bit for bit. A server may add the
+    updates as they arrive.
 
     >>> import torch
     >>> updates = {"bias": torch.tensor([[1.0, 0.0], [4.0, 6.0]])}
@@ -42,15 +43,10 @@ class WeightedMean(Strategy):
   year = {2017},
 }"""
 
-    def init(self, parameters: Mapping[str, Tensor]) -> State:
-        """Return an empty state."""
-        return {}
+    def coefficient(self, weight: float, reported: Mapping[str, float]) -> float:
+        """Return n_k, or 1."""
+        return weight if self.weights == "examples" else 1.0
 
-    def aggregate(
-        self, updates: Mapping[str, Tensor], weights: Tensor, state: State
-    ) -> tuple[dict[str, Tensor], State]:
-        """Return sum_k p_k g_k for every parameter, and the state as it was."""
-        from strategies.gram import combine, shares
-
-        p = shares(weights, self.weights)
-        return {name: combine(updates[name], p) for name in updates}, state
+    def divisor(self, weights: Tensor, reported: Mapping[str, Tensor]) -> float:
+        """Return the sum of all n_k, or the number of sites."""
+        return float(weights.sum()) if self.weights == "examples" else float(len(weights))

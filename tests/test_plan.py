@@ -109,8 +109,8 @@ def test_steps_and_smallest_batch_are_those_of_the_training_loop(
 
     examples = Batch(torch.zeros(size, 1), torch.zeros(size, dtype=torch.int64))
     batches = list(local.batches(examples, torch.Generator()))
-    assert plan.steps_of(local, size) == len(batches)
-    assert plan.smallest_batch(local, size) == min(map(len, batches))
+    assert local.num_steps(size) == len(batches)
+    assert local.smallest_batch(size) == min(map(len, batches))
 
 
 def test_yardsticks_cost_time(tiny: Make, tmp_path: Path) -> None:

@@ -368,11 +368,11 @@ def test_resume_computes_where_the_run_began(
     shutil.rmtree(folder / "checkpoints")
     asked: list[str] = []
 
-    def choose(name: str) -> torch.device:
-        asked.append(name)
-        return torch.device("cpu")
+    def choose(names: str) -> tuple[torch.device, ...]:
+        asked.append(names)
+        return (torch.device("cpu"),)
 
-    monkeypatch.setattr("fedsim.simulate.choose_device", choose)
+    monkeypatch.setattr("fedsim.simulate.choose_devices", choose)
     resume(folder)
     shutil.rmtree(folder / "checkpoints")
     resume(folder, device="cuda:7")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Error, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
@@ -27,20 +27,15 @@ class InlineGrid(Grid):
     Args:
         app: acts for every site.
         num_sites: how many nodes.
+
+    Attributes:
+        nodes: of the sites, in site order.
     """
 
     def __init__(self, app: ClientApp, num_sites: int) -> None:
         self._app = app
-        self._contexts = {
-            SERVER_NODE + 1 + site: Context(
-                run_id=0,
-                node_id=SERVER_NODE + 1 + site,
-                node_config={"partition-id": site, "num-partitions": num_sites},
-                state=RecordDict(),
-                run_config={},
-            )
-            for site in range(num_sites)
-        }
+        self.nodes = range(SERVER_NODE + 1, SERVER_NODE + 1 + num_sites)
+        self._contexts: dict[int, Context] = {}
         self._waiting: dict[str, Message] = {}
         self._num_pushed = 0
         self._run = Run.create_empty(0)
@@ -67,7 +62,7 @@ class InlineGrid(Grid):
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the nodes in site order."""
-        return list(self._contexts)
+        return self.nodes
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Keep messages until their replies are pulled."""
@@ -79,25 +74,41 @@ class InlineGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Run the clients of these messages and return their replies in the same order."""
+        """Run the clients of these messages; yield their replies in the same order."""
         return self._answers([self._waiting.pop(message_id) for message_id in message_ids])
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Return the replies in the order of the messages; the timeout does not apply."""
+        """Yield the replies in the order of the messages; the timeout does not apply."""
         return self._answers(list(messages))
 
-    def _answers(self, messages: Sequence[Message]) -> list[Message]:
-        """Run the clients of these messages and return their replies in order."""
-        return [self._answer(message) for message in messages]
+    def _answers(self, messages: Sequence[Message]) -> Iterator[Message]:
+        """Run the clients of these messages and yield their replies in order."""
+        return map(self._answer, messages)
+
+    def _context(self, node: int) -> Context:
+        """Return what a client keeps between its messages; made at its first."""
+        if node not in self._contexts:
+            self._contexts[node] = make_context(node, len(self.nodes))
+        return self._contexts[node]
 
     def _answer(self, message: Message) -> Message:
-        context = self._contexts[message.metadata.dst_node_id]
         try:
-            return self._app(message, context)
+            return self._app(message, self._context(message.metadata.dst_node_id))
         except Exception as error:  # whatever a client does; the server decides what follows
             return failure(message, f"{type(error).__name__}: {error}")
+
+
+def site_of(node: int) -> int:
+    """Return which site a node is."""
+    return node - SERVER_NODE - 1
+
+
+def make_context(node: int, num_sites: int) -> Context:
+    """Return what Flower tells a client of itself, at its first message."""
+    config: UserConfig = {"partition-id": site_of(node), "num-partitions": num_sites}
+    return Context(0, node, config, RecordDict(), {})
 
 
 def failure(message: Message, reason: str) -> Message:

@@ -6,14 +6,18 @@ nothing behind: Python's resource tracker, which outlives it, unlinks what it ma
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
+
+from fedsim.flower.wire import Buffer, buffers, from_buffer
 
 ALIGNED = 64
 """Bytes; so that arrays begin where processors like them to."""
@@ -47,15 +51,20 @@ class Layout:
     arrays: tuple[Placed, ...]
 
 
+def new_name() -> str:
+    """Return a name that says which process gave it; 31 characters are the limit of macOS."""
+    return f"fedsim-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
 class Made:
     """A block that this process made and will unlink.
 
     Args:
         num_bytes: size.
-        name: of the block; a new one by default.
+        name: of the block, that no other has.
     """
 
-    def __init__(self, num_bytes: int, name: str | None = None) -> None:
+    def __init__(self, num_bytes: int, name: str) -> None:
         self.memory = SharedMemory(name, create=True, size=max(1, num_bytes))
 
     @property
@@ -122,7 +131,7 @@ def share(arrays: Sequence[NDArray[Any]]) -> tuple[Made, Layout]:
     for array in arrays:
         placed.append(Placed(array.dtype.str, array.shape, end))
         end += -(-array.nbytes // ALIGNED) * ALIGNED
-    made = Made(end)
+    made = Made(end, new_name())
     for array, place in zip(arrays, placed, strict=True):
         np.ndarray(place.shape, place.dtype, made.buffer, place.start)[...] = array
     return made, Layout(made.memory.name, tuple(placed))
@@ -145,24 +154,26 @@ class Packed:
     num_bytes: int
 
 
-def pack(content: RecordDict) -> tuple[Packed, list[bytes]]:
+def pack(content: RecordDict) -> tuple[Packed, list[Buffer]]:
     """Return the content's form, and the bytes of its arrays in order."""
-    arrays, parts, end = {}, [], 0
+    arrays: dict[str, tuple[tuple[str, str, tuple[int, ...], str, int, int], ...]] = {}
+    parts: list[Buffer] = []
+    end = 0
     for name, record in content.array_records.items():
         entries = []
         for key, array in record.items():
-            entries.append(
-                (key, array.dtype, tuple(array.shape), array.stype, end, len(array.data))
-            )
-            parts.append(array.data)
-            end += len(array.data)
+            own = buffers(array)
+            size = sum(len(part) for part in own)
+            entries.append((key, array.dtype, tuple(array.shape), array.stype, end, size))
+            parts += own
+            end += size
         arrays[name] = tuple(entries)
     metrics = {name: dict(record) for name, record in content.metric_records.items()}
     configs = {name: dict(record) for name, record in content.config_records.items()}
     return Packed(arrays, metrics, configs, end), parts
 
 
-def fill(memory: memoryview, parts: Sequence[bytes]) -> None:
+def fill(memory: memoryview, parts: Sequence[Buffer]) -> None:
     """Write bytes one after the other."""
     start = 0
     for part in parts:
@@ -176,7 +187,7 @@ def unpack(packed: Packed, memory: memoryview) -> RecordDict:
     for name, entries in packed.arrays.items():
         record = ArrayRecord()
         for key, dtype, shape, stype, start, length in entries:
-            record[key] = Array(dtype, shape, stype, bytes(memory[start : start + length]))
+            record[key] = from_buffer(dtype, shape, stype, memory[start : start + length])
         content[name] = record
     for name, values in packed.metrics.items():
         content[name] = MetricRecord(values)

@@ -9,34 +9,40 @@ longest the last time go first.
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedsim.engines import shared
 from fedsim.engines.inline import (
-    SERVER_NODE,
     InlineGrid,
     failure,
     flower_identity,
+    make_context,
     repeatable,
+    site_of,
 )
 from fedsim.engines.shared import Attached, Layout, Made, Packed
+from fedsim.flower.wire import CONFIG, ROUND, Buffer
 
 if TYPE_CHECKING:
     from fedsim.data.population import Population
     from fedsim.data.source import Split
 
+log = logging.getLogger("fedsim")
+
+WAITING_BYTES = 2**28
+"""Of replies that may wait for those of sites before them; two for each worker always may."""
 GRACE_S = 5.0
 """Seconds that a worker gets to end by itself."""
 NEEDED: Mapping[str, tuple[Split, ...]] = {
@@ -67,8 +73,8 @@ class Task:
     """One message for one site.
 
     Args:
-        number: place among the messages.
-        site: that answers.
+        number: counts all tasks of a grid.
+        node: that answers.
         type: of the message.
         packed: its content.
         block: shared memory with the arrays of its content.
@@ -76,7 +82,7 @@ class Task:
     """
 
     number: int
-    site: int
+    node: int
     type: str
     packed: Packed
     block: str
@@ -88,14 +94,12 @@ class Answer:
     """What a worker made of a task.
 
     Args:
-        number: of the task.
         packed: content of the reply, or None if the client failed.
         block: shared memory with its arrays.
         error: what went wrong, if the client failed.
         seconds: that it took.
     """
 
-    number: int
     packed: Packed | None
     block: str
     error: str
@@ -106,17 +110,22 @@ class WorkerGrid(InlineGrid):
     """A grid whose nodes are spread over worker processes.
 
     Args:
-        start: what workers begin with.
+        scenario: resolved, plain data.
         population: whose images are shared.
-        num_workers: processes.
+        devices: torch's name of the device of each worker.
     """
 
-    def __init__(self, start: Start, population: Population, num_workers: int) -> None:
-        super().__init__(ClientApp(), start.num_sites)
-        self._start, self._population = start, population
+    def __init__(
+        self, scenario: dict[str, Any], population: Population, devices: Sequence[str]
+    ) -> None:
+        super().__init__(ClientApp(), len(population))
+        self._population = population
         self._examples: dict[tuple[int, Split], tuple[Made, Layout]] = {}
         self._seconds: dict[tuple[str, int], float] = {}
-        self._workers = [_Worker(start) for _ in range(num_workers)]
+        self._pace: dict[str, float] = {}
+        self._num_tasks = 0
+        starts = [Start(scenario, device, len(population)) for device in devices]
+        self._workers = [_Worker(start) for start in starts]
 
     def close(self) -> None:
         """End all workers and give shared memory back."""
@@ -128,36 +137,40 @@ class WorkerGrid(InlineGrid):
             made.close()
         self._examples.clear()
 
-    def _answers(self, messages: Sequence[Message]) -> list[Message]:
-        """Run the clients of these messages in workers and return their replies in order."""
-        models: dict[int, tuple[Packed, Made]] = {}
-        try:
-            tasks = [self._task(n, message, models) for n, message in enumerate(messages)]
-            found = self._distribute(tasks)
-        finally:
-            for _, made in models.values():
-                made.close()
-        answers = [found[number] for number in range(len(messages))]
-        return [
-            failure(message, answer)
-            if isinstance(answer, str)
-            else Message(answer, reply_to=message)
-            for message, answer in zip(messages, answers, strict=True)
-        ]
+    def _answers(self, messages: Sequence[Message]) -> Iterator[Message]:
+        """Run the clients of these messages in workers and yield their replies in order.
 
-    def _task(self, number: int, message: Message, models: dict[int, tuple[Packed, Made]]) -> Task:
-        """Return the task of a message; messages with the same content share their memory."""
-        content = message.content
-        if id(content) not in models:
-            packed, parts = shared.pack(content)
-            made = Made(packed.num_bytes)
-            shared.fill(made.buffer, parts)
-            models[id(content)] = packed, made
-        packed, made = models[id(content)]
-        site = int(self._contexts[message.metadata.dst_node_id].node_config["partition-id"])
-        kind = message.metadata.message_type
-        examples = {split: self._shared(site, split) for split in NEEDED[kind]}
-        return Task(number, site, kind, packed, made.memory.name, examples)
+        At any time the replies to a window of messages at most are on their way or wait for those
+        before them; inside the window the longest go first.
+        """
+        with contextlib.closing(_Exchange(messages)) as exchange:
+            for due in range(len(messages)):
+                while due not in exchange.replies:
+                    self._hand_out(exchange, due)
+                    for worker in _ready(self._workers):
+                        self._collect(exchange, worker)
+                yield exchange.replies.pop(due)
+
+    def _hand_out(self, exchange: _Exchange, due: int) -> None:
+        """Give every idle worker the longest task of the window that begins with `due`."""
+        for worker in self._workers:
+            end = due + max(2 * len(self._workers), exchange.num_affordable)
+            within = [place for place in exchange.waiting if place < end]
+            if not within:
+                return
+            if worker.task is None:
+                place = max(within, key=lambda p: (self._expected(exchange.messages[p]), -p))
+                task = self._task(exchange, place)
+                exchange.begin(place, task.number)
+                worker.give(task)
+
+    def _task(self, exchange: _Exchange, place: int) -> Task:
+        message = exchange.messages[place]
+        node, kind = message.metadata.dst_node_id, message.metadata.message_type
+        packed, block = exchange.content(place)
+        examples = {split: self._shared(site_of(node), split) for split in NEEDED[kind]}
+        self._num_tasks += 1
+        return Task(self._num_tasks, node, kind, packed, block, examples)
 
     def _shared(self, site: int, split: Split) -> Layout:
         """Return where a site's examples lie; they are made and shared when first needed."""
@@ -166,54 +179,114 @@ class WorkerGrid(InlineGrid):
             self._examples[site, split] = shared.share([examples.images, examples.labels])
         return self._examples[site, split][1]
 
-    def _distribute(self, tasks: Sequence[Task]) -> dict[int, RecordDict | str]:
-        """Give tasks to workers, the longest first, and return what their replies hold.
+    def _collect(self, exchange: _Exchange, worker: _Worker) -> None:
+        """Take the answer of a worker; one whose process died over its task is replaced."""
+        task, answer = worker.answer()
+        if answer is None:
+            self._workers[self._workers.index(worker)] = _Worker(worker.start)
+            log.warning("%s died (%s)", self._named(task), worker.last_words())
+            exchange.died(task.number, worker.last_words())
+        elif answer.packed is None:
+            exchange.fail(task.number, answer.error)
+        else:
+            size = self._size(task.node)
+            self._seconds[task.type, task.node] = answer.seconds
+            self._pace[task.type] = answer.seconds / max(1, size)
+            content = shared.unpack(answer.packed, worker.memory(answer.block))
+            exchange.reply(task.number, content)
 
-        Where there is none, why it is so. A task over which a process died is given to a new one,
-        once.
-        """
-        waiting = sorted(tasks, key=self._expected)
-        failed_once: set[int] = set()
-        found: dict[int, RecordDict | str] = {}
-        while len(found) < len(tasks):
-            for worker in self._workers:
-                if waiting and worker.task is None:
-                    worker.give(waiting.pop())
-            for worker in _ready(self._workers):
-                task = worker.task
-                assert task is not None
-                answer = worker.answer()
-                if answer is None:
-                    self._workers[self._workers.index(worker)] = _Worker(self._start)
-                    if task.number in failed_once:
-                        found[task.number] = (
-                            f"its process died twice ({worker.last_words()}); it may need more "
-                            "memory than there is"
-                        )
-                    else:
-                        failed_once.add(task.number)
-                        waiting.append(task)
-                    continue
-                if answer.packed is None:
-                    found[task.number] = answer.error
-                    continue
-                self._seconds[task.type, task.site] = answer.seconds
-                found[task.number] = shared.unpack(answer.packed, worker.memory(answer.block))
-        return found
+    def _expected(self, message: Message) -> float:
+        """Return the seconds that a message took the last time, or an estimate where it is new."""
+        node, kind = message.metadata.dst_node_id, message.metadata.message_type
+        estimate = self._size(node) * self._pace.get(kind, 1.0)
+        return self._seconds.get((kind, node), estimate)
 
-    def _expected(self, task: Task) -> tuple[float, int]:
-        """Return the seconds that a task took the last time, or its size where it is new."""
-        size = len(self._population.indices[task.site]["train"])
-        return self._seconds.get((task.type, task.site), 0.0), size
+    def _size(self, node: int) -> int:
+        return len(self._population.indices[site_of(node)]["train"])
+
+    def _named(self, task: Task) -> str:
+        config = task.packed.configs.get(CONFIG, {})
+        name = self._population.names[site_of(task.node)]
+        return f"round {config.get(ROUND, 0)}: the process of {name} ({task.type})"
+
+
+class _Exchange:
+    """Messages until their replies are there.
+
+    Args:
+        messages: in the order of their replies.
+
+    Attributes:
+        waiting: places of messages that no worker has.
+        replies: by place, those that are there and not yet taken.
+    """
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self.messages = messages
+        self.waiting = set(range(len(messages)))
+        self.replies: dict[int, Message] = {}
+        self._running: dict[int, int] = {}
+        self._killed: set[int] = set()
+        self._contents: dict[int, tuple[Packed, Made]] = {}
+
+    def begin(self, place: int, number: int) -> None:
+        """Note that a worker has a message as its task of this number."""
+        self.waiting.remove(place)
+        self._running[number] = place
+
+    def content(self, place: int) -> tuple[Packed, str]:
+        """Return a message's content and the block of its arrays; equal contents share theirs."""
+        content = self.messages[place].content
+        if id(content) not in self._contents:
+            packed, parts = shared.pack(content)
+            made = Made(packed.num_bytes, shared.new_name())
+            shared.fill(made.buffer, parts)
+            self._contents[id(content)] = packed, made
+        packed, made = self._contents[id(content)]
+        return packed, made.memory.name
+
+    @property
+    def num_affordable(self) -> int:
+        """How many replies of the size of a content may wait at a time."""
+        largest = max((packed.num_bytes for packed, _ in self._contents.values()), default=0)
+        return WAITING_BYTES // largest if largest else len(self.messages)
+
+    def reply(self, number: int, content: RecordDict) -> None:
+        """Note what a task gave; a task of other messages, whose replies nobody wants, is none."""
+        place = self._running.pop(number, None)
+        if place is not None:
+            self.replies[place] = Message(content, reply_to=self.messages[place])
+
+    def fail(self, number: int, reason: str) -> None:
+        """Note that a task failed."""
+        place = self._running.pop(number, None)
+        if place is not None:
+            self.replies[place] = failure(self.messages[place], reason)
+
+    def died(self, number: int, last_words: str) -> None:
+        """Note that a process died over a task: the first time its message waits again."""
+        place = self._running.get(number)
+        if place in self._killed:
+            more = f"its process died twice ({last_words}); it may need more memory than there is"
+            self.fail(number, more)
+        elif place is not None:
+            self._killed.add(place)
+            self.waiting.add(self._running.pop(number))
+
+    def close(self) -> None:
+        """Give shared memory back."""
+        for _, made in self._contents.values():
+            made.close()
 
 
 class _Worker:
     """One worker process, as the main process sees it."""
 
     def __init__(self, start: Start) -> None:
+        self.start = start
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._prefix = f"fedsim-{uuid.uuid4().hex[:16]}"
+        self._prefix = shared.new_name()
         arguments = theirs, start, self._prefix
         self._process = context.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
@@ -233,15 +306,15 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._pipe.send(task)  # a process that died is noticed when its answer is read
 
-    def answer(self) -> Answer | None:
-        """Return what came of the task, or None if the process died over it."""
-        self.task = None
+    def answer(self) -> tuple[Task, Answer | None]:
+        """Return the task and what came of it, None if the process died over it."""
+        task, self.task = self.task, None
+        assert task is not None, "idle"
         try:
-            found: Answer = self._pipe.recv()
+            return task, self._pipe.recv()
         except (EOFError, ConnectionResetError):
             self.end()
-            return None
-        return found
+            return task, None
 
     def memory(self, block: str) -> memoryview:
         """Return the bytes that the worker wrote."""
@@ -333,18 +406,18 @@ class _Desk:
         """Answer one task."""
         begun = time.perf_counter()
         try:
-            self._take(task.site, task.examples)
-            reply = self._app(self._message(task), self._context(task.site))
+            self._take(task.node, task.examples)
+            reply = self._app(self._message(task), make_context(task.node, self._num_sites))
             packed, parts = shared.pack(reply.content)
             block = self._written(packed.num_bytes, parts)
         except Exception as error:  # whatever a client does; the main process raises it again
-            return Answer(task.number, None, "", f"{type(error).__name__}: {error}", 0.0)
-        return Answer(task.number, packed, block, "", time.perf_counter() - begun)
+            return Answer(None, "", f"{type(error).__name__}: {error}", 0.0)
+        return Answer(packed, block, "", time.perf_counter() - begun)
 
-    def _take(self, site: int, examples: Mapping[Split, Layout]) -> None:
+    def _take(self, node: int, examples: Mapping[Split, Layout]) -> None:
         """Put shared examples where the client looks for them."""
         for split, layout in examples.items():
-            self._population.provide(site, split, *self._attached.arrays(layout))
+            self._population.provide(site_of(node), split, *self._attached.arrays(layout))
 
     def _message(self, task: Task) -> Message:
         """Return the message; one global model is unpacked once for all sites."""
@@ -352,13 +425,9 @@ class _Desk:
             memory = self._attached.memory(task.block)
             self._model = task.block, shared.unpack(task.packed, memory)
             self._attached.forget(task.block)
-        return Message(self._model[1], SERVER_NODE + 1 + task.site, task.type)
+        return Message(self._model[1], task.node, task.type)
 
-    def _context(self, site: int) -> Context:
-        config: dict[str, Any] = {"partition-id": site, "num-partitions": self._num_sites}
-        return Context(0, SERVER_NODE + 1 + site, config, RecordDict(), {})
-
-    def _written(self, num_bytes: int, parts: Sequence[bytes]) -> str:
+    def _written(self, num_bytes: int, parts: Sequence[Buffer]) -> str:
         """Write the arrays of a reply and return the name of their block."""
         if self._out is None or self._out.memory.size < num_bytes:
             if self._out is not None:

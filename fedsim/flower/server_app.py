@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -61,6 +63,34 @@ Model = dict[str, Tensor]
 Watcher = Callable[[Progress], None]
 
 
+class Told:
+    """What the replies of a round say, noted as they come in.
+
+    Args:
+        with_models: whether local models are kept too.
+    """
+
+    def __init__(self, with_models: bool) -> None:
+        self.losses: dict[int, float] = {}
+        self.sizes: dict[int, int] = {}
+        self.models: dict[int, Model] = {}
+        self.failed: list[int] = []
+        self.diverged: list[int] = []
+        self.num_bytes = 0
+        self._with_models = with_models
+
+    def note(self, site: int, reply: Message) -> None:
+        """Note a reply, before a strategy can empty it."""
+        self.losses[site] = _metric(reply, wire.TRAIN_LOSS)
+        self.sizes[site] = int(_metric(reply, wire.NUM_EXAMPLES))
+        self.num_bytes += wire.num_bytes(reply)
+        arrays = next(iter(reply.content.array_records.values()))
+        if not (math.isfinite(self.losses[site]) and wire.is_finite(arrays)):
+            self.diverged.append(site)
+        if self._with_models:
+            self.models[site] = wire.from_arrays(arrays)
+
+
 class Server:
     """The server of one run.
 
@@ -72,6 +102,7 @@ class Server:
         external: function of a model -> its predictions on each external set.
         folder: where everything is recorded.
         grid: reaches the sites.
+        nodes: of the sites, in site order.
     """
 
     def __init__(
@@ -83,6 +114,7 @@ class Server:
         external: Callable[[Model], Mapping[str, Predicted]],
         folder: RunFolder,
         grid: Grid,
+        nodes: Sequence[int],
     ) -> None:
         self.scenario = scenario
         self.names = names
@@ -92,8 +124,7 @@ class Server:
         self.folder = folder
         self.grid = grid
         self.streams = Streams(scenario.seed)
-        self.nodes = find_sites(grid)
-        self._sites = {node: site for site, node in self.nodes.items()}
+        self.nodes = nodes
 
     def run(self, initial: Model, watch: Watcher) -> Model:
         """Run from the last checkpoint, or from the initial model, to the last round.
@@ -141,27 +172,22 @@ class Server:
             len(self.nodes), self.streams.numpy("cohort", round=round)
         )
         messages = list(self._configure(round, model, cohort)) if cohort else []
-        replies, failed = self._exchange(messages)
-        if failed:
-            self._refuse_or_note(round, failed)
-        losses = {site: _metric(reply, wire.TRAIN_LOSS) for site, reply in replies.items()}
-        sizes = {site: int(_metric(reply, wire.NUM_EXAMPLES)) for site, reply in replies.items()}
-        bytes_up = sum(map(wire.num_bytes, replies.values()))  # a strategy may empty the replies
+        bytes_down = sum(map(wire.num_bytes, messages))
         lens = self.decomposition if self._is_evaluated(round) else None
-        local = {site: wire.read_model(r) for site, r in replies.items()} if lens else {}
-        after = self._aggregate(round, model, replies) if replies else model
-        train_loss = _mean(losses, sizes) if replies else None
-        terms = _finite(lens.measure(local, after)) if lens and local else None
+        told = Told(with_models=lens is not None)
+        after = self._aggregate(round, model, self._trained(round, messages, told), told)
+        train_loss = _mean(told.losses, told.sizes) if told.losses else None
+        terms = _finite(lens.measure(told.models, after)) if lens and told.models else None
         self.folder.add_round(
             {
                 "round": round,
-                "cohort": [self.names[site] for site in replies],
-                "dropped": [self.names[site] for site in failed],
+                "cohort": [self.names[site] for site in told.losses],
+                "dropped": [self.names[site] for site in told.failed],
                 "train_loss": _number(train_loss),
-                "site_train_loss": {self.names[s]: _number(v) for s, v in losses.items()},
-                "num_examples": {self.names[s]: n for s, n in sizes.items()},
-                "bytes_down": sum(map(wire.num_bytes, messages)),
-                "bytes_up": bytes_up,
+                "site_train_loss": {self.names[s]: _number(v) for s, v in told.losses.items()},
+                "num_examples": {self.names[s]: n for s, n in told.sizes.items()},
+                "bytes_down": bytes_down,
+                "bytes_up": told.num_bytes,
                 "loss_decomposition": terms,
             }
         )
@@ -173,58 +199,64 @@ class Server:
             round, wire.to_arrays(model), ConfigRecord(), CohortGrid(self.grid, nodes)
         )
 
-    def _exchange(self, messages: list[Message]) -> tuple[dict[int, Message], dict[int, str]]:
-        """Send messages and return replies, and reasons of failures, by site, in site order."""
-        ordered = sorted(messages, key=lambda m: self._sites[m.metadata.dst_node_id])
-        replies = {
-            self._sites[reply.metadata.src_node_id]: reply
-            for reply in self.grid.send_and_receive(ordered)
-        }
-        if len(replies) != len(ordered):
-            missing = {self._sites[m.metadata.dst_node_id] for m in ordered} - set(replies)
-            raise RunError(f"no reply from {', '.join(self.names[s] for s in sorted(missing))}")
-        ordered_replies = dict(sorted(replies.items()))
-        failed = {s: str(r.error.reason) for s, r in ordered_replies.items() if r.has_error()}
-        return {s: r for s, r in ordered_replies.items() if s not in failed}, failed
+    def _replies(self, messages: list[Message]) -> Iterator[tuple[int, Message]]:
+        """Send messages; yield sites and their replies in site order, as early as that can be."""
+        by_site = {self.nodes.index(m.metadata.dst_node_id): m for m in messages}
+        due, early = deque(sorted(by_site)), dict[int, Message]()
+        for reply in self.grid.send_and_receive([by_site[site] for site in due]):
+            early[self.nodes.index(reply.metadata.src_node_id)] = reply
+            while due and due[0] in early:
+                yield due[0], early.pop(due.popleft())
+        if due:
+            raise RunError(f"no reply from {', '.join(self.names[site] for site in due)}")
 
-    def _refuse_or_note(self, round: int, failed: Mapping[int, str]) -> None:
-        """Stop the run over sites that failed to train, or go on without them, as it says.
+    def _trained(self, round: int, messages: list[Message], told: Told) -> Iterator[Message]:
+        """Yield what sites that trained reply, in site order, and note what it says."""
+        for site, reply in self._replies(messages):
+            if reply.has_error():
+                told.failed.append(site)
+                self._refuse_or_note(round, site, str(reply.error.reason))
+            else:
+                told.note(site, reply)
+                yield reply
+
+    def _refuse_or_note(self, round: int, site: int, reason: str) -> None:
+        """Stop the run over a site that failed to train, or go on without it, as it says.
 
         Raises:
-            RunError: unless the scenario drops them.
+            RunError: unless the scenario drops it.
         """
-        told = "; ".join(
-            f"{self.names[site]} failed to train: {why}" for site, why in failed.items()
-        )
+        failure = f"round {round}: {self.names[site]} failed to train: {reason}"
         if self.scenario.on_client_failure == "abort":
-            raise RunError(f"round {round}: {told}")
-        log.warning("round %d: %s; the round goes on without", round, told)
+            raise RunError(failure)
+        log.warning("%s; the round goes on without", failure)
 
-    def _check_finite(self, round: int, replies: Mapping[int, Message]) -> None:
+    def _refuse_diverged(self, round: int, told: Told) -> None:
         """Stop where training diverged: nothing that follows would mean anything."""
-        diverged = [
-            self.names[site]
-            for site, reply in replies.items()
-            if not math.isfinite(_metric(reply, wire.TRAIN_LOSS))
-            or not all(map(wire.is_finite, reply.content.array_records.values()))
-        ]
-        if diverged:
+        if told.diverged:
             raise DivergedError(
-                f"round {round}: training diverged at {', '.join(diverged)} (the local model is "
+                f"round {round}: training diverged at "
+                f"{', '.join(self.names[site] for site in told.diverged)} (the local model is "
                 "not finite). The rounds before are recorded; resuming would repeat this: start a "
                 "new run with a lower client.optimizer.learning_rate, or a warm-up"
             )
 
-    def _aggregate(self, round: int, model: Model, replies: Mapping[int, Message]) -> Model:
+    def _aggregate(self, round: int, model: Model, replies: Iterator[Message], told: Told) -> Model:
+        """Return the next global model, or the same one if no site trained."""
+        first = next(replies, None)
+        if first is None:
+            return model
         try:
-            arrays, _ = self.strategy.aggregate_train(round, list(replies.values()))
-        except Exception:
-            self._check_finite(round, replies)
+            arrays, _ = self.strategy.aggregate_train(round, chain([first], replies))
+        except RunError:
             raise
+        except Exception:
+            self._refuse_diverged(round, told)
+            raise
+        self._refuse_diverged(round, told)
         if arrays is None:
             raise RunError(f"round {round}: the strategy returned no model")
         if not wire.is_finite(arrays):
-            self._check_finite(round, replies)
             raise RunError(f"round {round}: the strategy returned a model that is not finite")
         return rounded_like(model, arrays)
 
@@ -233,14 +265,13 @@ class Server:
         record = RecordDict(
             {wire.ARRAYS: wire.to_arrays(model), wire.CONFIG: ConfigRecord({wire.ROUND: round})}
         )
-        messages = [Message(record, node, MessageType.EVALUATE) for node in self.nodes.values()]
-        replies, failed = self._exchange(messages)
-        if failed:
-            site, why = next(iter(failed.items()))
-            raise RunError(f"round {round}: {self.names[site]} failed to evaluate: {why}")
-        answers = {
-            self.names[site]: wire.read_predictions(reply) for site, reply in replies.items()
-        }
+        messages = [Message(record, node, MessageType.EVALUATE) for node in self.nodes]
+        answers = {}
+        for site, reply in self._replies(messages):
+            if reply.has_error():
+                why = reply.error.reason
+                raise RunError(f"round {round}: {self.names[site]} failed to evaluate: {why}")
+            answers[self.names[site]] = wire.read_predictions(reply)
         predictions: dict[str, Mapping[str, Predicted]] = {
             split: {name: answer[split] for name, answer in answers.items()}
             for split in next(iter(answers.values()))
@@ -258,8 +289,8 @@ class Server:
         return (row["split"], row["site"], row["metric"]) == wanted
 
 
-def find_sites(grid: Grid) -> dict[int, int]:
-    """Ask every node which site it is and return site -> node, in site order."""
+def find_sites(grid: Grid) -> list[int]:
+    """Ask every node which site it is and return the nodes in site order."""
     messages = [
         Message(RecordDict({wire.CONFIG: ConfigRecord()}), node, MessageType.QUERY)
         for node in grid.get_node_ids()
@@ -268,7 +299,7 @@ def find_sites(grid: Grid) -> dict[int, int]:
         int(str(reply.content.config_records[wire.CONFIG][wire.SITE])): reply.metadata.src_node_id
         for reply in grid.send_and_receive(messages)
     }
-    return dict(sorted(sites.items()))
+    return [sites[site] for site in sorted(sites)]
 
 
 def _metric(reply: Message, name: str) -> float:

@@ -13,58 +13,34 @@ Flower's in a scenario: `strategy: {kind: flower, name: FedAdam, options: {eta: 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+import flwr.app
 import flwr.serverapp.strategy
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from flwr.serverapp.strategy import Strategy as FlowerBase
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsim.errors import RunError, ScenarioError
-from fedsim.flower.wire import to_array, to_tensor, view
+from fedsim.flower.updates import Gathering
+from fedsim.flower.wire import Array, to_tensor
 from fedsim.scenario import FlowerStrategy, Scenario
 from strategies import Strategy, WithServerOptimizer
 
+log = logging.getLogger("flwr")
+CPU = torch.device("cpu")
 BATCH_NORM_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 _SAMPLING = {
     "fraction_train": 1.0,
     "min_train_nodes": 1,
     "min_available_nodes": 1,
 }
-
-
-class Stacked(Mapping[str, Tensor]):
-    """Client updates stacked over sites, one parameter at a time and only while it is looked at.
-
-    Args:
-        names: of the parameters.
-        start: the global parameters that the clients started from.
-        local: one record per site.
-    """
-
-    def __init__(
-        self, names: Collection[str], start: ArrayRecord, local: list[ArrayRecord]
-    ) -> None:
-        self.names, self.start, self.local = names, start, local
-
-    def __getitem__(self, name: str) -> Tensor:
-        start = view(self.start[name])
-        stack = np.empty((len(self.local), *start.shape), np.float64)
-        for site, record in enumerate(self.local):
-            np.subtract(view(record[name]), start, out=stack[site, ...], dtype=np.float64)
-        return torch.from_numpy(stack)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
 
 
 class StrategyAdapter(FedAvg):
@@ -78,15 +54,22 @@ class StrategyAdapter(FedAvg):
         strategy: the aggregation rule.
         buffers: names of the model's buffers; by default integer arrays and the statistics of
             batch normalisation, by name.
+        device: where updates are added.
         options: keyword arguments of Flower's FedAvg.
     """
 
     def __init__(
-        self, strategy: Strategy, *, buffers: Collection[str] | None = None, **options: Any
+        self,
+        strategy: Strategy,
+        *,
+        buffers: Collection[str] | None = None,
+        device: torch.device = CPU,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.strategy = strategy
         self.buffers = buffers
+        self.device = device
         self.state: dict[str, Any] | None = None
         self.start_arrays: ArrayRecord | None = None
 
@@ -98,9 +81,9 @@ class StrategyAdapter(FedAvg):
         if self.state is None:
             self.state = self.strategy.init(
                 {
-                    name: to_tensor(array)
+                    name: to_tensor(array).to(self.device)
                     for name, array in arrays.items()
-                    if not self._is_buffer(name, view(array))
+                    if not self._is_buffer(name, array)
                 }
             )
         return super().configure_train(server_round, arrays, config, grid)
@@ -108,33 +91,44 @@ class StrategyAdapter(FedAvg):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Aggregate the replies, in the order given, into the next global model."""
-        valid, _ = self._check_and_log_replies(replies, is_train=True)
-        if not valid or self.start_arrays is None or self.state is None:
-            return None, None
-        contents = [message.content for message in valid]
-        local = [next(iter(content.array_records.values())) for content in contents]
-        weights = torch.tensor(
-            [float(_weight(message, self.weighted_by_key)) for message in valid],
-            dtype=torch.float64,
-        )
-        start = {name: view(array) for name, array in self.start_arrays.items()}
-        buffers = {name for name, values in start.items() if self._is_buffer(name, values)}
-        updates = Stacked([n for n in start if n not in buffers], self.start_arrays, local)
-        aggregate, self.state = self.strategy.aggregate(updates, weights, self.state)
-        self._check_shapes(aggregate, updates)
-        aggregate = dict(aggregate)  # what the strategy returned may be part of its state
-        for name in buffers:
-            rows = Stacked([name], self.start_arrays, local)[name]
-            aggregate[name] = torch.tensordot(weights / weights.sum(), rows, dims=1)
-        arrays = {
-            name: to_array(torch.from_numpy(add(values, aggregate.pop(name).numpy())))
-            for name, values in start.items()
-        }
-        return ArrayRecord(arrays), self.train_metrics_aggr_fn(contents, self.weighted_by_key)
+        """Aggregate the replies, in the order given, into the next global model.
 
-    def _check_shapes(self, aggregate: Mapping[str, Tensor], updates: Stacked) -> None:
-        expected = {name: tuple(updates.start[name].shape) for name in updates}
+        Replies are taken one by one; a strategy that only needs a mean lets go of each.
+        """
+        if self.start_arrays is None or self.state is None:
+            return None, None
+        gathering = Gathering(
+            self.strategy,
+            self.start_arrays,
+            {name for name, array in self.start_arrays.items() if self._is_buffer(name, array)},
+            self.weighted_by_key,
+            self.device,
+        )
+        for reply in self._answered(replies):
+            gathering.take(reply.content)
+        if not gathering.metrics:
+            return None, None
+        aggregate, self.state = gathering.aggregate(self.state)
+        self._check_shapes(aggregate, gathering.parameters)
+        steps = {**aggregate, **gathering.mean_of_buffers()}
+        arrays = {
+            name: Array(add(to_tensor(array), steps.pop(name)))
+            for name, array in self.start_arrays.items()
+        }
+        metrics = self.train_metrics_aggr_fn(gathering.metrics, self.weighted_by_key)
+        return ArrayRecord(arrays), metrics
+
+    def _answered(self, replies: Iterable[Message]) -> Iterator[Message]:
+        """Yield the replies that are no errors; the others are logged."""
+        for reply in replies:
+            if reply.has_error():
+                log.info("node %d failed: %s", reply.metadata.src_node_id, reply.error.reason)
+            else:
+                yield reply
+
+    def _check_shapes(self, aggregate: Mapping[str, Tensor], names: Iterable[str]) -> None:
+        assert self.start_arrays is not None
+        expected = {name: tuple(self.start_arrays[name].shape) for name in names}
         found = {name: tuple(tensor.shape) for name, tensor in aggregate.items()}
         if found != expected:
             wrong = sorted(n for n in {*found, *expected} if found.get(n) != expected.get(n))
@@ -143,17 +137,17 @@ class StrategyAdapter(FedAvg):
                 f"shape; wrong for {', '.join(wrong)}"
             )
 
-    def _is_buffer(self, name: str, values: NDArray[Any]) -> bool:
+    def _is_buffer(self, name: str, array: flwr.app.Array) -> bool:
         if self.buffers is not None:
             return name in self.buffers
-        return values.dtype.kind != "f" or name.rpartition(".")[2] in BATCH_NORM_BUFFERS
+        is_float = np.dtype(array.dtype).kind == "f"
+        return not is_float or name.rpartition(".")[2] in BATCH_NORM_BUFFERS
 
 
-def add(values: NDArray[Any], update: NDArray[Any]) -> NDArray[Any]:
+def add(values: Tensor, update: Tensor) -> Tensor:
     """Return `values + update` in the dtype of the values, computed in double and rounded once."""
-    total = values + update
-    rounded = total if values.dtype.kind == "f" else np.rint(total)
-    return np.asarray(rounded, dtype=values.dtype)
+    total = values.to(update.device) + update
+    return (total if values.is_floating_point() else total.round()).to(values.dtype)
 
 
 def rounded_like(model: Mapping[str, Tensor], arrays: ArrayRecord) -> dict[str, Tensor]:
@@ -169,8 +163,13 @@ def rounded_like(model: Mapping[str, Tensor], arrays: ArrayRecord) -> dict[str, 
     return after
 
 
-def build(scenario: Scenario, buffers: Collection[str]) -> FlowerBase:
+def build(scenario: Scenario, buffers: Collection[str], device: torch.device = CPU) -> FlowerBase:
     """Return the scenario's strategy as Flower's round protocol needs it.
+
+    Args:
+        scenario: whose strategy.
+        buffers: names of the model's buffers.
+        device: where updates are added; Flower's own strategies do it on the CPU.
 
     Raises:
         ScenarioError: if Flower's strategy refuses its options.
@@ -180,7 +179,7 @@ def build(scenario: Scenario, buffers: Collection[str]) -> FlowerBase:
         return _flower(chosen)
     if scenario.server_optimizer is not None:
         chosen = WithServerOptimizer(strategy=chosen, optimizer=scenario.server_optimizer)
-    return StrategyAdapter(chosen, buffers=buffers, **_SAMPLING)
+    return StrategyAdapter(chosen, buffers=buffers, device=device, **_SAMPLING)
 
 
 def _flower(chosen: FlowerStrategy) -> FlowerBase:
@@ -200,8 +199,17 @@ def snapshot(strategy: FlowerBase) -> dict[str, Any]:
 
 def restore(strategy: FlowerBase, memory: Mapping[str, Any]) -> None:
     """Give a fresh strategy the memory that `snapshot` returned."""
+    if isinstance(strategy, StrategyAdapter):
+        strategy.state = _moved(memory["state"], strategy.device)
+        return
     for name, value in memory.items():
         setattr(strategy, name, _rich(value))
+
+
+def _moved(state: Any, device: torch.device) -> Any:
+    if isinstance(state, dict):
+        return {name: _moved(item, device) for name, item in state.items()}
+    return state.to(device) if isinstance(state, Tensor) else state
 
 
 def _plain(value: Any) -> Any:
@@ -217,14 +225,9 @@ def _plain(value: Any) -> Any:
 def _rich(value: Any) -> Any:
     if isinstance(value, dict):
         if set(value) == {"ArrayRecord"}:
-            return ArrayRecord({n: Array(np.asarray(a)) for n, a in value["ArrayRecord"].items()})
+            arrays = {n: flwr.app.Array(np.asarray(a)) for n, a in value["ArrayRecord"].items()}
+            return ArrayRecord(arrays)
         return {name: _rich(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_rich(item) for item in value]
     return value
-
-
-def _weight(message: Message, key: str) -> float:
-    metrics = next(iter(message.content.metric_records.values()))
-    value = metrics[key]
-    return float(value) if isinstance(value, int | float) else float(value[0])

@@ -2,7 +2,8 @@
 
 Down: one ArrayRecord `arrays` (the global model) and one ConfigRecord `config` (the round, and the
 weight of a proximal term where Flower's FedProx asks for one).
-Up: `train` sends the local model back as `arrays` with `metrics` {num-examples, train_loss};
+Up: `train` sends the local model back as `arrays` with `metrics` {num-examples, num-steps,
+train_loss};
 `evaluate` sends for each split the log-probabilities and labels of the site's images, which a
 simulation may look at and no private protocol would release.
 """
@@ -12,36 +13,68 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import flwr.app
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from fedsim.flower.workplace import Trained
+
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
 PROXIMAL_MU = "proximal-mu"
-ROUND, NUM_EXAMPLES, TRAIN_LOSS, SITE = "server-round", "num-examples", "train_loss", "site"
+ROUND, NUM_EXAMPLES, NUM_STEPS = "server-round", "num-examples", "num-steps"
+TRAIN_LOSS, SITE = "train_loss", "site"
+Buffer = bytes | memoryview
+
+
+class Array(flwr.app.Array):
+    """An array of Flower's that keeps its tensor, on its device, and makes bytes only when asked.
+
+    Inside one process a model is handed on as it is; where bytes are needed, they are those of the
+    npy file that `flwr.app.Array(ndarray)` makes. It has the name of Flower's own class because
+    that name is part of Flower's format.
+
+    Args:
+        tensor: must not be changed from now on.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        shape = tuple(tensor.shape)
+        self.__dict__.update(dtype=dtype, shape=shape, stype="numpy.ndarray", tensor=tensor)
+
+    @property
+    def data(self) -> bytes:  # type: ignore[override]
+        """The bytes of an npy file."""
+        if "bytes" not in self.__dict__:
+            self.__dict__["bytes"] = b"".join(buffers(self))
+        return self.__dict__["bytes"]  # type: ignore[no-any-return]
+
+    def values(self) -> NDArray[Any]:
+        """Return the values on the CPU in C order, in place where possible; not to be changed."""
+        values: NDArray[Any] = self.__dict__["tensor"].detach().cpu().contiguous().numpy()
+        return values
+
+    def numpy(self) -> NDArray[Any]:
+        """Return a copy of the values."""
+        return self.values().copy()
 
 
 def to_arrays(state: Mapping[str, Tensor]) -> ArrayRecord:
-    """Return the tensors as Flower sends them."""
+    """Return a model as Flower sends it; its tensors must not be changed from now on."""
     record = ArrayRecord()  # filled one by one, as its constructor would make every array twice
     for name, tensor in state.items():
-        record[name] = to_array(tensor)
+        record[name] = Array(tensor)
     return record
 
 
-def to_array(tensor: Tensor) -> Array:
-    """Return one tensor as Flower sends it: the bytes of an npy file, as `Array(ndarray)` makes.
-
-    Written out here because numpy's own writer grows a buffer and copies it, which costs more than
-    a small model's forward pass.
-    """
-    values = tensor.detach().cpu().contiguous().numpy()
-    data = b"".join((npy_header(values.dtype.str, values.shape), values.data))
-    return Array(str(values.dtype), values.shape, "numpy.ndarray", data)
+def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    return npy_header(dtype.str, shape)
 
 
 @cache
@@ -54,7 +87,7 @@ def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
 
 
 def from_arrays(arrays: ArrayRecord) -> dict[str, Tensor]:
-    """Return the tensors on the CPU."""
+    """Return the tensors of a model, which must not be changed."""
     return {name: to_tensor(array) for name, array in arrays.items()}
 
 
@@ -72,34 +105,64 @@ class LastRead:
         return self._model
 
 
-def to_tensor(array: Array) -> Tensor:
-    """Return one tensor on the CPU, sharing no memory with the record."""
+def to_tensor(array: flwr.app.Array) -> Tensor:
+    """Return one tensor, where it is or else on the CPU; it must not be changed."""
+    if isinstance(array, Array):
+        return array.__dict__["tensor"]  # type: ignore[no-any-return]
     return torch.from_numpy(np.array(view(array), order="C"))
 
 
-def view(array: Array) -> NDArray[Any]:
-    """Return the values of a record's array, read in place where its layout allows; read-only."""
+def buffers(array: flwr.app.Array) -> list[Buffer]:
+    """Return an array's bytes in parts that follow each other, in place where possible."""
+    if not isinstance(array, Array):
+        return [array.data]
+    values = array.values()
+    return [_header(values.dtype, values.shape), values.reshape(-1).view(np.uint8).data]
+
+
+def from_buffer(
+    dtype: str, shape: tuple[int, ...], stype: str, memory: memoryview
+) -> flwr.app.Array:
+    """Return an array of such bytes, which are copied."""
+    header = _header(np.dtype(dtype), shape)
+    if memory[: len(header)] != header:
+        return flwr.app.Array(dtype, shape, stype, bytes(memory))
+    values = np.frombuffer(memory, dtype, offset=len(header)).reshape(shape)
+    return Array(torch.from_numpy(values.copy()))
+
+
+def view(array: flwr.app.Array) -> NDArray[Any]:
+    """Return the values of a record's array, in place where possible; not to be changed."""
+    if isinstance(array, Array):
+        return array.values()
     dtype = np.dtype(array.dtype)
-    header = npy_header(dtype.str, tuple(array.shape))
+    header = _header(dtype, tuple(array.shape))
     if not array.data.startswith(header):
         return array.numpy()
     return np.frombuffer(array.data, dtype, offset=len(header)).reshape(array.shape)
 
 
-def train_reply(message: Message, state: Mapping[str, Tensor], loss: float, num: int) -> Message:
+def train_reply(message: Message, trained: Trained) -> Message:
     """Return a site's answer to `train`."""
-    metrics = MetricRecord({NUM_EXAMPLES: num, TRAIN_LOSS: loss})
+    state = {name: tensor.detach().clone() for name, tensor in trained.state.items()}
+    metrics = MetricRecord(
+        {
+            NUM_EXAMPLES: trained.num_examples,
+            NUM_STEPS: trained.num_steps,
+            TRAIN_LOSS: trained.loss,
+        }
+    )
     return Message(RecordDict({ARRAYS: to_arrays(state), METRICS: metrics}), reply_to=message)
 
 
-def read_model(reply: Message) -> dict[str, Tensor]:
-    """Return the local model from an answer to `train`; some of Flower's strategies empty it."""
-    return from_arrays(next(iter(reply.content.array_records.values())))
-
-
 def is_finite(arrays: ArrayRecord) -> bool:
-    """Return whether every value of a model is finite."""
-    return all(bool(np.isfinite(view(array)).all()) for array in arrays.values())
+    """Return whether every value of a model is finite; sums tell, without a copy."""
+    return all(bool(_sum(to_tensor(array)).isfinite()) for array in arrays.values())
+
+
+def _sum(tensor: Tensor) -> Tensor:
+    exact = tensor.dtype if tensor.is_floating_point() else torch.float64
+    return tensor.sum(dtype=torch.promote_types(exact, torch.float32))
 
 
 def evaluate_reply(
@@ -126,7 +189,14 @@ def read_predictions(reply: Message) -> dict[str, tuple[NDArray[np.float32], NDA
 def num_bytes(message: Message) -> int:
     """Return the bytes of all arrays that a message carries."""
     return sum(
-        len(array.data)
+        _num_bytes(array)
         for record in message.content.array_records.values()
         for array in record.values()
     )
+
+
+def _num_bytes(array: flwr.app.Array) -> int:
+    if not isinstance(array, Array):
+        return len(array.data)
+    tensor = to_tensor(array)
+    return len(npy_header(np.dtype(array.dtype).str, array.shape)) + tensor.nbytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,23 @@ def initial_network(scenario: Scenario) -> tuple[nn.Module, Fitted | None]:
     return network, weights.fit(network, weights.load(model.weights))
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What came of one site's training.
+
+    Args:
+        state: the local model, valid until the network is used again.
+        loss: mean objective.
+        num_examples: of the site, for training.
+        num_steps: taken by the optimiser.
+    """
+
+    state: Mapping[str, Tensor]
+    loss: float
+    num_examples: int
+    num_steps: int
+
+
 class Workplace:
     """The sites of one process; each uses the same network in turn.
 
@@ -67,7 +85,7 @@ class Workplace:
 
     def train(
         self, site: int, round: int, state: Mapping[str, Tensor], proximal_mu: float = 0.0
-    ) -> tuple[Mapping[str, Tensor], float, int]:
+    ) -> Trained:
         """Train one site for one round.
 
         Args:
@@ -75,15 +93,12 @@ class Workplace:
             round: which one, 1-based.
             state: the global model.
             proximal_mu: weight of the proximal term, if the server asks for one.
-
-        Returns:
-            The local model (valid until the network is used again), the mean objective and the
-            number of training examples.
         """
         self.load(state)
         examples = self.examples(site, "train")
         loss = self.fit(examples, round, self.optimizer(round), proximal_mu, site=site)
-        return self._tensors(), loss, len(examples)
+        num_steps = self.scenario.client.plan.num_steps(len(examples))
+        return Trained(self._tensors(), loss, len(examples), num_steps)
 
     def optimizer(self, round: int) -> torch.optim.Optimizer:
         """Return a fresh optimiser over the network, at the round's learning rate."""

@@ -12,7 +12,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
+from fedsim.engines.inline import InlineGrid, flower_identity, repeatable, site_of
 
 
 def make_app(seen: list[int]) -> ClientApp:
@@ -62,6 +62,30 @@ def test_replies_come_in_the_order_of_the_messages() -> None:
         ids = grid.push_messages([Message(RecordDict(), n, "query") for n in nodes])
         assert [r.metadata.src_node_id for r in grid.pull_messages(ids)] == nodes
     assert seen == [2, 1, 0, 2, 1, 0]
+
+
+def test_a_million_nodes_cost_nothing_until_they_are_asked() -> None:
+    seen: list[int] = []
+    grid = InlineGrid(make_app(seen), num_sites=10**6)
+    assert len(grid.get_node_ids()) == 10**6  # type: ignore[arg-type]
+    with flower_identity():
+        message = Message(RecordDict(), grid.nodes[999_999], "query")
+        (reply,) = grid.send_and_receive([message])
+    assert seen == [999_999]
+    assert site_of(reply.metadata.src_node_id) == 999_999
+    assert len(grid._contexts) == 1
+
+
+def test_clients_run_when_their_reply_is_taken() -> None:
+    seen: list[int] = []
+    grid = InlineGrid(make_app(seen), num_sites=3)
+    with flower_identity():
+        replies = iter(
+            grid.send_and_receive([Message(RecordDict(), n, "query") for n in grid.nodes])
+        )
+        assert seen == []
+        next(replies)
+        assert seen == [0]
 
 
 def test_a_failing_client_is_named() -> None:

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fedsim.engines import shared
-from fedsim.engines.workers import _Worker
+from fedsim.engines.inline import site_of
+from fedsim.engines.workers import WorkerGrid, _Exchange, _Worker
 from fedsim.errors import RunError
 from fedsim.records.files import read_lines
 from fedsim.scenario import Scenario
@@ -43,10 +44,16 @@ def bits(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in files}
 
 
-def blocks() -> set[str]:
-    """Return the names of shared memory that exists on this computer."""
+def blocks(pid: int) -> set[str]:
+    """Return the names of the shared memory that this process had made and that still exists."""
     folder = Path("/dev/shm")
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return {path.name for path in folder.glob(f"fedsim-{pid}-*")} if folder.is_dir() else set()
+
+
+def kill(worker: Any) -> None:
+    """End a worker's process before it is given anything more."""
+    os.kill(worker._process.pid, signal.SIGKILL)
+    worker._process.join()
 
 
 @pytest.fixture
@@ -59,11 +66,11 @@ def one(tiny: Make, tmp_path: Path) -> tuple[Scenario, Path]:
 def test_the_number_of_workers_changes_no_bit(
     one: tuple[Scenario, Path], tmp_path: Path, workers: int
 ) -> None:
-    before, (scenario, folder) = blocks(), one
+    scenario, folder = one
     record = run(scenario, out=tmp_path, name="many", device="cpu", workers=workers)
     assert bits(record.folder) == bits(folder)
     assert multiprocessing.active_children() == []
-    assert blocks() <= before
+    assert not blocks(os.getpid())
 
 
 def test_a_run_goes_on_with_another_number_of_workers(
@@ -89,10 +96,10 @@ def test_a_worker_that_dies_is_replaced_and_its_site_trains_again(
     give, killed = _Worker.give, []
 
     def kill_once(self: Any, task: Any) -> None:
-        give(self, task)
-        if task.type == "train" and task.site == 1 and not killed:
+        if task.type == "train" and site_of(task.node) == 1 and not killed:
             killed.append(self._process.pid)
-            os.kill(self._process.pid, signal.SIGKILL)
+            kill(self)
+        give(self, task)
 
     monkeypatch.setattr(_Worker, "give", kill_once)
     scenario, folder = one
@@ -104,18 +111,18 @@ def test_a_worker_that_dies_is_replaced_and_its_site_trains_again(
 def test_a_site_whose_process_dies_twice_fails_the_run(
     tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    give, before = _Worker.give, blocks()
+    give = _Worker.give
 
-    def kill(self: Any, task: Any) -> None:
+    def kill_always(self: Any, task: Any) -> None:
+        if task.type == "train" and site_of(task.node) == 1:
+            kill(self)
         give(self, task)
-        if task.type == "train" and task.site == 1:
-            os.kill(self._process.pid, signal.SIGKILL)
 
-    monkeypatch.setattr(_Worker, "give", kill)
+    monkeypatch.setattr(_Worker, "give", kill_always)
     with pytest.raises(RunError, match=r"site-01 failed to train: its process died twice \(signal"):
         run(tiny(**SECTIONS), out=tmp_path, device="cpu", workers=2)
     assert multiprocessing.active_children() == []
-    assert blocks() <= before
+    assert not blocks(os.getpid())
 
 
 def test_a_site_whose_process_dies_twice_is_dropped_where_the_scenario_says_so(
@@ -123,18 +130,65 @@ def test_a_site_whose_process_dies_twice_is_dropped_where_the_scenario_says_so(
 ) -> None:
     give = _Worker.give
 
-    def kill(self: Any, task: Any) -> None:
+    def kill_always(self: Any, task: Any) -> None:
+        if task.type == "train" and site_of(task.node) == 1:
+            kill(self)
         give(self, task)
-        if task.type == "train" and task.site == 1:
-            os.kill(self._process.pid, signal.SIGKILL)
 
-    monkeypatch.setattr(_Worker, "give", kill)
+    monkeypatch.setattr(_Worker, "give", kill_always)
     scenario = tiny(rounds=1, on_client_failure="drop", **SECTIONS)
     record = run(scenario, out=tmp_path, device="cpu", workers=2)
     assert record.finished
     assert [(row["cohort"], row["dropped"]) for row in record.rounds] == [
         (["site-00", "site-02"], ["site-01"])
     ]
+
+
+def test_replies_wait_inside_a_window_alone(
+    one: tuple[Scenario, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead: list[int] = []
+    begin, hand_out = _Exchange.begin, WorkerGrid._hand_out
+
+    def note_due(self: Any, exchange: Any, due: int) -> None:
+        exchange.due = due
+        hand_out(self, exchange, due)
+
+    def note(self: Any, place: int, number: int) -> None:
+        ahead.append(place - self.due)
+        begin(self, place, number)
+
+    monkeypatch.setattr(WorkerGrid, "_hand_out", note_due)
+    monkeypatch.setattr(_Exchange, "begin", note)
+    scenario = one[0].model_copy(
+        update={"rounds": 1, "population": one[0].population.model_copy(update={"num_sites": 9})}
+    )
+    orders = {}
+    for name, affordable in (("wide", 2**28), ("narrow", 1)):
+        ahead.clear()
+        monkeypatch.setattr("fedsim.engines.workers.WAITING_BYTES", affordable)
+        folder = run(scenario, out=tmp_path, name=name, device="cpu", workers=2).folder
+        orders[name] = (max(ahead), bits(folder))
+    assert orders["narrow"][0] < 4 <= orders["wide"][0]
+    assert orders["narrow"][1] == orders["wide"][1]
+
+
+def test_a_death_is_reported_with_site_and_round(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give, killed = _Worker.give, []
+
+    def kill_once(self: Any, task: Any) -> None:
+        round = task.packed.configs.get("config", {}).get("server-round")
+        if (task.type, site_of(task.node), round) == ("train", 2, 2) and not killed:
+            killed.append(self._process.pid)
+            kill(self)
+        give(self, task)
+
+    monkeypatch.setattr(_Worker, "give", kill_once)
+    record = run(tiny(rounds=2), out=tmp_path, device="cpu", workers=2)
+    told = "round 2: the process of site-02 (train) died (signal SIGKILL)"
+    assert told in (record.folder / "log.txt").read_text()
 
 
 def test_what_goes_wrong_at_a_site_is_told_as_without_workers(tiny: Make, tmp_path: Path) -> None:
@@ -144,7 +198,7 @@ def test_what_goes_wrong_at_a_site_is_told_as_without_workers(tiny: Make, tmp_pa
 
 
 def test_workers_do_not_outlive_a_main_process_that_is_killed(tiny: Make, tmp_path: Path) -> None:
-    before, file = blocks(), tmp_path / "scenario.yaml"
+    file = tmp_path / "scenario.yaml"
     file.write_text(yaml.safe_dump(tiny(rounds=2000, **SECTIONS).resolved()))
     command = [sys.executable, "-m", "fedsim", "run", file, "--out", tmp_path, "--workers", "2"]
     process = subprocess.Popen(
@@ -156,14 +210,15 @@ def test_workers_do_not_outlive_a_main_process_that_is_killed(tiny: Make, tmp_pa
         time.sleep(0.05)
     children = _children(process.pid)
     assert len(children) >= 2
+    assert blocks(process.pid) or not Path("/dev/shm").is_dir()
     process.kill()
     process.wait()
     while time.monotonic() < deadline and any(map(_alive, children)):
         time.sleep(0.05)
     assert not any(map(_alive, children))
-    while time.monotonic() < deadline and not blocks() <= before:
+    while time.monotonic() < deadline and blocks(process.pid):
         time.sleep(0.05)
-    assert blocks() <= before
+    assert not blocks(process.pid)
 
 
 def _children(pid: int) -> list[int]:
@@ -183,13 +238,13 @@ def test_content_goes_through_shared_memory_unchanged() -> None:
     arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(7, np.int64)}
     content = RecordDict(
         {
-            "arrays": ArrayRecord({n: shared.Array(v) for n, v in arrays.items()}),
+            "arrays": ArrayRecord({n: Array(v) for n, v in arrays.items()}),
             "metrics": MetricRecord({"loss": 0.25, "n": 3}),
             "config": ConfigRecord({"round": 4, "name": "x", "on": True}),
         }
     )
     packed, parts = shared.pack(content)
-    made = shared.Made(packed.num_bytes)
+    made = shared.Made(packed.num_bytes, shared.new_name())
     shared.fill(made.buffer, parts)
     found = shared.unpack(packed, made.buffer)
     made.close()

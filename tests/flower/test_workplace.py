@@ -79,10 +79,10 @@ def test_the_initial_model_comes_from_the_seed_alone(tiny: Make) -> None:
 
 def test_training_depends_on_seed_site_and_round_alone(tiny: Make) -> None:
     place = workplace(tiny(), model=Remembering())
-    first = {n: t.clone() for n, t in place.train(0, 1, place.initial)[0].items()}
+    first = {n: t.clone() for n, t in place.train(0, 1, place.initial).state.items()}
     place.train(1, 1, place.initial)
     torch.rand(3)
-    again = place.train(0, 1, place.initial)[0]
+    again = place.train(0, 1, place.initial).state
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
@@ -94,7 +94,7 @@ def test_every_round_drops_other_units(tiny: Make) -> None:
     examples.labels.zero_()
 
     def change(round: int) -> torch.Tensor:
-        return place.train(0, round, place.initial)[0]["2.weight"] - place.initial["2.weight"]
+        return place.train(0, round, place.initial).state["2.weight"] - place.initial["2.weight"]
 
     assert torch.equal(change(1), change(1))
     assert not torch.equal(change(1), change(2))
@@ -160,7 +160,7 @@ def test_the_learning_rate_follows_the_schedule(tiny: Make) -> None:
                 }
             )
         )
-        return place.train(0, round, place.initial)[0]["1.bias"] - place.initial["1.bias"]
+        return place.train(0, round, place.initial).state["1.bias"] - place.initial["1.bias"]
 
     torch.testing.assert_close(step(2), step(1) / 2, rtol=1e-3, atol=1e-7)
 

@@ -160,6 +160,33 @@ def test_no_update_is_no_step(strategy: Strategy, warm: bool) -> None:
     assert all(torch.equal(value, torch.zeros_like(value)) for value in aggregate.values())
 
 
+@pytest.mark.parametrize("strategy", [s for s in ALL if s.mean is not None], ids=repr)
+@every_state
+def test_what_needs_a_mean_alone_does_the_same_with_a_sum(strategy: Strategy, warm: bool) -> None:
+    updates, weights, rule = make_updates(), examples(), strategy.mean
+    assert rule is not None
+    state = state_of(strategy, updates, warm)
+    aggregate, after = strategy.aggregate(updates, weights, state)
+    sums = {name: torch.zeros_like(stack[0]) for name, stack in updates.items()}
+    for k, n in enumerate(weights.tolist()):
+        for name, stack in updates.items():
+            sums[name] += rule.coefficient(n, {}) * stack[k]
+    mean = {name: value / rule.divisor(weights, {}) for name, value in sums.items()}
+    found, state = strategy.follow(mean, state)
+    for name, value in aggregate.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-14, atol=1e-15)
+    for a, b in zip(leaves(state), leaves(after), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("strategy", [s for s in ALL if s.mean is None], ids=repr)
+def test_what_needs_all_updates_refuses_a_mean(strategy: Strategy) -> None:
+    updates = make_updates()
+    mean = {name: stack.mean(0) for name, stack in updates.items()}
+    with pytest.raises(TypeError, match="needs all updates at once"):
+        strategy.follow(mean, state_of(strategy, updates, warm=False))
+
+
 @every_strategy
 def test_a_state_holds_tensors_and_numbers(strategy: Strategy) -> None:
     updates = make_updates()

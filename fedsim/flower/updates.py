@@ -1,0 +1,193 @@
+"""The client updates of a round as a strategy sees them: all of them, or one sum that grows.
+
+An update is the local model minus the global one; updates are formed and added in double precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+import flwr.app
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, RecordDict
+from torch import Tensor
+
+from fedsim.flower.wire import to_tensor, view
+from strategies import Strategy
+from strategies.base import State
+
+CHUNK = 2**15
+"""Numbers that are widened at a time, so that no update is held in double precision."""
+
+
+class Stacked(Mapping[str, Tensor]):
+    """Client updates stacked over sites, one parameter at a time and only while it is looked at.
+
+    Args:
+        names: of the parameters.
+        start: the global model that the clients started from.
+        local: one record per site.
+        device: where the stacks are.
+    """
+
+    def __init__(
+        self,
+        names: Collection[str],
+        start: ArrayRecord,
+        local: list[ArrayRecord],
+        device: torch.device,
+    ) -> None:
+        self.names, self.start, self.local, self.device = names, start, local, device
+
+    def __getitem__(self, name: str) -> Tensor:
+        start = self.start[name]
+        shape = (len(self.local), *start.shape)
+        stack = torch.empty(shape, dtype=torch.float64, device=self.device)
+        for site, record in enumerate(self.local):
+            _put(stack[site, ...], record[name], start)
+        return stack
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class Sum:
+    """The sum of a_k times the update of site k, of which no update is kept.
+
+    It is held in units of the first a_k, so that the mean of one update is that update.
+
+    Args:
+        names: of the parameters.
+        start: the global model that the clients started from.
+        device: where the sum is.
+    """
+
+    def __init__(self, names: Collection[str], start: ArrayRecord, device: torch.device) -> None:
+        self._start, self._unit = start, 0.0
+        self._totals = {
+            name: torch.zeros(tuple(start[name].shape), dtype=torch.float64, device=device)
+            for name in names
+        }
+
+    def add(self, local: ArrayRecord, coefficient: float) -> None:
+        """Add a site's update.
+
+        Args:
+            local: its model.
+            coefficient: a_k, non-negative.
+        """
+        if not coefficient:
+            return
+        self._unit = self._unit or coefficient
+        for name, total in self._totals.items():
+            _add(total, local[name], self._start[name], coefficient / self._unit)
+
+    def mean(self, divisor: float) -> dict[str, Tensor]:
+        """Return the sum divided, by name; after this the sum is used up."""
+        for total in self._totals.values():
+            total /= divisor / (self._unit or 1.0)
+        return self._totals
+
+
+def _put(target: Tensor, local: flwr.app.Array, start: flwr.app.Array) -> None:
+    """Set target = local - start, in double precision."""
+    if target.device.type == "cpu":
+        np.subtract(view(local), view(start), out=target.numpy(), dtype=np.float64)
+    else:
+        _put_on_device(target, local, start)
+
+
+def _put_on_device(target: Tensor, local: flwr.app.Array, start: flwr.app.Array) -> None:
+    target.copy_(to_tensor(local)).sub_(to_tensor(start).to(target.device))
+
+
+def _add(total: Tensor, local: flwr.app.Array, start: flwr.app.Array, factor: float) -> None:
+    """Add factor * (local - start) in double precision."""
+    if total.device.type == "cpu":
+        _add_on_cpu(total, local, start, factor)
+    else:
+        _add_on_device(total, local, start, factor)
+
+
+def _add_on_cpu(total: Tensor, local: flwr.app.Array, start: flwr.app.Array, factor: float) -> None:
+    sums, ends, starts = total.numpy().ravel(), view(local).ravel(), view(start).ravel()
+    for first in range(0, len(sums), CHUNK):
+        part = slice(first, first + CHUNK)
+        update = np.subtract(ends[part], starts[part], dtype=np.float64)
+        sums[part] += np.multiply(update, factor, out=update)
+
+
+def _add_on_device(
+    total: Tensor, local: flwr.app.Array, start: flwr.app.Array, factor: float
+) -> None:
+    update = torch.empty_like(total)
+    _put_on_device(update, local, start)
+    total.add_(update, alpha=factor)
+
+
+class Gathering:
+    """The replies of a round, taken one by one; a rule that needs a mean alone lets go of each.
+
+    Args:
+        strategy: what aggregates.
+        start: the global model that the clients started from.
+        buffers: names of what is no parameter; it becomes its mean weighted by examples.
+        weighted_by: name of the examples among the metrics of a reply.
+        device: where updates are added.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        start: ArrayRecord,
+        buffers: Collection[str],
+        weighted_by: str,
+        device: torch.device,
+    ) -> None:
+        self._strategy, self._start, self._device = strategy, start, device
+        self._weighted_by = weighted_by
+        self.parameters = [name for name in start if name not in buffers]
+        self._sum = Sum(self.parameters, start, device) if strategy.mean else None
+        self._buffers = Sum([name for name in start if name in buffers], start, device)
+        self._held: list[ArrayRecord] = []
+        self.metrics: list[RecordDict] = []
+
+    def take(self, content: RecordDict) -> None:
+        """Take what a site sent."""
+        local = next(iter(content.array_records.values()))
+        self.metrics.append(RecordDict(dict(content.metric_records)))
+        weight = self._number(self._weighted_by, -1)
+        self._buffers.add(local, weight)
+        if self._sum is None or self._strategy.mean is None:
+            self._held.append(local)
+            return
+        reported = {name: self._number(name, -1) for name in self._strategy.reports}
+        self._sum.add(local, self._strategy.mean.coefficient(weight, reported))
+
+    def aggregate(self, state: State) -> tuple[dict[str, Tensor], State]:
+        """Return the strategy's aggregate update of the parameters, and its next state."""
+        weights = self._column(self._weighted_by)
+        reported = {name: self._column(name) for name in self._strategy.reports}
+        if self._sum is not None and self._strategy.mean is not None:
+            divisor = self._strategy.mean.divisor(weights, reported)
+            return self._strategy.follow(self._sum.mean(divisor), state)
+        updates = Stacked(self.parameters, self._start, self._held, self._device)
+        if reported:
+            return self._strategy.aggregate(updates, weights, state, reported)
+        return self._strategy.aggregate(updates, weights, state)
+
+    def mean_of_buffers(self) -> dict[str, Tensor]:
+        """Return what to add to the buffers."""
+        return self._buffers.mean(float(self._column(self._weighted_by).sum()))
+
+    def _column(self, name: str) -> Tensor:
+        numbers = [self._number(name, reply) for reply in range(len(self.metrics))]
+        return torch.tensor(numbers, dtype=torch.float64)
+
+    def _number(self, name: str, reply: int) -> float:
+        value = next(iter(self.metrics[reply].metric_records.values()))[name]
+        return float(value) if isinstance(value, int | float) else float(value[0])
