@@ -54,7 +54,7 @@ def run(
     name: str | None = None,
     device: str = "auto",
     keep_every: int | None = None,
-    workers: int = 1,
+    workers: simulate.Workers = 1,
     watch: Callable[[str], Watcher] = lambda site: lambda progress: None,
 ) -> list[RunRecord]:
     """Run the scenario once without each site, going on where an earlier call stopped.

@@ -18,7 +18,7 @@ from fedsim import environment
 from fedsim.data.duplicates import look_at
 from fedsim.data.population import Population
 from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
-from fedsim.engines.placement import adding_device, choose_devices, needed_bytes, place, rooms
+from fedsim.engines.placement import adding_device, choose_devices, most, needed_bytes, place, rooms
 from fedsim.engines.workers import WorkerGrid
 from fedsim.errors import InputError
 from fedsim.flower import baselines, intervals
@@ -34,6 +34,9 @@ from fedsim.seeds import Streams
 
 log = logging.getLogger("fedsim")
 
+Workers = int | Literal["auto"]
+"""Processes that train sites side by side; `auto` is one for each processor that has room."""
+
 
 def run(
     scenario: Scenario,
@@ -42,7 +45,7 @@ def run(
     name: str | None = None,
     device: str = "auto",
     keep_every: int | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
     watch: Watcher = lambda progress: None,
 ) -> RunRecord:
     """Run a scenario from its beginning to its end.
@@ -54,9 +57,10 @@ def run(
         device: `auto`, `cpu`, `cuda`, `cuda:0,cuda:1`, `mps`; never a scenario matter. Workers are
             spread over several; the first adds the updates.
         keep_every: keep the checkpoint of every so many rounds beside the last and the best.
-        workers: processes that train sites side by side; one trains them in this process. The
-            results are the same bits. A script that asks for more must be importable, with its
-            work under `if __name__ == "__main__":`, for workers begin by importing it.
+        workers: processes that train sites side by side, or `auto` for one for each processor that
+            has room; one trains them in this process. The results are the same bits. A script that
+            asks for more must be importable, with its work under `if __name__ == "__main__":`, for
+            workers begin by importing it.
         watch: called after every round.
 
     Returns:
@@ -85,7 +89,7 @@ def resume(
     folder: str | Path,
     *,
     device: str | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
     watch: Watcher = lambda progress: None,
 ) -> RunRecord:
     """Go on with a run from its last checkpoint, to the same bits as without the interruption.
@@ -175,7 +179,7 @@ def _execute(
     population: Population,
     folder: RunFolder,
     devices: Sequence[torch.device],
-    workers: int,
+    workers: Workers,
     watch: Watcher,
 ) -> RunRecord:
     with ExitStack() as stack:
@@ -205,14 +209,15 @@ def _execute(
 
 
 def _grid(
-    workplace: Workplace, devices: Sequence[torch.device], workers: int, stack: ExitStack
+    workplace: Workplace, devices: Sequence[torch.device], workers: Workers, stack: ExitStack
 ) -> InlineGrid:
     """Return what reaches the sites; the stack ends its processes, if it has any."""
     population = workplace.population
-    if workers == 1:
+    found, needed = rooms(devices), needed_bytes(workplace)
+    num = min(most(found, needed) if workers == "auto" else workers, len(population))
+    if num == 1:
         return InlineGrid(make_client_app(workplace), len(population))
-    num = min(workers, len(population))
-    places = place(num, rooms(devices), needed_bytes(workplace))
+    places = place(num, found, needed)
     grid = WorkerGrid(workplace.scenario.resolved(), population, places)
     stack.callback(grid.close)
     return grid

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import click
 import typer
@@ -85,7 +84,11 @@ def run(
         str | None, typer.Option(help="name of the run folder; default: scenario and digest")
     ] = None,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:1; results repeat per device type")
+        str,
+        typer.Option(
+            help="auto, cpu, cuda, mps, or several, over which workers are spread: cuda:0,cuda:1; "
+            "results repeat per device type"
+        ),
     ] = "auto",
     keep_every: Annotated[
         int | None,
@@ -204,18 +207,14 @@ def report(folder: Folder) -> None:
     _conclude(read(folder), quiet=False, as_json=False)
 
 
-def _number(workers: str) -> int:
+def _number(workers: str) -> int | Literal["auto"]:
     """Return how many workers are meant.
 
     Raises:
         InputError: if that is no number above 0.
     """
     if workers == "auto":
-        return (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
+        return "auto"
     if not workers.isdecimal() or int(workers) < 1:
         raise InputError(f"--workers {workers}: expected a number above 0, or auto")
     return int(workers)
@@ -266,7 +265,7 @@ def _leave_one_site_out(
     run_name: str | None,
     device: str,
     keep_every: int | None,
-    workers: int,
+    workers: int | Literal["auto"],
     quiet: bool,
     as_json: bool,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -86,6 +87,16 @@ def rooms(devices: Sequence[torch.device]) -> list[Room]:
     return [
         Room(str(d), torch.cuda.mem_get_info(d)[0] if d.type == "cuda" else None) for d in devices
     ]
+
+
+def most(rooms: Sequence[Room], needed_bytes: int) -> int:
+    """Return how many workers there can be: one for each processor, as far as memory goes."""
+    fitting = [
+        max(0, room.free_bytes // needed_bytes) for room in rooms if room.free_bytes is not None
+    ]
+    affinity = hasattr(os, "sched_getaffinity")
+    processors = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, min(processors, sum(fitting))) if fitting else processors
 
 
 def place(num_workers: int, rooms: Sequence[Room], needed_bytes: int) -> list[str]:

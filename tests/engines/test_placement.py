@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedsim.engines import placement
-from fedsim.engines.placement import Room, adding_device, choose_devices, place, rooms
+from fedsim.engines.placement import Room, adding_device, choose_devices, most, place, rooms
 from fedsim.errors import InputError
 from fedsim.simulate import run
 
@@ -48,6 +48,17 @@ def test_no_device_is_filled_beyond_its_memory() -> None:
 def test_devices_without_memory_of_their_own_take_turns() -> None:
     assert place(3, [Room("cpu", None)], 10 * GB) == ["cpu"] * 3
     assert place(3, [Room("a", None), Room("b", None)], GB) == ["a", "b", "a"]
+
+
+def test_there_are_as_many_workers_as_processors_and_memory_allow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(placement.os, "sched_getaffinity", lambda _: range(16), raising=False)
+    gpus = [Room("cuda:0", 45 * GB), Room("cuda:1", 29 * GB)]
+    assert most([Room("cpu", None)], 10 * GB) == 16
+    assert most(gpus, 10 * GB) == 6
+    assert most(gpus, GB) == 16
+    assert most(gpus, 100 * GB) == 1, "refused where it is placed, with the numbers"
 
 
 def test_auto_is_every_gpu_or_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,6 +221,44 @@ def test_workers_do_not_outlive_a_main_process_that_is_killed(tiny: Make, tmp_pa
     assert not blocks(process.pid)
 
 
+def test_ctrl_c_ends_the_workers_too(tiny: Make, tmp_path: Path) -> None:
+    file, folder = tmp_path / "scenario.yaml", tmp_path / "stopped"
+    file.write_text(yaml.safe_dump(tiny(rounds=2000, **SECTIONS).resolved()))
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "fedsim",
+            "run",
+            file,
+            "--out",
+            tmp_path,
+            "--run-name",
+            "stopped",
+            "--workers",
+            "2",
+        ],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not read_lines(folder / "rounds.jsonl"):
+        time.sleep(0.05)
+    children = _children(process.pid)
+    assert len(children) >= 2
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"fedsim resume {folder}" in said
+    assert "Traceback" not in said
+    assert "leaked" not in said
+    assert not any(map(_alive, children))
+    assert not blocks(process.pid)
+
+
 def _children(pid: int) -> list[int]:
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
     return [int(word) for word in found.stdout.split()]
