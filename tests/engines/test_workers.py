@@ -27,6 +27,7 @@ from fedsim.simulate import resume, run
 
 Make = Callable[..., Scenario]
 pytestmark = pytest.mark.slow  # starting processes takes seconds
+COMMAND = [sys.executable, "-m", "fedsim"]
 SECTIONS = {
     "strategy": {"kind": "principal_gradient"},
     "client": {
@@ -200,7 +201,7 @@ def test_what_goes_wrong_at_a_site_is_told_as_without_workers(tiny: Make, tmp_pa
 def test_workers_do_not_outlive_a_main_process_that_is_killed(tiny: Make, tmp_path: Path) -> None:
     file = tmp_path / "scenario.yaml"
     file.write_text(yaml.safe_dump(tiny(rounds=2000, **SECTIONS).resolved()))
-    command = [sys.executable, "-m", "fedsim", "run", file, "--out", tmp_path, "--workers", "2"]
+    command = [*COMMAND, "run", file, "--out", tmp_path, "--workers", "2"]
     process = subprocess.Popen(
         [*command, "--run-name", "killed", "--quiet"], stderr=subprocess.DEVNULL
     )
