@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count, cycle, islice
 from typing import TYPE_CHECKING
 
 from clients.batch import shuffled
@@ -38,18 +38,19 @@ class Plan:
 
     def num_steps(self, num_examples: int) -> int:
         """Return the optimiser steps of a round at a site with so many training examples."""
-        if self.epochs is None:
-            return self.steps or 0
-        size = self.batch_size
-        per_pass = num_examples // size if self.drop_last else -(-num_examples // size)
-        return per_pass * self.epochs
+        return len(self.batch_sizes(num_examples))
 
     def smallest_batch(self, num_examples: int) -> int:
         """Return the size of the smallest batch that such a site trains on in a round."""
-        reaches_end = self.steps is None or self.steps * self.batch_size >= num_examples
-        if self.drop_last or not reaches_end:
-            return self.batch_size
-        return (num_examples - 1) % self.batch_size + 1
+        return min(self.batch_sizes(num_examples), default=self.batch_size)
+
+    def batch_sizes(self, num_examples: int) -> list[int]:
+        """Return the examples in each step of a round, in order."""
+        full, rest = divmod(num_examples, self.batch_size)
+        once = [self.batch_size] * full + ([rest] if rest and not self.drop_last else [])
+        if self.epochs is not None:
+            return once * self.epochs
+        return list(islice(cycle(once), self.steps))
 
     def batches(self, examples: Batch, generator: torch.Generator) -> Iterator[Batch]:
         """Return the round's batches; every pass draws a new order from `generator`.

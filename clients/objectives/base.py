@@ -36,6 +36,14 @@ class Objective(BaseModel, ABC):
     reference: ClassVar[str] = ""
     """BibTeX of the paper the objective comes from."""
 
+    @property
+    def couples_examples(self) -> bool:
+        """Whether the loss of a batch is anything but the mean of losses of single examples.
+
+        Only a mean can be had from the parts of a batch, by adding up gradients.
+        """
+        return False
+
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch, context: Context) -> Tensor:
         """Return the objective on one batch, a scalar that can be differentiated."""

@@ -34,6 +34,11 @@ class CrossEntropy(Objective):
         default=None, description="weights per class, `balanced`, or none"
     )
 
+    @property
+    def couples_examples(self) -> bool:
+        """Whether the mean is weighted: then the weights of a batch divide it."""
+        return self.class_weights is not None
+
     def loss(self, model: nn.Module, batch: Batch, context: Context) -> Tensor:
         """Return the (weighted) mean cross-entropy of the batch, a scalar."""
         from torch.nn.functional import cross_entropy

@@ -43,6 +43,11 @@ class Margin(Objective):
   year = {2024},
 }"""
 
+    @property
+    def couples_examples(self) -> bool:
+        """Whether the penalty is on the whole batch."""
+        return self.form == "batch_probabilities"
+
     def loss(self, model: nn.Module, batch: Batch, context: Context) -> Tensor:
         """Return cross-entropy plus `weight` times the penalty, a scalar."""
         from torch.nn.functional import cross_entropy

@@ -31,6 +31,7 @@ USES = {
     "optimizers": ("client.optimizer", "how a site takes its steps"),
     "schedules": ("client.schedule", "the learning rate over rounds"),
     "cohorts": ("cohort", "which sites take part in a round"),
+    "round_policies": ("round_policy", "when a round ends and whose updates count"),
     "strategies": ("strategy", "how the server aggregates the updates of the sites"),
     "server_optimizers": ("server_optimizer", "how the server steps along the aggregate"),
     "metrics": ("evaluation.metrics", "how well the global model predicts"),

@@ -14,6 +14,7 @@ from clients import optimizer
 from fedsim.data import label_noise, normalisation
 from fedsim.data.appearance import Appearance
 from fedsim.data.source import Source
+from fedsim.fleet import round_policy
 from fedsim.plugins import load, union
 from fedsim.scenario import cohort
 from fedsim.scenario.flower_strategy import FlowerStrategy
@@ -32,6 +33,7 @@ FAMILIES = {
     "optimizers": load("optimizers", optimizer.BUILTIN, optimizer.Optimizer),
     "schedules": load("schedules", optimizer.SCHEDULES, optimizer.Schedule),
     "cohorts": load("cohorts", cohort.BUILTIN, cohort.Cohort),
+    "round_policies": load("round_policies", round_policy.BUILTIN, round_policy.RoundPolicy),
     "strategies": load("strategies", (*strategies.BUILTIN, FlowerStrategy), strategies.Strategy),
     "server_optimizers": load("server_optimizers", SERVER_OPTIMIZERS),
 }
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from fedsim.data.label_noise import LabelNoise
     from fedsim.data.normalisation import Normalisation
     from fedsim.data.partition import Partition
+    from fedsim.fleet.round_policy import RoundPolicy
     from fedsim.models import Model
     from fedsim.scenario.cohort import Cohort
     from strategies import ServerSgd, Strategy
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     AnyOptimizer = Optimizer
     AnySchedule = Schedule
     AnyCohort = Cohort
+    AnyRoundPolicy = RoundPolicy
     AnyStrategy = Strategy | FlowerStrategy
     AnyServerOptimizer = ServerSgd
 else:
@@ -70,5 +74,6 @@ else:
     AnyOptimizer = union(FAMILIES["optimizers"])
     AnySchedule = union(FAMILIES["schedules"])
     AnyCohort = union(FAMILIES["cohorts"])
+    AnyRoundPolicy = union(FAMILIES["round_policies"])
     AnyStrategy = union(FAMILIES["strategies"])
     AnyServerOptimizer = union(FAMILIES["server_optimizers"])

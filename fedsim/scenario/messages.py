@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +107,12 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     part_of = [choice for choice in known if len(word) > 2 and word in choice.lower()]
     near = part_of or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def no_site(name: str, names: Sequence[str]) -> str:
+    """Return what is said of a site that is not there."""
+    listed = ", ".join(names[:12]) + ", ..." * (len(names) > 12)
+    return f"there is no site {name!r}{nearest(name, names)} (one of {listed})"
 
 
 def show(value: Any) -> str:

@@ -14,8 +14,9 @@ from fedsim.data.normalisation import Standard
 from fedsim.data.source import POOLED, SPLITS, Facts
 from fedsim.errors import DataError
 from fedsim.scenario.cohort import FixedSize
+from fedsim.scenario.fleet_rules import broken_by_fleet
 from fedsim.scenario.flower_strategy import RESERVED, UNSUITED, USABLE, FlowerStrategy
-from fedsim.scenario.messages import Problem, nearest
+from fedsim.scenario.messages import Problem, nearest, no_site
 from fedsim.scenario.scenario import HeldOut, Scenario
 from fedsim.scenario.yaml_tree import Path
 
@@ -35,6 +36,7 @@ def broken(scenario: Scenario) -> list[Problem]:
         *_images(scenario, facts),
         *_sites(scenario, facts),
         *_client(scenario),
+        *broken_by_fleet(scenario),
         *_server(scenario),
         *_evaluation(scenario),
         *_external(scenario, facts),
@@ -200,10 +202,10 @@ def _named(scenario: Scenario, names: tuple[str, ...]) -> Iterator[Problem]:
         yield from _repeated(asked, path)
         for index, name in enumerate(asked):
             if name not in names:
-                yield Problem((*path, index), _no_site(name, names))
+                yield Problem((*path, index), no_site(name, names))
     for name in sites.appearance.named_sites() if sites.appearance is not None else ():
         if name not in names:
-            yield Problem(("population", "appearance", "sites", name), _no_site(name, names))
+            yield Problem(("population", "appearance", "sites", name), no_site(name, names))
     if set(names) <= set(sites.holdout_sites):
         yield Problem(("population", "holdout_sites"), "leaves no site to train")
 
@@ -214,11 +216,6 @@ def _mistakes(mistakes: Mapping[int, int], num: int, path: Path) -> Iterator[Pro
             yield Problem(
                 (*path, str(true)), f"must take one class of the task, 0 to {num - 1}, for another"
             )
-
-
-def _no_site(name: str, names: tuple[str, ...]) -> str:
-    listed = ", ".join(names[:12]) + ", ..." * (len(names) > 12)
-    return f"there is no site {name!r}{nearest(name, names)} (one of {listed})"
 
 
 def _external(scenario: Scenario, facts: Facts) -> Iterator[Problem]:

@@ -18,6 +18,9 @@ from clients.training import Plan
 from fedsim.data.normalisation import Unit
 from fedsim.data.partition import Iid, numbered_sites
 from fedsim.data.source import Split
+from fedsim.fleet.device import DeviceGroup
+from fedsim.fleet.outage import Outage
+from fedsim.fleet.round_policy import Synchronous
 from fedsim.location import DIGEST
 from fedsim.models import SmallCnn
 from fedsim.plugins import Part
@@ -31,6 +34,7 @@ from fedsim.scenario.families import (
     AnyObjective,
     AnyOptimizer,
     AnyPartition,
+    AnyRoundPolicy,
     AnySchedule,
     AnyServerOptimizer,
     AnySource,
@@ -114,6 +118,12 @@ class Sites(Part):
         description="names of sites that never train and are tested on as a whole; "
         "`fedsim run --leave-one-site-out` holds out each in turn",
     )
+    devices: tuple[DeviceGroup, ...] = Field(
+        default=(), description="what the sites run on; without them there is no virtual clock"
+    )
+    outages: tuple[Outage, ...] = Field(
+        default=(), description="rounds in which sites are not there; default: none"
+    )
 
 
 class Client(Part):
@@ -123,6 +133,11 @@ class Client(Part):
     steps: int | None = Field(default=None, gt=0, description="optimiser steps, instead of epochs")
     batch_size: int = Field(gt=0, description="examples per optimiser step")
     drop_last: bool = Field(default=False, description="leave out a smaller last batch")
+    batch: Literal["whole", "fit"] = Field(
+        default="whole",
+        description="where a site's device cannot hold a batch: refuse, or add up gradients over "
+        "parts of it that fit",
+    )
     optimizer: AnyOptimizer = Sgd(learning_rate=0.05)
     schedule: AnySchedule = Constant()
     objective: AnyObjective = CrossEntropy()
@@ -193,6 +208,7 @@ class Scenario(Part):
     model: AnyModel = SmallCnn()
     client: Client
     cohort: AnyCohort = AllSites()
+    round_policy: AnyRoundPolicy = Synchronous()
     strategy: AnyStrategy = WeightedMean()
     server_optimizer: AnyServerOptimizer | None = Field(
         default=None, description="acts on the aggregate update; default: add it as it is"

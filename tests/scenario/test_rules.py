@@ -16,6 +16,8 @@ GREY = "{kind: synthetic, anatomy: chest, image_size: 16}"
 COLOUR = "{kind: synthetic, anatomy: fundus, image_size: 16}"
 TWO = "{0: 0, 1: 0, 2: 1, 3: 1, 4: 1}"
 
+DEVICES = "population.devices=[{profile: t4, share: 1}]"
+
 BROKEN = [
     (["data.label_map={0: 0, 1: 1}"], "data.label_map", "0 to 4; missing: [2, 3, 4]"),
     (["data.label_map.5=1"], "data.label_map.5", "the source's classes are 0 to 4"),
@@ -111,6 +113,74 @@ BROKEN = [
         "this set has 5: give a label_map",
     ),
     (
+        ["population.devices=[{profile: t4, share: 0.5}, {profile: l4, share: 0.4}]"],
+        "population.devices",
+        "sum to 0.9, not to 1",
+    ),
+    (
+        ["population.devices=[{profile: t4, sites: [site-00, site-02]}]"],
+        "population.devices",
+        "site-01: no device",
+    ),
+    (
+        ["population.devices=[{profile: t4, sites: [site-0]}, {profile: l4, share: 1}]"],
+        "population.devices.0.sites.0",
+        "no site 'site-0'; did you mean",
+    ),
+    (
+        [
+            "population.devices=[{profile: t4, sites: [site-00]}, "
+            "{profile: l4, sites: [site-01, site-02, site-00]}]"
+        ],
+        "population.devices.1.sites.2",
+        "'site-00' has a device already",
+    ),
+    (
+        ["population.devices=[{profile: t4, share: 1, precision: bf16}]"],
+        "population.devices.0.precision",
+        "t4 has no units for bf16: use fp32 or fp16",
+    ),
+    (["population.outages=[{sites: [Bern]}]"], "population.outages.0.sites.0", "no site 'Bern'"),
+    (
+        ["population.outages=[{from_round: 5}]"],
+        "population.outages.0.from_round",
+        "after the last round, 4",
+    ),
+    (["round_policy={kind: deadline, seconds: 5}"], "round_policy", "give population.devices"),
+    (
+        [DEVICES, "round_policy={kind: over_select}"],
+        "round_policy",
+        "no site to add to a cohort of all",
+    ),
+    (
+        [
+            DEVICES,
+            "round_policy={kind: buffered_async, buffer_size: 2}",
+            "cohort={kind: poisson, sampling_rate: 0.5}",
+        ],
+        "cohort",
+        "poisson has no fixed number",
+    ),
+    (
+        [
+            DEVICES,
+            "round_policy={kind: buffered_async, buffer_size: 3}",
+            "population.holdout_sites=[site-01]",
+        ],
+        "round_policy.buffer_size",
+        "at most 2",
+    ),
+    (["client.batch=fit"], "client.batch", "give population.devices"),
+    (
+        [
+            DEVICES,
+            "client.batch=fit",
+            "client.objective={kind: margin, form: batch_probabilities}",
+        ],
+        "client.batch",
+        "no mean over examples",
+    ),
+    (
         ["client.objective={kind: cross_entropy, class_weights: [1, 1, 1]}"],
         "client.objective.class_weights",
         "one weight per class (2), got 3",
@@ -159,6 +229,20 @@ def test_a_broken_rule_names_its_key(author: Any, changes: list[str], key: str, 
         [f"evaluation.external=[{{name: other, source: {COLOUR}, label_map: {TWO}}}]"],
         ["client.schedule={kind: constant, warmup_rounds: 3}"],
         ["strategy={kind: flower, name: FedAvg}"],
+        ["population.devices=[{profile: t4, share: 0.1}, {profile: l4, share: 0.9}]"],
+        ["population.devices=[{profile: t4, sites: [site-00, site-01, site-02]}]"],
+        [
+            "population.devices=[{profile: t4, sites: [site-00, site-01]}]",
+            "population.holdout_sites=[site-02]",
+        ],
+        ["population.outages=[{sites: [site-00], from_round: 4}]"],
+        [DEVICES, "round_policy={kind: buffered_async, buffer_size: 3}"],
+        [
+            DEVICES,
+            "round_policy={kind: over_select, extra: 0.5}",
+            "cohort={kind: poisson, sampling_rate: 0.5}",
+        ],
+        [DEVICES, "client.batch=fit", "client.objective={kind: margin}"],
         ["model.widths=[8, 8, 8, 8]"],
     ],
     ids=str,

@@ -100,13 +100,24 @@ def alternatives(value: Any) -> list[Any]:
         return [value + 1, value - 1, 2 * value]
     if isinstance(value, float):
         return [0.9 * value or 0.01]
-    return ["renamed", "multiclass", "moderate", "uniform", "examples", "f1", "drop"]
+    return [
+        "renamed",
+        "multiclass",
+        "moderate",
+        "uniform",
+        "examples",
+        "f1",
+        "drop",
+        "t4",
+        "fp16",
+    ]
 
 
 CHANGEABLE = [
     path
     for path in leaves(FULL.resolved())
-    if path[-1] not in ("version", "name", "description", "kind", "anatomy", "steps")
+    if path[-1]
+    not in ("version", "name", "description", "kind", "anatomy", "steps", "share", "sites", "batch")
     and "metrics" not in path
 ]
 """Values that can be changed alone."""
@@ -142,6 +153,12 @@ def test_every_value_is_in_the_digest(path: tuple[Any, ...]) -> None:
 )
 def test_a_change_changes_the_digest(changes: list[str]) -> None:
     assert load_scenario(FULL_PATH, changes).digest != FULL.digest
+
+
+def test_what_a_device_does_with_a_large_batch_is_in_the_digest() -> None:
+    plain = "client.objective={kind: cross_entropy}"  # class weights go with whole batches alone
+    whole, fit = (load_scenario(FULL_PATH, [plain, f"client.batch={b}"]) for b in ("whole", "fit"))
+    assert whole.digest != fit.digest
 
 
 def test_equal_numbers_and_written_defaults_have_equal_digests() -> None:
