@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from clients.batch import shuffled
 from clients.objectives.base import Context
+from clients.precision import Arithmetic
 from clients.proximal import proximal_term
 
 if TYPE_CHECKING:
@@ -18,23 +19,31 @@ if TYPE_CHECKING:
 
     from clients.batch import Batch
     from clients.objectives.base import Objective
+    from clients.precision import Precision
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much a client does in one round; exactly one of epochs and steps is given.
+    """What a client does in one round; exactly one of epochs and steps is given.
 
     Args:
         epochs: passes over the site's training examples.
         steps: optimiser steps, over as many passes as they need.
         batch_size: examples per step.
         drop_last: leave out the smaller last batch of every pass.
+        max_steps: stop after so many steps, whatever else is asked for.
+        part_size: examples whose gradients are formed at a time and added up to those of a batch;
+            a whole batch if not given. For objectives that are means over examples.
+        precision: of products.
     """
 
     batch_size: int
     epochs: int | None = None
     steps: int | None = None
     drop_last: bool = False
+    max_steps: int | None = None
+    part_size: int | None = None
+    precision: Precision = "fp32"
 
     def num_steps(self, num_examples: int) -> int:
         """Return the optimiser steps of a round at a site with so many training examples."""
@@ -48,9 +57,19 @@ class Plan:
         """Return the examples in each step of a round, in order."""
         full, rest = divmod(num_examples, self.batch_size)
         once = [self.batch_size] * full + ([rest] if rest and not self.drop_last else [])
-        if self.epochs is not None:
-            return once * self.epochs
-        return list(islice(cycle(once), self.steps))
+        stream = once * self.epochs if self.epochs is not None else cycle(once)
+        return list(islice(stream, self._num_steps()))
+
+    def _num_steps(self) -> int | None:
+        """Return after how many steps to stop, None if not before the passes are done."""
+        limits = [limit for limit in (self.steps, self.max_steps) if limit is not None]
+        return min(limits, default=None)
+
+    def parts(self, batch: Batch) -> Iterator[Batch]:
+        """Yield the parts of a batch whose gradients are formed at a time."""
+        size = self.part_size or len(batch)
+        for start in range(0, len(batch), size):
+            yield batch[start : start + size] if size < len(batch) else batch
 
     def batches(self, examples: Batch, generator: torch.Generator) -> Iterator[Batch]:
         """Return the round's batches; every pass draws a new order from `generator`.
@@ -71,7 +90,7 @@ class Plan:
                 examples, self.batch_size, drop_last=self.drop_last, generator=generator
             )
         )
-        return islice(stream, self.steps)
+        return islice(stream, self._num_steps())
 
 
 def train(
@@ -91,7 +110,7 @@ def train(
     Args:
         model: the global model of the round; becomes the local one.
         examples: the site's training examples on the model's device.
-        plan: how many batches of which size.
+        plan: how many batches of which size, and how their gradients are formed.
         objective: what is minimised.
         optimizer: torch's optimiser over the model's parameters.
         num_classes: C, so that class counts cover classes this site does not hold.
@@ -105,17 +124,22 @@ def train(
     import torch
 
     context = Context(torch.bincount(examples.labels, minlength=num_classes))
+    arithmetic = Arithmetic(plan.precision, examples.labels.device.type)
     model.train()
     start = [w.detach().clone() for w in model.parameters()] if proximal_mu else []
     losses, sizes = [], []
     for batch in plan.batches(examples, generator):
         optimizer.zero_grad(set_to_none=True)
-        loss = objective.loss(model, augment(batch) if augment else batch, context)
-        if proximal_mu:
-            loss = loss + proximal_term(model.parameters(), start, proximal_mu)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        losses.append(loss.detach())
-        sizes.append(len(batch.labels))
+        for part in plan.parts(augment(batch) if augment else batch):
+            with arithmetic.forwards():
+                loss = objective.loss(model, part, context)
+            if proximal_mu:
+                loss = loss + proximal_term(model.parameters(), start, proximal_mu)
+            arithmetic.backward(
+                loss if len(part) == len(batch) else loss * (len(part) / len(batch))
+            )
+            losses.append(loss.detach())
+            sizes.append(len(part))
+        arithmetic.step(optimizer)
     values: list[float] = torch.stack(losses).tolist()
     return math.fsum(v * size for v, size in zip(values, sizes, strict=True)) / sum(sizes)

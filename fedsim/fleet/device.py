@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from clients.precision import Precision
 from fedsim.fleet.catalogue import CATALOGUE, ProfileName
-from fedsim.fleet.profile import Positive, Precision, Profile
+from fedsim.fleet.profile import Positive, Profile
 from fedsim.plugins import Part
 
 

@@ -15,11 +15,11 @@ from fedsim.fleet.outage import is_out
 from fedsim.fleet.turn import Task
 
 if TYPE_CHECKING:
+    from clients.precision import Precision
     from clients.training import Plan
     from fedsim.fleet.device import DeviceGroup
     from fedsim.fleet.footprint import Footprint
     from fedsim.fleet.outage import Outage
-    from fedsim.fleet.profile import Precision
     from fedsim.seeds import Streams
 
 ON_NOTHING = Trip(0.0, (), 0.0)
@@ -106,8 +106,7 @@ class Fleet:
 
 def plan_for(group: DeviceGroup, plan: Plan) -> Plan:
     """Return a plan with what a group says in place of it."""
-    if group.batch_size is not None:
-        plan = replace(plan, batch_size=group.batch_size)
+    plan = replace(plan, precision=group.precision, batch_size=group.batch_size or plan.batch_size)
     if group.epochs is None and group.steps is None:
         return plan
     return replace(plan, epochs=group.epochs, steps=group.steps)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
+from clients.precision import Precision
 from fedsim.plugins import Part
 
-Precision = Literal["fp32", "bf16", "fp16"]
-"""In which numbers a site multiplies; weights and optimiser stay in fp32 (autocast)."""
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
+from typing import Any
 
 import pytest
 import torch
@@ -244,3 +245,83 @@ def test_the_model_trains_in_training_mode() -> None:
     run(model, Plan(5, epochs=1))
     assert model.training
     assert int(model.get_buffer("1.num_batches_tracked")) == 5
+
+
+def without_normalisation() -> nn.Module:
+    generator = torch.Generator().manual_seed(2)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, NUM_CLASSES))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / 3)
+    return model
+
+
+@pytest.mark.parametrize("part_size", [1, 3, 4, 7])
+@pytest.mark.parametrize("objective", [CrossEntropy(), Margin(weight=0.3)], ids=lambda o: o.kind)
+def test_gradients_of_parts_add_up_to_those_of_the_batch(
+    part_size: int, objective: Objective
+) -> None:
+    whole, parts, wrong = (without_normalisation() for _ in range(3))
+    before = run(whole, Plan(7, epochs=2), objective)
+    after = run(parts, Plan(7, epochs=2, part_size=part_size), objective)
+    torch.testing.assert_close(parts.state_dict(), whole.state_dict(), rtol=1e-5, atol=1e-6)
+    assert after == pytest.approx(before, rel=1e-5)
+    run(wrong, Plan(6, epochs=2), objective)
+    assert differ(wrong, whole)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(wrong.state_dict(), whole.state_dict(), rtol=1e-5, atol=1e-6)
+
+
+def test_an_objective_that_couples_a_batch_says_so_because_its_parts_do_not_add_up() -> None:
+    coupled = Margin(weight=3.0, form="batch_probabilities")
+    weighted = CrossEntropy(class_weights=(1.0, 5.0, 0.2))
+    for objective in (coupled, weighted):
+        assert objective.couples_examples
+        whole, parts = without_normalisation(), without_normalisation()
+        run(whole, Plan(7, epochs=1), objective)
+        run(parts, Plan(7, epochs=1, part_size=2), objective)
+        with pytest.raises(AssertionError):
+            torch.testing.assert_close(parts.state_dict(), whole.state_dict(), rtol=1e-3, atol=0)
+    assert not CrossEntropy().couples_examples
+    assert not Margin().couples_examples
+
+
+def test_a_part_as_large_as_the_batch_is_the_batch() -> None:
+    plain, parts = network(), network()
+    assert run(plain, Plan(5, epochs=1)) == run(parts, Plan(5, epochs=1, part_size=5))
+    assert_equal_bits(parts, plain)
+
+
+def test_training_can_stop_early() -> None:
+    stopped, short = network(), network()
+    run(stopped, Plan(5, epochs=3, max_steps=4))
+    run(short, Plan(5, steps=4))
+    assert_equal_bits(stopped, short)
+    assert Plan(5, epochs=3, max_steps=4).batch_sizes(22) == [5, 5, 5, 5]
+    assert Plan(5, steps=2, max_steps=4).batch_sizes(22) == [5, 5]
+
+
+def by_hand(model: nn.Module, dtype: torch.dtype, scaled: bool) -> None:
+    """Train as PyTorch's manual on mixed precision does."""
+    data, optimizer = examples(), torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    scaler = torch.amp.GradScaler("cpu", enabled=scaled)
+    order = torch.randperm(22, generator=seeded())
+    for chosen in torch.split(order, 5):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype):
+            loss = cross_entropy(model(data.images[chosen]), data.labels[chosen])
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_is_autocast(precision: Any) -> None:
+    trained, expected, full = network(), network(), network()
+    run(trained, Plan(5, epochs=1, precision=precision))
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    by_hand(expected, dtype, scaled=precision == "fp16")
+    assert_equal_bits(trained, expected)
+    run(full, Plan(5, epochs=1))
+    assert differ(trained, full)
+    assert all(parameter.dtype == torch.float32 for parameter in trained.parameters())
