@@ -21,12 +21,12 @@ MAX_WRITTEN = 10
 
 
 def plot(
-    axes: Axes, rounds: Sequence[int], values: Sequence[float | None], **look: Any
+    axes: Axes, places: Sequence[float], values: Sequence[float | None], **look: Any
 ) -> float | None:
     """Draw a line with a gap where a value is undefined, and return its last defined value."""
     drawn = [finite(value) for value in values]
-    marker = "." if len(rounds) <= 15 or None in drawn else ""
-    axes.plot(rounds, [math.nan if v is None else v for v in drawn], marker=marker, **look)
+    marker = "." if len(places) <= 15 or None in drawn else ""
+    axes.plot(places, [math.nan if v is None else v for v in drawn], marker=marker, **look)
     return next((value for value in reversed(drawn) if value is not None), None)
 
 

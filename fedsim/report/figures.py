@@ -35,9 +35,10 @@ from fedsim.report.scores import (
     resampled,
 )
 from fedsim.report.site_matrix import local_models
+from fedsim.report.timeline import Unit, clock, timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -62,6 +63,9 @@ def draw(record: RunRecord) -> dict[str, Figure]:
         "site_bars": site_bars(record),
         "label_distribution": label_distribution(record),
     }
+    if ends := clock(record):
+        figures["timeline"] = timeline(record)
+        figures["learning_curves_virtual_time"] = learning_curves(record, ends)
     if any(row["loss_decomposition"] for row in record.rounds):
         figures["loss_decomposition"] = loss_decomposition(record)
     if curves := reliability(record):
@@ -72,8 +76,13 @@ def draw(record: RunRecord) -> dict[str, Figure]:
 
 
 @page.style()
-def learning_curves(record: RunRecord) -> Figure:
-    """Draw each metric over the rounds: both splits pooled, range over sites, best round."""
+def learning_curves(record: RunRecord, ends: Mapping[int, float] | None = None) -> Figure:
+    """Draw each metric over the rounds: both splits pooled, range over sites, best round.
+
+    Args:
+        record: of the run.
+        ends: when each round ended in virtual seconds, to draw over that time instead.
+    """
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -81,11 +90,12 @@ def learning_curves(record: RunRecord) -> Figure:
     best = record.selection.best_round
     abroad = any(row["split"] == "external" for row in record.metrics)
     sheet = Page(
-        "Metrics on validation and test images, by round",
+        f"Metrics on validation and test images, by {'virtual time' if ends else 'round'}",
         describe(record),
         "Round 0 is the model before training. Pooled: over the images of all sites together. The "
         "best round is chosen on the validation images alone. ↑ higher, ↓ lower is better."
-        + (" External: images on which no site trained." if abroad else ""),
+        + (" External: images on which no site trained." if abroad else "")
+        + (" Virtual time is simulated, not measured." if ends else ""),
         [
             Line2D([], [], color=page.VERMILLION, label="test, pooled"),
             Patch(color=page.VERMILLION, alpha=0.18, lw=0, label="test, range of sites"),
@@ -98,14 +108,21 @@ def learning_curves(record: RunRecord) -> Figure:
             ),
         ],
     )
+    unit = Unit.suited(max(ends.values()) if ends else 0)
+
+    def at(round: int) -> float:
+        return ends[round] / unit.seconds if ends else round
+
     columns = 1 if len(scores.metrics) == 1 else 2
     rows = max(1, math.ceil(len(scores.metrics) / columns))
     figure = sheet.figure(2.3 * rows if columns == 2 else 3.2)
     for place, metric in enumerate(scores.metrics, start=1):
         axes = figure.add_subplot(rows, columns, place)
-        _curves(axes, scores, metric, best)
+        _curves(axes, scores, metric, best, {round: at(round) for round in scores.rounds})
+        if ends is None:
+            whole_rounds(axes, scores.rounds)
         if place > len(scores.metrics) - columns:
-            axes.set_xlabel("round")
+            axes.set_xlabel(f"virtual time ({unit.name})" if ends else "round")
     return figure
 
 
@@ -250,11 +267,14 @@ def _bars(
             write_value(axes, place, value, upright=upright)
 
 
-def _curves(axes: Axes, scores: Scores, metric: str, best: int) -> None:
-    rounds = scores.rounds
+def _curves(
+    axes: Axes, scores: Scores, metric: str, best: int, places: Mapping[int, float]
+) -> None:
+    """Draw one metric, each round at its place."""
+    rounds, along = scores.rounds, list(places.values())
     sites = [scores.defined(round, "test", metric).values() for round in rounds]
     axes.fill_between(
-        rounds,
+        along,
         [min(values, default=math.nan) for values in sites],
         [max(values, default=math.nan) for values in sites],
         color=page.VERMILLION,
@@ -263,18 +283,19 @@ def _curves(axes: Axes, scores: Scores, metric: str, best: int) -> None:
     )
     abroad = [scores.at(round, "external", POOLED, metric).value for round in rounds]
     if any(value is not None for value in abroad):
-        plot(axes, rounds, abroad, color=page.GREEN, ls="-.", lw=1)
+        plot(axes, along, abroad, color=page.GREEN, ls="-.", lw=1)
     ends = []
     looks = (("test", page.VERMILLION, "-", 7), ("validation", page.BLUE, "--", 4))
     for split, colour, line, size in looks:  # narrower on top: equal ones both show
         values = [scores.at(round, split, POOLED, metric).value for round in rounds]
-        ends.append(plot(axes, rounds, values, color=colour, ls=line))
+        ends.append(plot(axes, along, values, color=colour, ls=line))
         chosen = scores.at(best, split, POOLED, metric).value
         if chosen is not None:
-            axes.plot(best, chosen, "o", ms=size, mfc="white", mec=colour, mew=1.4, zorder=4)
-    axes.axvline(best, color=page.GREY, ls=":", lw=1)
+            axes.plot(
+                places[best], chosen, "o", ms=size, mfc="white", mec=colour, mew=1.4, zorder=4
+            )
+    axes.axvline(places.get(best, 0), color=page.GREY, ls=":", lw=1)
     axes.set_ylabel(arrowed(metric))
-    whole_rounds(axes, rounds)
     if ends == [None, None]:
         axes.set_yticks([])
         axes.set_title("undefined in every round", size=9, color=page.GREY)

@@ -108,6 +108,7 @@ def record(
         baselines=[],
         intervals=[],
         population={
+            "devices": {},
             "images": {"num_channels": 1, "image_size": 28, "synthetic": True},
             "external": [],
             "duplicates": {"num_groups": 0},
@@ -126,7 +127,11 @@ def record(
         },
         environment={},
         rounds=[
-            {"round": r, "loss_decomposition": _terms(r, rng) if decomposition else None}
+            {
+                "round": r,
+                "loss_decomposition": _terms(r, rng) if decomposition else None,
+                "virtual": None,
+            }
             for r in range(1, rounds + 1)
         ],
         metrics=scores,
