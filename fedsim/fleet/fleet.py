@@ -37,6 +37,7 @@ class Fleet:
         groups: devices; none if the scenario has none.
         group_of: number of each site's group, (site,); empty without groups.
         footprints: cost of a training step in each precision that a group has.
+        fit: whether sites form gradients over parts of a batch that their device cannot hold.
         num_bytes: of the model on the wire.
         outages: when sites are not there.
         streams: of the scenario.
@@ -48,6 +49,7 @@ class Fleet:
     groups: tuple[DeviceGroup, ...]
     group_of: NDArray[np.int64]
     footprints: Mapping[Precision, Footprint]
+    fit: bool
     num_bytes: int
     outages: tuple[Outage, ...]
     streams: Streams
@@ -60,10 +62,19 @@ class Fleet:
         """Return what a training step costs in a group's precision."""
         return self.footprints[group.precision]
 
+    def largest_batch(self, group: DeviceGroup) -> int:
+        """Return how many examples of a step a group's devices hold (an estimate), 0 if none."""
+        return self.footprint(group).largest_batch(group.device.memory_bytes)
+
     def plan_of(self, site: int) -> Plan:
-        """Return how much a site does in a round."""
+        """Return what a site does in a round."""
         group = self.group(site)
-        return self.plan if group is None else plan_for(group, self.plan)
+        if group is None:
+            return self.plan
+        plan = plan_for(group, self.plan)
+        if self.fit and 0 < (largest := self.largest_batch(group)) < plan.batch_size:
+            return replace(plan, part_size=largest)
+        return plan
 
     def trip(self, site: int, round: int) -> Trip:
         """Return what a site needs for a round that it starts in."""
@@ -105,7 +116,7 @@ class Fleet:
 
 
 def plan_for(group: DeviceGroup, plan: Plan) -> Plan:
-    """Return a plan with what a group says in place of it."""
+    """Return a plan with what a group says put into it."""
     plan = replace(plan, precision=group.precision, batch_size=group.batch_size or plan.batch_size)
     if group.epochs is None and group.steps is None:
         return plan

@@ -56,6 +56,7 @@ def make_fleet() -> Callable[..., Fleet]:
             groups=groups,
             group_of=np.zeros(len(seconds), np.int64),
             footprints={"fp32": STEP},
+            fit=settings.pop("fit", False),
             num_bytes=10**6,
             outages=settings.pop("outages", ()),
             streams=Streams(seed),

@@ -86,6 +86,17 @@ def test_a_group_changes_the_plan_of_its_sites(make_group: MakeGroup) -> None:
     assert plan_for(make_group(epochs=1), Plan(8, steps=3)) == Plan(8, 1)
 
 
+def test_a_device_that_cannot_hold_a_batch_may_take_parts_of_it(
+    make_fleet: Callable[..., Fleet],
+) -> None:
+    # 100 bytes per example and 4000 besides, so 3 fit into 4300 bytes
+    small = {"profile": {"fp32_tflops": 1, "memory_gb": 4.3e-6, "memory_gb_per_s": 1000}}
+    plan = Plan(batch_size=8, epochs=1)
+    assert make_fleet(9, group=small, fit=True, plan=plan).plan_of(0).part_size == 3
+    assert make_fleet(9, group=small, plan=plan).plan_of(0).part_size is None
+    assert make_fleet(9, fit=True, plan=plan).plan_of(0) == plan
+
+
 def test_without_devices_the_clock_stands_still(make_fleet: Callable[..., Fleet]) -> None:
     from dataclasses import replace
 

@@ -55,6 +55,7 @@ def record(
     decomposition: bool = True,
     classes: int = 2,
     seed: int = 7,
+    virtual: bool = False,
 ) -> Any:
     """Return a run that learns, with unequal sites of which the last has no defined AUROC."""
     rng = random.Random(seed)
@@ -108,7 +109,7 @@ def record(
         baselines=[],
         intervals=[],
         population={
-            "devices": {},
+            "devices": dict.fromkeys(names, "t4") if virtual else {},
             "images": {"num_channels": 1, "image_size": 28, "synthetic": True},
             "external": [],
             "duplicates": {"num_groups": 0},
@@ -130,7 +131,7 @@ def record(
             {
                 "round": r,
                 "loss_decomposition": _terms(r, rng) if decomposition else None,
-                "virtual": None,
+                "virtual": _turn(r, names) if virtual else None,
             }
             for r in range(1, rounds + 1)
         ],
@@ -142,6 +143,30 @@ def record(
             higher_is_better=metrics[0] != "loss",
         ),
     )
+
+
+def _turn(round: int, names: list[str]) -> dict[str, Any]:
+    """Return a round of 100 s: site n loads for 5 s, computes for 10 n s and sends for 5 s.
+
+    The last site is late.
+    """
+    begin = 100.0 * (round - 1)
+    return {
+        "begin_s": begin,
+        "end_s": begin + 100,
+        "tasks": [
+            {
+                "site": name,
+                "counted": name != names[-1],
+                "staleness": 0,
+                "start_s": begin,
+                "downloaded_s": begin + 5,
+                "computed_s": begin + 5 + 10 * number,
+                "uploaded_s": begin + 10 + 10 * number,
+            }
+            for number, name in enumerate(names, start=1)
+        ],
+    }
 
 
 def _terms(round: int, rng: random.Random) -> dict[str, float]:

@@ -1,0 +1,116 @@
+"""From a scenario to its fleet: devices assigned, the cost of a training step measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from clients.batch import Batch
+from clients.precision import Precision
+from clients.training import Plan
+from fedsim.fleet.assignment import assign
+from fedsim.fleet.fleet import Fleet
+from fedsim.fleet.footprint import Footprint, measure
+from fedsim.flower import wire
+from fedsim.flower.workplace import Workplace
+from fedsim.scenario.messages import Problem, UnmetError
+
+MEASURED = (4, 8)
+"""Examples of the two steps whose cost is measured; it is a straight line in between and beyond."""
+
+
+def muster(workplace: Workplace) -> Fleet:
+    """Return the fleet of a scenario; without devices nothing is measured.
+
+    Raises:
+        UnmetError: if a site's device cannot hold what it trains with.
+    """
+    scenario, population = workplace.scenario, workplace.population
+    groups = scenario.population.devices
+    precisions: set[Precision] = {group.precision for group in groups}
+    fleet = Fleet(
+        names=population.names,
+        num_examples=lambda site: len(population.indices[site]["train"]),
+        plan=scenario.client.plan,
+        groups=groups,
+        group_of=assign(groups, population.names, workplace.streams)
+        if groups
+        else np.empty(0, np.int64),
+        footprints={p: footprint(workplace, p) for p in sorted(precisions)},
+        fit=scenario.client.batch == "fit",
+        num_bytes=wire.arrays_bytes(wire.to_arrays(workplace.initial)),
+        outages=scenario.population.outages,
+        streams=workplace.streams,
+    )
+    if problems := [*_memory(fleet), *_parts(fleet, workplace.model)]:
+        raise UnmetError(scenario.name, problems)
+    return fleet
+
+
+def footprint(workplace: Workplace, precision: Precision) -> Footprint:
+    """Return what a training step of the scenario's network costs, from two steps on blank images.
+
+    The network's weights change; every training loads its own.
+    """
+    facts = workplace.scenario.data.source.facts()
+    num = max(MEASURED)
+    shape = (num, facts.num_channels, facts.image_size, facts.image_size)
+    blank = Batch(
+        torch.zeros(shape, device=workplace.device),
+        torch.arange(num, device=workplace.device) % len(workplace.population.class_names),
+    )
+    workplace.load(workplace.initial)
+    optimizer = workplace.optimizer(1)
+
+    def step(size: int) -> None:
+        plan = Plan(size, steps=1, precision=precision)
+        workplace.fit(blank[:size], 1, optimizer, plan)
+
+    return measure(workplace.model, optimizer, MEASURED, step)
+
+
+def _memory(fleet: Fleet) -> Iterator[Problem]:
+    for number, group in enumerate(fleet.groups):
+        largest = fleet.largest_batch(group)
+        size, site = max(
+            (
+                (min(fleet.plan_of(site).batch_size, fleet.num_examples(site)), site)
+                for site in map(int, np.flatnonzero(fleet.group_of == number))
+            ),
+            default=(0, 0),
+        )
+        if size <= largest or (largest and fleet.fit):
+            continue
+        needed = fleet.footprint(group).memory(size if not fleet.fit else 1)
+        way_out = (
+            f"the largest batch that fits is {largest}: give it as batch_size here, or say "
+            "client.batch: fit"
+            if largest
+            else "not even a batch of one fits: give these sites a larger device, or use a smaller "
+            "model"
+        )
+        yield Problem(
+            ("population", "devices", number),
+            f"{fleet.names[site]} on {group.name} would train on {size} images at a time, which "
+            f"take about {needed / 1e9:.3g} GB (estimated) of its {group.device.memory_gb:g}; "
+            f"{way_out}",
+        )
+
+
+def _parts(fleet: Fleet, model: nn.Module) -> Iterator[Problem]:
+    """Batch normalisation sees whole batches: gradients of parts are those of another network."""
+    normalised = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    if not normalised:
+        return
+    for number, group in enumerate(fleet.groups):
+        sites = np.flatnonzero(fleet.group_of == number)
+        if len(sites) and fleet.plan_of(int(sites[0])).part_size is not None:
+            yield Problem(
+                ("client", "batch"),
+                f"this network normalises over batches, so it cannot train on parts of one, and "
+                f"{group.name} holds {fleet.largest_batch(group)} images: use batch: whole with a "
+                "smaller batch_size, or a network without batch normalisation",
+            )
