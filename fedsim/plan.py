@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from clients.batch import Batch
 from clients.evaluation import BATCH_SIZE
@@ -28,11 +27,16 @@ from fedsim.data.source import HELD_OUT, PATIENT, SPLITS
 from fedsim.engines.inline import repeatable
 from fedsim.engines.placement import choose_devices
 from fedsim.errors import FedsimError, InputError
+from fedsim.fleet.footprint import count_flops
+from fedsim.fleet.forecast import Forecast, forecast
 from fedsim.flower import wire
 from fedsim.flower.baselines import trainings
+from fedsim.flower.muster import muster
 from fedsim.flower.strategy import build
 from fedsim.flower.workplace import Workplace
 from fedsim.scenario import AllSites, FixedSize, Poisson, Scenario
+from fedsim.scenario.messages import UnmetError
+from fedsim.scenario.yaml_tree import dotted
 from fedsim.seeds import Streams
 
 PROBE_S = 1.5
@@ -85,6 +89,7 @@ class Plan:
         memory: bytes of all images as the network sees them.
         device: that was probed.
         probe: operations and times; None if the network cannot be trained.
+        fleet: devices and virtual time; None without devices, or where they do not suffice.
         seconds_round: estimated time of a round's training.
         seconds_evaluation: estimated time of one evaluation of all sites.
         seconds: estimated time of the whole run with its yardsticks, without the loss decomposition
@@ -116,6 +121,7 @@ class Plan:
     memory: int
     device: str
     probe: Probe | None
+    fleet: Forecast | None
     seconds_round: float | None
     seconds_evaluation: float | None
     seconds: float | None
@@ -158,6 +164,7 @@ def make(
     with repeatable():
         workplace = _workplace(scenario, population, chosen, problems)
         probe = _probe(workplace, scenario.client.plan, problems) if duplicates else None
+        fleet = _fleet(workplace, problems) if probe else None
     num_bytes = sum(len(array.data) for array in wire.to_arrays(workplace.initial).values())
     cohort, sizes = _cohort_size(scenario, len(population)), _sizes(population)
     steps = [scenario.client.plan.num_steps(size) for size in sizes]
@@ -186,6 +193,7 @@ def make(
         memory=4 * _num_images(population) * facts.num_channels * facts.image_size**2,
         device=str(chosen),
         probe=probe,
+        fleet=fleet,
         **_times(workplace, scenario, cohort, probe),
         folder=str(folder),
         problems=problems,
@@ -229,15 +237,34 @@ def _read_everything(population: Population, problems: list[str]) -> Duplicates 
 def _workplace(
     scenario: Scenario, population: Population, device: torch.device, problems: list[str]
 ) -> Workplace:
-    """Return a workplace whose rounds have a single step.
+    """Return the workplace of a run.
 
     Raises:
         InputError: if there is no network to work with; lists all problems.
     """
-    one_step = scenario.client.model_copy(update={"epochs": None, "steps": 1})
     with _noting(problems, "the network cannot be made"):
-        return Workplace(scenario.model_copy(update={"client": one_step}), population, device)
+        return Workplace(scenario, population, device)
     raise refusal(problems)
+
+
+def _fleet(workplace: Workplace, problems: list[str]) -> Forecast | None:
+    """Return what happens on the virtual clock; None without one, or where devices are too small.
+
+    A site's device that cannot hold its batch is a problem.
+    """
+    scenario, sites = workplace.scenario, len(workplace.population)
+    if not scenario.population.devices:
+        return None
+    try:
+        fleet = muster(workplace)
+    except UnmetError as error:
+        problems += [f"{dotted(problem.path)}: {problem.message}" for problem in error.problems]
+        return None
+    rounds = range(1, scenario.rounds + 1)
+    draws = (workplace.streams.numpy("cohort", round=round) for round in rounds)
+    return forecast(
+        fleet, scenario.round_policy, (scenario.cohort.draw(sites, rng) for rng in draws)
+    )
 
 
 def _probe(workplace: Workplace, plan: LocalPlan, problems: list[str]) -> Probe | None:
@@ -261,8 +288,8 @@ def _probe(workplace: Workplace, plan: LocalPlan, problems: list[str]) -> Probe 
 def _measured(workplace: Workplace, batch: Batch, many: Batch) -> Probe:
     state = workplace.initial
     return Probe(
-        forward_flops=_flops(lambda: workplace.predict(state, batch)) // len(batch),
-        training_flops=_flops(lambda: _step(workplace, batch)) // len(batch),
+        forward_flops=count_flops(lambda: workplace.predict(state, batch)) // len(batch),
+        training_flops=count_flops(lambda: _step(workplace, batch)) // len(batch),
         seconds_step=_seconds(lambda: _step(workplace, batch), workplace.device),
         seconds_image=_seconds(lambda: workplace.predict(state, many), workplace.device)
         / len(many),
@@ -272,7 +299,8 @@ def _measured(workplace: Workplace, batch: Batch, many: Batch) -> Probe:
 def _step(workplace: Workplace, batch: Batch) -> float:
     """Take the first training step and return the loss before it."""
     workplace.load(workplace.initial)
-    return workplace.fit(batch, 1, workplace.optimizer(1))
+    one_step = LocalPlan(len(batch), steps=1)
+    return workplace.fit(batch, 1, workplace.optimizer(1), one_step)
 
 
 def _batch(workplace: Workplace, num: int) -> Batch:
@@ -293,12 +321,6 @@ def _smallest(workplace: Workplace, plan: LocalPlan) -> tuple[int, str]:
     training = dict(zip(workplace.population.names, sizes, strict=True))
     training |= {t.name: sum(sizes[s] for s in t.sites) for t in trainings(workplace)}
     return min((plan.smallest_batch(size), name) for name, size in training.items())
-
-
-def _flops(do: Callable[[], Any]) -> int:
-    with FlopCounterMode(display=False) as counter:
-        do()
-    return int(counter.get_total_flops())
 
 
 def _seconds(do: Callable[[], Any], device: torch.device) -> float:

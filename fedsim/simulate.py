@@ -23,7 +23,9 @@ from fedsim.engines.workers import WorkerGrid
 from fedsim.errors import InputError
 from fedsim.flower import baselines, intervals
 from fedsim.flower.client_app import make_client_app
+from fedsim.flower.dispatcher import Dispatcher
 from fedsim.flower.loss_decomposition import LossDecomposition
+from fedsim.flower.muster import device_names, muster
 from fedsim.flower.server_app import Progress, Server, Watcher
 from fedsim.flower.strategy import build
 from fedsim.flower.workplace import Workplace
@@ -73,6 +75,9 @@ def run(
     devices = choose_devices(device)
     population = open_population(from_data(scenario.resolved(), scenario.name))
     build(scenario, buffers=())
+    if scenario.population.devices:
+        with repeatable():
+            muster(Workplace(scenario, population, devices[0]))
     for site in range(len(population)):
         population.make_images(site, population.indices[site]["train"][:1])
     folder = RunFolder.create(
@@ -201,6 +206,7 @@ def _execute(
             folder,
             grid,
             grid.nodes,
+            Dispatcher(scenario.round_policy, muster(workplace)),
         )
         server.run(workplace.initial, watch)
         _conclude(workplace, folder, watch)
@@ -279,6 +285,7 @@ def _describe(scenario: Scenario, population: Population) -> dict[str, Any]:
         "checksums": checksums,
         "appearance": {name: dict(look) for name, look in population.looks.items()},
         "num_mislabelled": dict(population.num_mislabelled),
+        "devices": device_names(scenario, population),
     }
 
 

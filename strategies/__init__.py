@@ -1,7 +1,8 @@
 """Aggregation strategies: how the updates of the sites become one update of the global model.
 
-A strategy is a frozen value with its settings and a pure rule. Built-in are `WeightedMean` (FedAvg)
-and `PrincipalGradient` (FedLD); `WithServerOptimizer` puts an optimizer behind any of them.
+A strategy is a frozen value with its settings and a pure rule. Built-in are `WeightedMean`
+(FedAvg), `PrincipalGradient` (FedLD) and `FedNova`; `WithServerOptimizer` puts an optimizer behind
+any of them.
 
 >>> import torch
 >>> strategy = WithServerOptimizer(strategy=WeightedMean(), optimizer=ServerSgd(momentum=0.5))
@@ -18,14 +19,16 @@ every strategy promises. The package stands alone: it knows of no simulator, fil
 """
 
 from strategies.base import Mean, Strategy
+from strategies.fed_nova import FedNova
 from strategies.principal_gradient import PrincipalGradient
 from strategies.server_optimizer import ServerSgd, WithServerOptimizer
 from strategies.weighted_mean import WeightedMean
 
-BUILTIN = (WeightedMean, PrincipalGradient)
+BUILTIN = (WeightedMean, PrincipalGradient, FedNova)
 
 __all__ = [
     "BUILTIN",
+    "FedNova",
     "Mean",
     "PrincipalGradient",
     "ServerSgd",

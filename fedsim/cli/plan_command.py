@@ -10,6 +10,8 @@ import typer
 
 from fedsim.cli import opening
 from fedsim.cli.options import File, Set
+from fedsim.cli.plan_fleet import about_fleet
+from fedsim.cli.quantities import scaled, time
 from fedsim.cli.streams import console
 
 if TYPE_CHECKING:
@@ -92,7 +94,10 @@ def _show(found: Plan, population: Population) -> None:
     typer.echo(f"{found.name} {found.digest[:10]} -> {found.folder}\n")
     print_sites(population)
     typer.echo("")
-    for title, text in {**_about_images(found), **_about_training(found)}.items():
+    about = {**_about_images(found), **_about_training(found)}
+    if found.fleet is not None:
+        about |= about_fleet(found.fleet)
+    for title, text in about.items():
         if text:
             typer.echo(f"{title + ':':14}{text}")
 
@@ -108,7 +113,7 @@ def _about_images(found: Plan) -> dict[str, str]:
         looks.append(f"{len(found.looks) - LOOKS_SHOWN} more sites")
     return {
         "images": f"{found.source}, {channels} x {height} x {width}, "
-        f"{_scaled(found.memory, 'B')} in memory; licence: {found.licence or 'not stated'}",
+        f"{scaled(found.memory, 'B')} in memory; licence: {found.licence or 'not stated'}",
         "patients": "not known" if found.num_patients is None else str(found.num_patients),
         "duplicates": duplicates,
         "wrong labels": ", ".join(f"{name} {num}" for name, num in found.num_mislabelled.items()),
@@ -122,8 +127,8 @@ def _about_training(found: Plan) -> dict[str, str]:
     network = f"{found.parameters:,} parameters, {found.buffers:,} other numbers"
     if found.probe is not None:
         network += (
-            f"; per image {_scaled(found.probe.forward_flops, 'FLOP')} forwards, "
-            f"{_scaled(found.probe.training_flops, 'FLOP')} in training"
+            f"; per image {scaled(found.probe.forward_flops, 'FLOP')} forwards, "
+            f"{scaled(found.probe.training_flops, 'FLOP')} in training"
         )
     return {
         "network": network,
@@ -137,15 +142,15 @@ def _about_training(found: Plan) -> dict[str, str]:
 
 def _traffic(found: Plan, rounds: int) -> str:
     down, up = rounds * found.bytes_down, rounds * found.bytes_up
-    return f"{_scaled(down, 'B')} down, {_scaled(up, 'B')} up"
+    return f"{scaled(down, 'B')} down, {scaled(up, 'B')} up"
 
 
 def _about_time(found: Plan) -> str:
     if found.seconds is None or found.seconds_round is None or found.seconds_evaluation is None:
         return "unknown, as the network could not be tried"
     return (
-        f"about {_time(found.seconds)} ({_time(found.seconds_round)} a round, "
-        f"{_time(found.seconds_evaluation)} an evaluation), estimated on this computer, one "
+        f"about {time(found.seconds)} ({time(found.seconds_round)} a round, "
+        f"{time(found.seconds_evaluation)} an evaluation), estimated on this computer, one "
         f"process, {found.device}; without loss decomposition and intervals"
     )
 
@@ -155,20 +160,3 @@ def _short(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "/".join(map(_short, value))
     return f"{value:.2g}" if isinstance(value, float) else str(value)
-
-
-def _scaled(num: float, unit: str) -> str:
-    """Return a number with three digits and the prefix that suits it."""
-    prefixes = iter("kMGTPE")
-    prefix = ""
-    while num >= 999.5:
-        num, prefix = num / 1000, next(prefixes)
-    return f"{num:.3g} {prefix}{unit}"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

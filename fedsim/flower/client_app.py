@@ -25,7 +25,9 @@ def make_client_app(workplace: Workplace) -> ClientApp:
         config = message.content.config_records[wire.CONFIG]
         round, mu = int(str(config[wire.ROUND])), float(str(config.get(wire.PROXIMAL_MU, 0.0)))
         state = read_model(message.content.array_records[wire.ARRAYS])
-        return wire.train_reply(message, workplace.train(_site(context), round, state, mu))
+        plan = wire.read_plan(message)
+        trained = workplace.train(_site(context), round, state, mu, plan)
+        return wire.train_reply(message, trained)
 
     @app.evaluate()
     def _evaluate(message: Message, context: Context) -> Message:

@@ -11,12 +11,15 @@ from torch import nn
 from clients.batch import Batch
 from clients.precision import Precision
 from clients.training import Plan
+from fedsim.data.population import Population
 from fedsim.fleet.assignment import assign
 from fedsim.fleet.fleet import Fleet
 from fedsim.fleet.footprint import Footprint, measure
 from fedsim.flower import wire
 from fedsim.flower.workplace import Workplace
+from fedsim.scenario import Scenario
 from fedsim.scenario.messages import Problem, UnmetError
+from fedsim.seeds import Streams
 
 MEASURED = (4, 8)
 """Examples of the two steps whose cost is measured; it is a straight line in between and beyond."""
@@ -48,6 +51,15 @@ def muster(workplace: Workplace) -> Fleet:
     if problems := [*_memory(fleet), *_parts(fleet, workplace.model)]:
         raise UnmetError(scenario.name, problems)
     return fleet
+
+
+def device_names(scenario: Scenario, population: Population) -> dict[str, str]:
+    """Return what each site runs on, empty without devices."""
+    groups = scenario.population.devices
+    if not groups:
+        return {}
+    found = assign(groups, population.names, Streams(scenario.seed))
+    return {name: groups[group].name for name, group in zip(population.names, found, strict=True)}
 
 
 def footprint(workplace: Workplace, precision: Precision) -> Footprint:

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -25,6 +25,7 @@ from fedsim.data.source import POOLED
 from fedsim.errors import DivergedError, RunError
 from fedsim.flower import wire
 from fedsim.flower.cohort_grid import CohortGrid
+from fedsim.flower.dispatcher import Dispatcher
 from fedsim.flower.loss_decomposition import LossDecomposition
 from fedsim.flower.scoring import score
 from fedsim.flower.strategy import restore, rounded_like, snapshot
@@ -103,6 +104,7 @@ class Server:
         folder: where everything is recorded.
         grid: reaches the sites.
         nodes: of the sites, in site order.
+        dispatcher: decides who trains, from which model and in how much virtual time.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class Server:
         folder: RunFolder,
         grid: Grid,
         nodes: Sequence[int],
+        dispatcher: Dispatcher,
     ) -> None:
         self.scenario = scenario
         self.names = names
@@ -125,6 +128,7 @@ class Server:
         self.grid = grid
         self.streams = Streams(scenario.seed)
         self.nodes = nodes
+        self.dispatcher = dispatcher
 
     def run(self, initial: Model, watch: Watcher) -> Model:
         """Run from the last checkpoint, or from the initial model, to the last round.
@@ -141,6 +145,7 @@ class Server:
             last, state = saved
             model, first = state["model"], last + 1
             restore(self.strategy, state["strategy"])
+            self.dispatcher.restore(state["dispatcher"])
         for round in range(first, self.scenario.rounds + 1):
             start = time.perf_counter()
             train_loss = value = None
@@ -149,7 +154,12 @@ class Server:
             if self._is_evaluated(round):
                 value = self._evaluate(round, model)
             self.folder.save_checkpoint(
-                round, {"model": model, "strategy": snapshot(self.strategy)}
+                round,
+                {
+                    "model": model,
+                    "strategy": snapshot(self.strategy),
+                    "dispatcher": self.dispatcher.state(),
+                },
             )
             self.folder.timed({"round": round, "seconds": time.perf_counter() - start})
             watch(
@@ -171,7 +181,8 @@ class Server:
         cohort = self.scenario.cohort.draw(
             len(self.nodes), self.streams.numpy("cohort", round=round)
         )
-        messages = list(self._configure(round, model, cohort)) if cohort else []
+        sites = self.dispatcher.begin(round, cohort, model)
+        messages = self._configure(round, model, sites) if sites else []
         bytes_down = sum(map(wire.num_bytes, messages))
         lens = self.decomposition if self._is_evaluated(round) else None
         told = Told(with_models=lens is not None)
@@ -183,6 +194,7 @@ class Server:
                 "round": round,
                 "cohort": [self.names[site] for site in told.losses],
                 "dropped": [self.names[site] for site in told.failed],
+                **self.dispatcher.row(),
                 "train_loss": _number(train_loss),
                 "site_train_loss": {self.names[s]: _number(v) for s, v in told.losses.items()},
                 "num_examples": {self.names[s]: n for s, n in told.sizes.items()},
@@ -193,11 +205,16 @@ class Server:
         )
         return after, train_loss
 
-    def _configure(self, round: int, model: Model, cohort: list[int]) -> Iterable[Message]:
-        nodes = [self.nodes[site] for site in cohort]
-        return self.strategy.configure_train(
-            round, wire.to_arrays(model), ConfigRecord(), CohortGrid(self.grid, nodes)
+    def _configure(self, round: int, model: Model, sites: list[int]) -> list[Message]:
+        nodes = [self.nodes[site] for site in sites]
+        messages = list(
+            self.strategy.configure_train(
+                round, wire.to_arrays(model), ConfigRecord(), CohortGrid(self.grid, nodes)
+            )
         )
+        for message in messages:
+            self.dispatcher.address(self.nodes.index(message.metadata.dst_node_id), message)
+        return messages
 
     def _replies(self, messages: list[Message]) -> Iterator[tuple[int, Message]]:
         """Send messages; yield sites and their replies in site order, as early as that can be."""
@@ -218,6 +235,7 @@ class Server:
                 self._refuse_or_note(round, site, str(reply.error.reason))
             else:
                 told.note(site, reply)
+                self.dispatcher.bring_up_to_date(site, reply)
                 yield reply
 
     def _refuse_or_note(self, round: int, site: int, reason: str) -> None:

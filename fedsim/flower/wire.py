@@ -1,7 +1,8 @@
 """What travels between server and sites, and under which names.
 
 Down: one ArrayRecord `arrays` (the global model) and one ConfigRecord `config` (the round, and the
-weight of a proximal term where Flower's FedProx asks for one).
+weight of a proximal term where Flower's FedProx asks for one); to a site that does other than the
+scenario's client section says, a ConfigRecord `plan` with the fields of `clients.training.Plan`.
 Up: `train` sends the local model back as `arrays` with `metrics` {num-examples, num-steps,
 train_loss};
 `evaluate` sends for each split the log-probabilities and labels of the site's images, which a
@@ -11,21 +12,24 @@ simulation may look at and no private protocol would release.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import flwr.app
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 from torch import Tensor
+
+from clients.training import Plan
 
 if TYPE_CHECKING:
     from fedsim.flower.workplace import Trained
 
-ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
+ARRAYS, CONFIG, PLAN, METRICS = "arrays", "config", "plan", "metrics"
 PROXIMAL_MU = "proximal-mu"
 ROUND, NUM_EXAMPLES, NUM_STEPS = "server-round", "num-examples", "num-steps"
 TRAIN_LOSS, SITE = "train_loss", "site"
@@ -142,6 +146,17 @@ def view(array: flwr.app.Array) -> NDArray[Any]:
     return np.frombuffer(array.data, dtype, offset=len(header)).reshape(array.shape)
 
 
+def plan_record(plan: Plan) -> ConfigRecord:
+    """Return a site's own plan as Flower sends it."""
+    return ConfigRecord({name: value for name, value in asdict(plan).items() if value is not None})
+
+
+def read_plan(message: Message) -> Plan | None:
+    """Return the site's own plan, None where the scenario's holds."""
+    records = message.content.config_records
+    return Plan(**cast(dict[str, Any], dict(records[PLAN]))) if PLAN in records else None
+
+
 def train_reply(message: Message, trained: Trained) -> Message:
     """Return a site's answer to `train`."""
     state = {name: tensor.detach().clone() for name, tensor in trained.state.items()}
@@ -188,11 +203,12 @@ def read_predictions(reply: Message) -> dict[str, tuple[NDArray[np.float32], NDA
 
 def num_bytes(message: Message) -> int:
     """Return the bytes of all arrays that a message carries."""
-    return sum(
-        _num_bytes(array)
-        for record in message.content.array_records.values()
-        for array in record.values()
-    )
+    return sum(map(arrays_bytes, message.content.array_records.values()))
+
+
+def arrays_bytes(arrays: ArrayRecord) -> int:
+    """Return the bytes of a model on the wire."""
+    return sum(map(_num_bytes, arrays.values()))
 
 
 def _num_bytes(array: flwr.app.Array) -> int:

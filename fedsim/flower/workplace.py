@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from clients.batch import Batch
 from clients.evaluation import log_probabilities
-from clients.training import train
+from clients.training import Plan, train
 from fedsim.models import weights
 from fedsim.seeds import Streams
 
@@ -84,7 +84,12 @@ class Workplace:
         return self._batches[site, split]
 
     def train(
-        self, site: int, round: int, state: Mapping[str, Tensor], proximal_mu: float = 0.0
+        self,
+        site: int,
+        round: int,
+        state: Mapping[str, Tensor],
+        proximal_mu: float = 0.0,
+        plan: Plan | None = None,
     ) -> Trained:
         """Train one site for one round.
 
@@ -93,12 +98,13 @@ class Workplace:
             round: which one, 1-based.
             state: the global model.
             proximal_mu: weight of the proximal term, if the server asks for one.
+            plan: what the site does; by default as the scenario says.
         """
+        plan = plan or self.scenario.client.plan
         self.load(state)
         examples = self.examples(site, "train")
-        loss = self.fit(examples, round, self.optimizer(round), proximal_mu, site=site)
-        num_steps = self.scenario.client.plan.num_steps(len(examples))
-        return Trained(self._tensors(), loss, len(examples), num_steps)
+        loss = self.fit(examples, round, self.optimizer(round), plan, proximal_mu, site=site)
+        return Trained(self._tensors(), loss, len(examples), plan.num_steps(len(examples)))
 
     def optimizer(self, round: int) -> torch.optim.Optimizer:
         """Return a fresh optimiser over the network, at the round's learning rate."""
@@ -116,6 +122,7 @@ class Workplace:
         examples: Batch,
         round: int,
         optimizer: torch.optim.Optimizer,
+        plan: Plan,
         proximal_mu: float = 0.0,
         **keys: int,
     ) -> float:
@@ -125,6 +132,7 @@ class Workplace:
             examples: to train on.
             round: which one, 1-based.
             optimizer: over the network.
+            plan: what is done.
             proximal_mu: weight of the proximal term.
             keys: of the random streams, beside the round.
         """
@@ -136,7 +144,7 @@ class Workplace:
             return train(
                 self.model,
                 examples,
-                self.scenario.client.plan,
+                plan,
                 self.scenario.client.objective,
                 optimizer,
                 num_classes=len(self.population.class_names),

@@ -32,6 +32,16 @@ A row of `rounds.jsonl`: one round from 1 on; site names in site order.
     cohort              list[str]      sites that took part, may be empty
     dropped             list[str]      sites of the cohort that failed, in a scenario that says
                                        `on_client_failure: drop`
+    absent              list[str]      sites that were asked but not there (outages, availability)
+    virtual             object|null    null without population.devices; else the round on the
+                                       virtual clock, in simulated seconds since the run began:
+        begin_s, end_s  float
+        tasks           list           every site that worked for this round, in site order:
+            site            str
+            counted         bool       false if it came too late: it worked in vain
+            staleness       int        global models made between its start and this round
+            start_s, downloaded_s, computed_s, uploaded_s    float    of a late site until the
+                                       round's end
     train_loss          float|null     mean over the cohort weighted by examples; null if the cohort
                                        is empty or the loss not finite
     site_train_loss     {str: float|null}  mean local objective of each site of the cohort
@@ -65,7 +75,8 @@ A row of `intervals.jsonl`: one percentile bootstrap interval on split "test" or
 `population.json`: task, class_names; images {num_channels, image_size, synthetic}; sites [{name,
 train, validation, test}] and external [{name, test}] with examples per class; duplicates (images
 that are there twice, see `fedsim.data.duplicates`); licence, citation and checksums of the data;
-appearance {site: parameters}; num_mislabelled {site: training examples}.
+appearance {site: parameters}; num_mislabelled {site: training examples}; devices {site: name of
+its device}, empty without any.
 
 `rounds.jsonl`, `metrics.jsonl`, `baselines.jsonl`, `intervals.jsonl`, the predictions and the
 checkpoints hold the same bytes whenever the same scenario

@@ -19,7 +19,7 @@ from fedsim.errors import InputError
 from fedsim.records.checkpoint import load, path_of, rounds
 from fedsim.records.files import read_lines
 
-FORMAT = 2
+FORMAT = 3
 """Version of the run folder; to be raised when older readers would misread it."""
 
 PREDICTIONS, BASELINES = "predictions", "baselines"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fedsim.cli.plan_command import _scaled
+from fedsim.cli.quantities import scaled
 
 
 @pytest.fixture(autouse=True)
@@ -67,5 +67,5 @@ def test_what_the_sites_cannot_do_is_pointed_at(fedsim: Any, quickstart: Path) -
 
 
 def test_numbers_have_three_digits_and_a_prefix() -> None:
-    written = [_scaled(num, "B") for num in (0, 12, 999.4, 999.6, 585_216, 3.39e9, 1.2e12)]
+    written = [scaled(num, "B") for num in (0, 12, 999.4, 999.6, 585_216, 3.39e9, 1.2e12)]
     assert written == ["0 B", "12 B", "999 B", "1 kB", "585 kB", "3.39 GB", "1.2 TB"]

@@ -68,7 +68,9 @@ def plain_app() -> ClientApp:
         arrays = {n: Array(t.numpy()) for n, t in local_model(start, site).items()}
         content = {
             "arrays": ArrayRecord(arrays),
-            "metrics": MetricRecord({"num-examples": SIZES[site], "loss": 1.0}),
+            "metrics": MetricRecord(
+                {"num-examples": SIZES[site], "num-steps": 1 + site, "loss": 1.0}
+            ),
         }
         return Message(RecordDict(content), reply_to=message)
 

@@ -69,7 +69,7 @@ def everything(folder: Path) -> dict[str, bytes | None]:
 def test_a_new_folder_says_what_will_run(make: Callable[..., RunFolder]) -> None:
     path = make(keep_every=2).path
     record = read(path)
-    assert record.run == {"format": 2, "digest": "d1", "keep_every": 2}
+    assert record.run == {"format": 3, "digest": "d1", "keep_every": 2}
     assert record.scenario == making()["scenario"]
     assert record.population == making()["population"]
     assert (record.rounds, record.metrics, record.timing, record.environment) == ([], [], [], {})
@@ -364,12 +364,24 @@ ROUND = {
     "round": int,
     "cohort": list,
     "dropped": list,
+    "absent": list,
+    "virtual": (dict, type(None)),
     "train_loss": (float, type(None)),
     "site_train_loss": dict,
     "num_examples": dict,
     "bytes_down": int,
     "bytes_up": int,
     "loss_decomposition": (dict, type(None)),
+}
+VIRTUAL = {"begin_s": float, "end_s": float, "tasks": list}
+TASK = {
+    "site": str,
+    "counted": bool,
+    "staleness": int,
+    "start_s": float,
+    "downloaded_s": float,
+    "computed_s": float,
+    "uploaded_s": float,
 }
 TERMS = {
     "local_loss": (float, type(None)),
@@ -434,11 +446,45 @@ def test_rounds_are_as_documented(record: RunRecord) -> None:
             assert fits(row["loss_decomposition"], TERMS)
 
 
+def test_virtual_time_is_as_documented(tiny: Callable[..., Scenario], tmp_path: Path) -> None:
+    scenario = tiny(
+        rounds=2,
+        population={
+            "num_sites": 3,
+            "devices": [
+                {"profile": "l4", "sites": ["site-00", "site-01"]},
+                {"profile": "cpu-16c", "sites": ["site-02"], "uplink_mbps": 0.1},
+            ],
+            "outages": [{"sites": ["site-01"], "from_round": 2}],
+        },
+        round_policy={"kind": "deadline", "seconds": 0.2},
+    )
+    found = run(scenario, out=tmp_path, device="cpu")
+    assert found.population["devices"] == {
+        "site-00": "l4",
+        "site-01": "l4",
+        "site-02": "cpu-16c",
+    }
+    assert [row["cohort"] for row in found.rounds] == [["site-00", "site-01"], ["site-00"]]
+    assert [row["absent"] for row in found.rounds] == [[], ["site-01"]]
+    for row in found.rounds:
+        assert fits(row, ROUND)
+        assert fits(row["virtual"], VIRTUAL)
+        assert all(
+            list(task) == list(TASK)
+            and all(isinstance(task[key], kind) for key, kind in TASK.items())
+            for task in row["virtual"]["tasks"]
+        )
+        counted = {task["site"]: task["counted"] for task in row["virtual"]["tasks"]}
+        assert counted == {**dict.fromkeys(row["cohort"], True), "site-02": False}
+    assert [row["virtual"]["begin_s"] for row in found.rounds] == [0.0, 0.2]
+
+
 def test_every_documented_key_is_checked_here() -> None:
     import fedsim.records
 
     text = fedsim.records.__doc__ or ""
-    assert all(key in text for key in (*SCORE, *ROUND, *TERMS))
+    assert all(key in text for key in (*SCORE, *ROUND, *TERMS, *VIRTUAL, *TASK))
 
 
 def test_pandas_reads_the_journals(record: RunRecord) -> None:
@@ -480,7 +526,9 @@ def test_the_other_files_are_as_documented(record: RunRecord) -> None:
         "checksums",
         "appearance",
         "num_mislabelled",
+        "devices",
     }
+    assert record.population["devices"] == {}
     for site in record.population["sites"]:
         assert set(site) == {"name", "train", "validation", "test"}
         assert {len(site[split]) for split in ("train", "validation", "test")} == {2}

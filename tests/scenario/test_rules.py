@@ -172,6 +172,11 @@ BROKEN = [
     ),
     (["client.batch=fit"], "client.batch", "give population.devices"),
     (
+        ["client.optimizer.momentum=0.9", "strategy={kind: fed_nova}"],
+        "strategy.momentum",
+        "but the sites' is 0.9",
+    ),
+    (
         [
             DEVICES,
             "client.batch=fit",
@@ -243,6 +248,8 @@ def test_a_broken_rule_names_its_key(author: Any, changes: list[str], key: str, 
             "cohort={kind: poisson, sampling_rate: 0.5}",
         ],
         [DEVICES, "client.batch=fit", "client.objective={kind: margin}"],
+        ["client.optimizer.momentum=0.9", "strategy={kind: fed_nova, momentum: 0.9}"],
+        ["client.optimizer={kind: adam, learning_rate: 0.1}", "strategy={kind: fed_nova}"],
         ["model.widths=[8, 8, 8, 8]"],
     ],
     ids=str,

@@ -51,13 +51,22 @@ def examples(sites: int = 5) -> Tensor:
     return torch.arange(10.0, 10.0 + sites, dtype=torch.float64)
 
 
+def reported(strategy: Strategy, weights: Tensor) -> dict[str, Tensor]:
+    """Return what the sites report beside their updates: positive, and different at each."""
+    return {name: (weights - 8).double() for name in strategy.reports}
+
+
+def aggregate(strategy: Strategy, updates: Any, weights: Tensor, state: Any) -> Any:
+    return strategy.aggregate(updates, weights, state, reported(strategy, weights))
+
+
 def state_of(strategy: Strategy, updates: dict[str, Tensor], warm: bool) -> Any:
     """Return the state before the first round, or after one with other updates."""
     state = strategy.init({name: torch.zeros_like(stack[0]) for name, stack in updates.items()})
     if not warm:
         return state
     sites, dtype = len(updates["bias"]), updates["bias"].dtype
-    return strategy.aggregate(make_updates(sites, 1, dtype), examples(sites), state)[1]
+    return aggregate(strategy, make_updates(sites, 1, dtype), examples(sites), state)[1]
 
 
 def leaves(state: Any) -> Iterator[Any]:
@@ -89,11 +98,11 @@ def assert_same(actual: Any, expected: Any) -> None:
 def test_the_order_of_sites_does_not_matter(strategy: Strategy, warm: bool) -> None:
     updates = make_updates()
     state = state_of(strategy, updates, warm)
-    aggregate, _ = strategy.aggregate(updates, examples(), state)
+    found, _ = aggregate(strategy, updates, examples(), state)
     order = torch.tensor([3, 0, 4, 2, 1])
     permuted = {name: stack[order] for name, stack in updates.items()}
-    again, _ = strategy.aggregate(permuted, examples()[order], state)
-    for name, value in aggregate.items():
+    again, _ = aggregate(strategy, permuted, examples()[order], state)
+    for name, value in found.items():
         torch.testing.assert_close(again[name], value, rtol=1e-11, atol=1e-12)
 
 
@@ -106,11 +115,11 @@ def test_a_call_changes_nothing_and_repeats(
     updates, weights = make_updates(dtype=dtype), examples()
     state = state_of(strategy, updates, warm)
     before = copied(updates), weights.clone(), copied(state)
-    first = strategy.aggregate(updates, weights, state)
+    first = aggregate(strategy, updates, weights, state)
     assert_same(updates, before[0])
     assert torch.equal(weights, before[1])
     assert_same(state, before[2])
-    for other in (strategy.aggregate(updates, weights, state), strategy.aggregate(*before)):
+    for other in (aggregate(strategy, updates, weights, state), aggregate(strategy, *before)):
         assert_same(other[0], first[0])
         assert_same(other[1], first[1])
 
@@ -122,9 +131,9 @@ def test_names_shapes_and_dtypes_are_kept(
     strategy: Strategy, warm: bool, dtype: torch.dtype
 ) -> None:
     updates = make_updates(dtype=dtype)
-    aggregate, _ = strategy.aggregate(updates, examples(), state_of(strategy, updates, warm))
-    assert {name: value.shape for name, value in aggregate.items()} == SHAPES
-    assert {value.dtype for value in aggregate.values()} == {dtype}
+    found, _ = aggregate(strategy, updates, examples(), state_of(strategy, updates, warm))
+    assert {name: value.shape for name, value in found.items()} == SHAPES
+    assert {value.dtype for value in found.values()} == {dtype}
 
 
 @pytest.mark.parametrize("strategy", PLAIN + BY_EXAMPLES, ids=repr)
@@ -133,11 +142,11 @@ def test_names_shapes_and_dtypes_are_kept(
 def test_scaled_updates_scale_the_aggregate(strategy: Strategy, warm: bool, factor: float) -> None:
     updates = make_updates()
     state = state_of(strategy, updates, warm)
-    aggregate, _ = strategy.aggregate(updates, examples(), state)
-    scaled, _ = strategy.aggregate(
-        {name: factor * stack for name, stack in updates.items()}, examples(), state
+    found, _ = aggregate(strategy, updates, examples(), state)
+    scaled, _ = aggregate(
+        strategy, {name: factor * stack for name, stack in updates.items()}, examples(), state
     )
-    for name, value in aggregate.items():
+    for name, value in found.items():
         torch.testing.assert_close(scaled[name] / factor, value, rtol=1e-10, atol=1e-12)
 
 
@@ -145,9 +154,9 @@ def test_scaled_updates_scale_the_aggregate(strategy: Strategy, warm: bool, fact
 @every_state
 def test_one_site_decides(strategy: Strategy, warm: bool) -> None:
     updates = make_updates(sites=1)
-    aggregate, _ = strategy.aggregate(updates, examples(1), state_of(strategy, updates, warm))
+    found, _ = aggregate(strategy, updates, examples(1), state_of(strategy, updates, warm))
     for name, stack in updates.items():
-        torch.testing.assert_close(aggregate[name], stack[0], rtol=1e-15, atol=0)
+        torch.testing.assert_close(found[name], stack[0], rtol=1e-15, atol=0)
 
 
 @pytest.mark.parametrize("strategy", PLAIN + BY_EXAMPLES, ids=repr)
@@ -156,8 +165,8 @@ def test_no_update_is_no_step(strategy: Strategy, warm: bool) -> None:
     updates = make_updates()
     state = state_of(strategy, updates, warm)
     zeros = {name: torch.zeros_like(stack) for name, stack in updates.items()}
-    aggregate, _ = strategy.aggregate(zeros, examples(), state)
-    assert all(torch.equal(value, torch.zeros_like(value)) for value in aggregate.values())
+    found, _ = aggregate(strategy, zeros, examples(), state)
+    assert all(torch.equal(value, torch.zeros_like(value)) for value in found.values())
 
 
 @pytest.mark.parametrize("strategy", [s for s in ALL if s.mean is not None], ids=repr)
@@ -166,14 +175,16 @@ def test_what_needs_a_mean_alone_does_the_same_with_a_sum(strategy: Strategy, wa
     updates, weights, rule = make_updates(), examples(), strategy.mean
     assert rule is not None
     state = state_of(strategy, updates, warm)
-    aggregate, after = strategy.aggregate(updates, weights, state)
+    expected, after = aggregate(strategy, updates, weights, state)
+    told = reported(strategy, weights)
     sums = {name: torch.zeros_like(stack[0]) for name, stack in updates.items()}
     for k, n in enumerate(weights.tolist()):
         for name, stack in updates.items():
-            sums[name] += rule.coefficient(n, {}) * stack[k]
-    mean = {name: value / rule.divisor(weights, {}) for name, value in sums.items()}
+            own = {what: float(numbers[k]) for what, numbers in told.items()}
+            sums[name] += rule.coefficient(n, own) * stack[k]
+    mean = {name: value / rule.divisor(weights, told) for name, value in sums.items()}
     found, state = strategy.follow(mean, state)
-    for name, value in aggregate.items():
+    for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-14, atol=1e-15)
     for a, b in zip(leaves(state), leaves(after), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-14, atol=1e-15)
@@ -205,7 +216,7 @@ def test_each_stack_is_read_once(strategy: Strategy) -> None:
             reads.append(name)
             return super().__getitem__(name)
 
-    strategy.aggregate(Counting(updates), examples(), state_of(strategy, updates, warm=True))
+    aggregate(strategy, Counting(updates), examples(), state_of(strategy, updates, warm=True))
     assert sorted(reads) == sorted(SHAPES)
 
 
