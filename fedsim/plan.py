@@ -31,7 +31,7 @@ from fedsim.fleet.footprint import count_flops
 from fedsim.fleet.forecast import Forecast, forecast
 from fedsim.flower import wire
 from fedsim.flower.baselines import trainings
-from fedsim.flower.muster import muster
+from fedsim.flower.muster import local_plans, muster
 from fedsim.flower.strategy import build
 from fedsim.flower.workplace import Workplace
 from fedsim.scenario import AllSites, FixedSize, Poisson, Scenario
@@ -167,7 +167,8 @@ def make(
         fleet = _fleet(workplace, problems) if probe else None
     num_bytes = sum(len(array.data) for array in wire.to_arrays(workplace.initial).values())
     cohort, sizes = _cohort_size(scenario, len(population)), _sizes(population)
-    steps = [scenario.client.plan.num_steps(size) for size in sizes]
+    plans = local_plans(scenario, population)
+    steps = [plan.num_steps(size) for plan, size in zip(plans, sizes, strict=True)]
     patients = population.columns.get(PATIENT)
     return Plan(
         name=scenario.name,
@@ -277,7 +278,7 @@ def _probe(workplace: Workplace, plan: LocalPlan, problems: list[str]) -> Probe 
         (scores,) = workplace.predict(workplace.snapshot(), many)
         if not torch.isfinite(scores).all():
             found.append("after one training step the network's output is not finite")
-    num, where = _smallest(workplace, plan)
+    num, where = _smallest(workplace)
     if not found and num < len(batch):
         with _noting(found, f"{where} would train on a batch of {num}, which fails"):
             _step(workplace, batch[:num])
@@ -315,12 +316,19 @@ def _batch(workplace: Workplace, num: int) -> Batch:
     )
 
 
-def _smallest(workplace: Workplace, plan: LocalPlan) -> tuple[int, str]:
+def _smallest(workplace: Workplace) -> tuple[int, str]:
     """Return the size of the run's smallest training batch, and who has it."""
-    sizes = _sizes(workplace.population)
-    training = dict(zip(workplace.population.names, sizes, strict=True))
-    training |= {t.name: sum(sizes[s] for s in t.sites) for t in trainings(workplace)}
-    return min((plan.smallest_batch(size), name) for name, size in training.items())
+    population = workplace.population
+    sizes, plans = _sizes(population), local_plans(workplace.scenario, population)
+    batches = [
+        (plan.smallest_batch(size), name)
+        for name, plan, size in zip(population.names, plans, sizes, strict=True)
+    ]
+    usual = workplace.scenario.client.plan
+    batches += [
+        (usual.smallest_batch(sum(sizes[s] for s in t.sites)), t.name) for t in trainings(workplace)
+    ]
+    return min(batches)
 
 
 def _seconds(do: Callable[[], Any], device: torch.device) -> float:
@@ -344,7 +352,9 @@ def _times(
     population, plan, rounds = workplace.population, scenario.client.plan, scenario.rounds
     sizes = _sizes(population)
     step, image = probe.seconds_step, probe.seconds_image
-    mean_steps = sum(plan.num_steps(size) for size in sizes) / len(sizes)
+    plans = local_plans(scenario, population)
+    num_steps = [own.num_steps(size) for own, size in zip(plans, sizes, strict=True)]
+    mean_steps = sum(num_steps) / len(sizes)
     held_out = sum(len(site[split]) for site in population.indices for split in HELD_OUT)
     held_out += sum(len(part.labels) for part in population.external)
     num_evaluations = len({*range(0, rounds + 1, scenario.evaluation.every), rounds})

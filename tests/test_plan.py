@@ -113,6 +113,62 @@ def test_steps_and_smallest_batch_are_those_of_the_training_loop(
     assert local.smallest_batch(size) == min(map(len, batches))
 
 
+DEVICES = [
+    {"profile": "l4", "sites": ["site-00"], "epochs": 3},
+    {"profile": "t4", "sites": ["site-01", "site-02"], "batch_size": 5, "uplink_mbps": 0.1},
+]
+
+
+def test_the_fleet_is_planned_as_it_will_run(tiny: Make, tmp_path: Path) -> None:
+    scenario = tiny(
+        population={"num_sites": 3, "partition": {"kind": "iid"}, "devices": DEVICES},
+        round_policy={"kind": "deadline", "seconds": 0.6},
+    )
+    found, record = made(scenario, tmp_path), run(scenario, out=tmp_path, device="cpu")
+    assert found.fleet is not None
+    assert found.problems == []
+    assert found.fleet.seconds == record.rounds[-1]["virtual"]["end_s"]
+    late = [t for row in record.rounds for t in row["virtual"]["tasks"] if not t["counted"]]
+    assert found.fleet.num_late == len(late) > 0
+    assert [(crew.device, crew.num_sites) for crew in found.fleet.crews] == [("l4", 1), ("t4", 2)]
+    sizes = [sum(site["train"]) for site in found.sites]
+    assert found.steps == (3 * -(-sizes[0] // 16), -(-sizes[1] // 5))
+    assert made(tiny(), tmp_path).fleet is None
+
+
+def test_a_device_that_cannot_hold_its_batch_is_a_problem(tiny: Make, tmp_path: Path) -> None:
+    small = {"fp32_tflops": 1, "memory_gb": 3e-5, "memory_gb_per_s": 100}
+    devices = [{"profile": small, "share": 1}]
+    found = made(tiny(population={"num_sites": 3, "devices": devices}), tmp_path)
+    assert found.fleet is None
+    (problem,) = found.problems
+    assert problem.startswith("population.devices.0: site-0")
+    assert "the largest batch that fits is " in problem
+    (held,) = [int(word.rstrip(":")) for word in problem.split("fits is ")[1].split()[:1]]
+    smaller = [{**devices[0], "batch_size": held}]
+    assert not made(tiny(population={"num_sites": 3, "devices": smaller}), tmp_path).problems
+    larger = [{**devices[0], "batch_size": held + 1}]
+    assert made(tiny(population={"num_sites": 3, "devices": larger}), tmp_path).problems
+
+
+def test_the_smallest_batch_of_a_device_is_tried(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    usual = plan._step
+
+    def note(workplace: Any, batch: Any) -> float:
+        seen.append(len(batch))
+        return usual(workplace, batch)
+
+    monkeypatch.setattr(plan, "_step", note)
+    scenario = tiny(population={"num_sites": 3, "partition": {"kind": "iid"}, "devices": DEVICES})
+    sizes = [sum(site["train"]) for site in made(scenario, tmp_path).sites]
+    smallest = min(LocalPlan(5, epochs=1).smallest_batch(size) for size in sizes[1:])
+    assert smallest < LocalPlan(16, epochs=1).smallest_batch(sizes[0])
+    assert smallest in seen
+
+
 def test_yardsticks_cost_time(tiny: Make, tmp_path: Path) -> None:
     found = made(tiny(baselines=["pooled", "local"], rounds=50), tmp_path)
     assert found.seconds is not None

@@ -13,7 +13,7 @@ from clients.precision import Precision
 from clients.training import Plan
 from fedsim.data.population import Population
 from fedsim.fleet.assignment import assign
-from fedsim.fleet.fleet import Fleet
+from fedsim.fleet.fleet import Fleet, plan_for
 from fedsim.fleet.footprint import Footprint, measure
 from fedsim.flower import wire
 from fedsim.flower.workplace import Workplace
@@ -51,6 +51,15 @@ def muster(workplace: Workplace) -> Fleet:
     if problems := [*_memory(fleet), *_parts(fleet, workplace.model)]:
         raise UnmetError(scenario.name, problems)
     return fleet
+
+
+def local_plans(scenario: Scenario, population: Population) -> list[Plan]:
+    """Return what each site does in a round; whether its device can is left open."""
+    groups, usual = scenario.population.devices, scenario.client.plan
+    if not groups:
+        return [usual] * len(population)
+    found = assign(groups, population.names, Streams(scenario.seed))
+    return [plan_for(groups[group], usual) for group in found]
 
 
 def device_names(scenario: Scenario, population: Population) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 from clients.metrics import evaluate
 from fedsim.data.population import ExternalSet, Pooled, Population, form
 from fedsim.data.source import HELD_OUT, PATIENT
+from fedsim.fleet.assignment import assign
 from fedsim.scenario.messages import Problem, UnmetError
 from fedsim.scenario.scenario import External, HeldOut, Scenario
 from fedsim.seeds import Streams
@@ -38,7 +39,11 @@ def open_population(scenario: Scenario) -> Population:
     )
     elsewhere = tuple(_external(scenario, part) for part in scenario.evaluation.external)
     population = replace(population, external=(*population.external, *elsewhere))
-    problems = [*_training(scenario, population), *_metrics(scenario, population)]
+    problems = [
+        *_training(scenario, population),
+        *_batches_of_devices(scenario, population),
+        *_metrics(scenario, population),
+    ]
     if problems:
         raise UnmetError(scenario.name, problems)
     return population
@@ -78,6 +83,23 @@ def _training(scenario: Scenario, population: Population) -> Iterator[Problem]:
             f"with drop_last, {smallest} with its {sizes[smallest]} training examples never fills "
             f"a batch of {client.batch_size}: use at most {sizes[smallest]}, or drop_last: false",
         )
+
+
+def _batches_of_devices(scenario: Scenario, population: Population) -> Iterator[Problem]:
+    """With drop_last, a site must also fill the batches that its device asks for."""
+    groups = scenario.population.devices
+    if not scenario.client.drop_last or all(group.batch_size is None for group in groups):
+        return
+    group_of = assign(groups, population.names, Streams(scenario.seed))
+    for site, number in enumerate(group_of):
+        size, wanted = len(population.indices[site]["train"]), groups[number].batch_size
+        if wanted is not None and wanted > size:
+            yield Problem(
+                ("population", "devices", int(number), "batch_size"),
+                f"with client.drop_last, {population.names[site]} with its {size} training "
+                f"examples never fills a batch of {wanted}: use at most {size}, or drop_last: "
+                "false",
+            )
 
 
 def _metrics(scenario: Scenario, population: Population) -> Iterator[Problem]:

@@ -31,6 +31,26 @@ def test_a_plan_is_shown(fedsim: Any, quickstart: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_the_fleet_is_shown(fedsim: Any, quickstart: Path, tmp_path: Path) -> None:
+    changes = [
+        "population.devices=[{profile: l4, share: 0.5}, "
+        "{profile: t4, share: 0.5, uplink_mbps: 0.5, availability: 0.7}]",
+        "cohort={kind: fixed_size, num_sites: 4}",
+        "round_policy={kind: buffered_async, buffer_size: 2}",
+    ]
+    sets = [word for change in changes for word in ("--set", change)]
+    code, out, err = fedsim("plan", quickstart, "--out", tmp_path, *sets)
+    assert (code, err) == (0, "")
+    assert "devices:      3 x l4, fp32: round 1 in " in out
+    assert "3 x t4, fp32: round 1 in " in out
+    assert "virtual time: " in out
+    assert "for all rounds" in out
+    assert "sites work " in out
+    assert "models ago on average" in out
+    assert "times a site is not there" in out
+    assert "last to arrive: site-0" in out
+
+
 def test_a_plan_can_be_read_by_programs(fedsim: Any, quickstart: Path, tmp_path: Path) -> None:
     code, out, _ = fedsim("plan", quickstart, "--json", "--out", tmp_path)
     found = json.loads(out)

@@ -306,6 +306,20 @@ def test_a_full_batch_must_fit_into_the_smallest_site(author: Any) -> None:
     assert len(open_population(kept)) == 2
 
 
+def test_a_full_batch_of_a_device_must_fit_into_its_sites(author: Any) -> None:
+    client = {"drop_last": True, "batch_size": 8}
+    devices = [
+        {"profile": "t4", "sites": ["site-00"]},
+        {"profile": "l4", "sites": ["site-01"], "batch_size": 60},
+    ]
+    scenario = crowded(
+        author, source={"num_examples": 100}, client=client, population={"devices": devices}
+    )
+    message = complaint(scenario)
+    assert message.startswith("study: population.devices.1.batch_size\n  with client.drop_last, s")
+    assert "never fills a batch of 60" in message
+
+
 def test_there_must_be_something_to_validate_on(author: Any) -> None:
     held_out = {"validation": 0.001, "test": 0.2}
     message = complaint(crowded(author, population={"held_out": held_out}))
