@@ -108,7 +108,7 @@ class Server:
     def __init__(
         self,
         scenario: Scenario,
-        names: tuple[str, ...],
+        names: Sequence[str],
         strategy: Strategy,
         decomposition: LossDecomposition | None,
         external: Callable[[Model], Mapping[str, Predicted]],
