@@ -15,6 +15,7 @@ from torch import nn
 
 import fedsim.flower  # noqa: F401  (before flwr: it switches telemetry off)
 from fedsim import environment
+from fedsim.data import drawn_sites
 from fedsim.data.duplicates import look_at
 from fedsim.data.population import Population
 from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
@@ -73,8 +74,8 @@ def run(
     devices = choose_devices(device)
     population = open_population(from_data(scenario.resolved(), scenario.name))
     build(scenario, buffers=())
-    for site in range(len(population)):
-        population.make_images(site, population.indices[site]["train"][:1])
+    for holder in population.tried:
+        population.make_images(holder, population.held(holder)["train"][:1])
     folder = RunFolder.create(
         run_folder(scenario, out, name),
         scenario=scenario.resolved(),
@@ -272,6 +273,7 @@ def _describe(scenario: Scenario, population: Population) -> dict[str, Any]:
             "synthetic": facts.synthetic,
         },
         "sites": population.table(),
+        "drawn": drawn_sites.describe(population),
         "external": population.external_table(),
         "duplicates": asdict(found),
         "licence": facts.licence,

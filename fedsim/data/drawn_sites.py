@@ -7,7 +7,7 @@ kept. Validation and test images are held by the server.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from fedsim.data.normalisation import Normalisation
 from fedsim.data.partition import Iid
 from fedsim.data.population import SERVER, Indices, Pooled, Population, place
 from fedsim.data.resampled import Resampled
-from fedsim.data.source import Dataset, Split
+from fedsim.data.source import PATIENT, Dataset, Split
 from fedsim.data.units import Units
 from fedsim.errors import DataError
 from fedsim.seeds import Streams
@@ -59,6 +59,16 @@ class DrawnSites(Sequence[Mapping[Split, Indices]]):
         self._by_class = [np.flatnonzero(units.labels == c) for c in range(num_classes)]
         self._num_sites, self._streams = num_sites, streams
 
+    def describe(self) -> dict[str, Any]:
+        """Return how many sites draw how many units (images or patients) of how many."""
+        return {
+            "num_sites": self._num_sites,
+            "examples_per_site": list(self._rule.bounds),
+            "pool": len(self._units.labels),
+            "unit": "patient" if PATIENT in self._units.columns else "image",
+            "alpha": self._rule.alpha,
+        }
+
     def __len__(self) -> int:
         return self._num_sites
 
@@ -75,6 +85,27 @@ class DrawnSites(Sequence[Mapping[Split, Indices]]):
         drawn = self._rule.draw(self._by_class, self._streams.numpy("partition", site=site))
         mine = self._pool[self._units.examples(drawn)]
         return {"train": mine, "validation": NOTHING, "test": NOTHING}
+
+
+def describe(population: Population) -> dict[str, Any] | None:
+    """Return how the sites draw, as plain data, or None where every site has its own examples."""
+    sites = population.indices
+    return sites.describe() if isinstance(sites, DrawnSites) else None
+
+
+def text(drawn: Mapping[str, Any]) -> str:
+    """Return what `describe` says in a sentence.
+
+    >>> text({"num_sites": 9000, "examples_per_site": [5, 5], "pool": 70, "unit": "image"})
+    '9,000 sites, each of which draws 5 of the same 70 training images; the server holds all others'
+    """
+    fewest, most = drawn["examples_per_site"]
+    num = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    what = "images" if drawn["unit"] == "image" else "patients with their images"
+    return (
+        f"{drawn['num_sites']:,} sites, each of which draws {num} of the same {drawn['pool']:,} "
+        f"training {what}; the server holds all others"
+    )
 
 
 def form(

@@ -125,6 +125,11 @@ class Population:
             return self.server
         return self.indices[holder]
 
+    @property
+    def tried(self) -> Sequence[int]:
+        """Whose images are tried before a run: all, or the server and the first drawn site."""
+        return range(len(self)) if self.server is None else (SERVER, 0)
+
     def keeps(self, holder: int) -> bool:
         """Return whether examples are kept once they are made: of all but drawn sites."""
         return holder in self.holders

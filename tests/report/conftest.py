@@ -110,6 +110,7 @@ def record(
         population={
             "images": {"num_channels": 1, "image_size": 28, "synthetic": True},
             "external": [],
+            "drawn": None,
             "duplicates": {"num_groups": 0},
             "num_mislabelled": {},
             "class_names": ["normal", "pneumonia", *(f"finding {i}" for i in range(2, classes))],
