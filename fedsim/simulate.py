@@ -198,6 +198,7 @@ def _execute(
             population.names,
             build(scenario, workplace.buffers, adding_device(devices[0])),
             LossDecomposition(workplace) if scenario.evaluation.loss_decomposition else None,
+            None if population.server is None else workplace.predict_held_out,
             workplace.predict_external,
             folder,
             grid,

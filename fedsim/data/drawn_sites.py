@@ -97,14 +97,14 @@ def text(drawn: Mapping[str, Any]) -> str:
     """Return what `describe` says in a sentence.
 
     >>> text({"num_sites": 9000, "examples_per_site": [5, 5], "pool": 70, "unit": "image"})
-    '9,000 sites, each of which draws 5 of the same 70 training images; the server holds all others'
+    "9,000 sites, each of which draws 5 of the same 70 training images; the others are the server's"
     """
     fewest, most = drawn["examples_per_site"]
     num = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     what = "images" if drawn["unit"] == "image" else "patients with their images"
     return (
         f"{drawn['num_sites']:,} sites, each of which draws {num} of the same {drawn['pool']:,} "
-        f"training {what}; the server holds all others"
+        f"training {what}; the others are the server's"
     )
 
 

@@ -145,16 +145,7 @@ def _selecting(workplace: Workplace, holders: tuple[int, ...]) -> float:
 
 def predict_everywhere(workplace: Workplace, state: Model) -> dict[str, dict[str, Predicted]]:
     """Return what a model says of all held-out images and of the external sets."""
-    population = workplace.population
-    predictions: dict[str, dict[str, Predicted]] = {}
-    for split in HELD_OUT:
-        groups = [workplace.examples(holder, split) for holder in population.holders]
-        predictions[split] = {
-            population.name(holder): (scores.cpu().numpy(), group.labels.cpu().numpy())
-            for holder, scores, group in zip(
-                population.holders, workplace.predict(state, *groups), groups, strict=True
-            )
-        }
+    predictions = workplace.predict_held_out(state)
     if external := workplace.predict_external(state):
         predictions["external"] = external
     return predictions

@@ -83,7 +83,7 @@ def learning_curves(record: RunRecord) -> Figure:
     sheet = Page(
         "Metrics on validation and test images, by round",
         describe(record),
-        "Round 0 is the model before training. Pooled: over the images of all sites together. The "
+        "Round 0 is the model before training. Pooled: over all images of the split together. The "
         "best round is chosen on the validation images alone. ↑ higher, ↓ lower is better."
         + (" External: images on which no site trained." if abroad else ""),
         [

@@ -38,8 +38,8 @@ HEADINGS = (
     "sites",
 )
 NOTE = (
-    "↑ higher, ↓ lower is better. Pooled: over the test images of all sites together; n: how many "
-    "of them it counts."
+    "↑ higher, ↓ lower is better. Pooled: over all test images together; n: how many of them it "
+    "counts."
 )
 YARDSTICKS = (
     "Yardsticks: *pooled training* is one training on the images of all sites together, *each site "
