@@ -167,6 +167,7 @@ def make(
     cohort, sizes = _cohort_size(scenario, len(population)), population.sizes()
     steps = [scenario.client.plan.num_steps(size) for size in sizes]
     patients = population.columns.get(PATIENT)
+    num_images = population.num_images() + sum(len(part.labels) for part in population.external)
     return Plan(
         name=scenario.name,
         digest=scenario.digest,
@@ -190,7 +191,7 @@ def make(
         bytes_up=cohort * num_bytes,
         rounds=scenario.rounds,
         steps=(min(steps), max(steps)),
-        memory=4 * _num_images(population) * facts.num_channels * facts.image_size**2,
+        memory=4 * num_images * facts.num_channels * facts.image_size**2,
         device=str(chosen),
         probe=probe,
         **_times(workplace, scenario, cohort, probe),
@@ -354,11 +355,6 @@ def _times(
 def _num_held(population: Population, holders: Sequence[int], *splits: Split) -> int:
     """Return how many examples they hold of these splits together."""
     return sum(len(population.held(holder)[split]) for holder in holders for split in splits)
-
-
-def _num_images(population: Population) -> int:
-    held = _num_held(population, population.holders, *SPLITS)
-    return held + sum(len(part.labels) for part in population.external)
 
 
 def _cohort_size(scenario: Scenario, num_sites: int) -> float:

@@ -139,6 +139,10 @@ class Population:
         counted = range(len(self))[: None if self.server is None else SITES_COUNTED]
         return [len(self.indices[site]["train"]) for site in counted]
 
+    def num_images(self) -> int:
+        """Return how many images the `holders` have together."""
+        return sum(len(held) for holder in self.holders for held in self.held(holder).values())
+
     def make_images(self, holder: int, positions: Indices) -> NDArray[np.float32]:
         """Return images as the network sees them."""
         return self.normalisation.apply(self.shown(holder, positions))
