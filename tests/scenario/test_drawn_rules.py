@@ -92,5 +92,5 @@ def test_a_pool_that_holding_out_makes_too_small_is_told(author: Any) -> None:
 def test_names_of_sites_that_do_not_exist_are_told_in_a_moment(author: Any) -> None:
     change = "population.appearance={kind: scanner, sites: {site-00007: {gamma: 1.2}}}"
     message = author.complaint(changes=(*DRAWN, change))
-    assert "there is no site 'site-00007'; did you mean 'site-00000" in message
+    assert "there is no site 'site-00007'; did you mean 'site-0000" in message
     assert "(one of site-000000, site-000001" in message
