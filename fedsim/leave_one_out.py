@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedsim import simulate
+from fedsim.data.resampled import Resampled
 from fedsim.errors import InputError
 from fedsim.flower.server_app import Watcher
 from fedsim.records import RunRecord, read
@@ -21,8 +22,14 @@ def scenarios(scenario: Scenario) -> dict[str, Scenario]:
     """Return for each site the scenario in which it is held out.
 
     Raises:
-        InputError: if the scenario holds out sites already, or has only one.
+        InputError: if the scenario holds out sites already, has only one, or sites that draw
+            their examples.
     """
+    if isinstance(scenario.population.partition, Resampled):
+        raise InputError(
+            f"{scenario.name}: sites of the partition resampled have no test images, so none can "
+            "be held out; choose a partition that divides the images"
+        )
     if scenario.population.holdout_sites:
         raise InputError(
             f"{scenario.name}: population.holdout_sites names sites already; leave it out to hold "

@@ -8,7 +8,7 @@ estimates from a probe of a few seconds.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +21,10 @@ from clients.batch import Batch
 from clients.evaluation import BATCH_SIZE
 from clients.training import Plan as LocalPlan
 from fedsim import simulate
+from fedsim.data import drawn_sites
 from fedsim.data.duplicates import Duplicates, look_at
-from fedsim.data.population import Population
-from fedsim.data.source import HELD_OUT, PATIENT, SPLITS
+from fedsim.data.population import SERVER, Population
+from fedsim.data.source import HELD_OUT, PATIENT, SPLITS, Split
 from fedsim.engines.inline import repeatable
 from fedsim.engines.placement import choose_devices
 from fedsim.errors import FedsimError, InputError
@@ -72,7 +73,9 @@ class Plan:
         images: (channel, height, width).
         licence: of the images.
         class_names: of the task.
+        num_sites: that train.
         sites: as `Population.table` has them.
+        drawn: how sites draw their training images; None where every site has its own.
         external: as `Population.external_table` has them.
         num_mislabelled: training images with a wrong label by site, empty without label noise.
         looks: appearance parameters by site, empty without a shift.
@@ -85,7 +88,7 @@ class Plan:
         bytes_down: sent to the sites for training in a round, on average.
         bytes_up: sent back.
         rounds: of the federation.
-        steps: fewest and most optimiser steps of a site in a round.
+        steps: fewest and most optimiser steps in a round of the sites that are counted.
         memory: bytes of all images as the network sees them.
         device: that was probed.
         probe: operations and times; None if the network cannot be trained.
@@ -104,7 +107,9 @@ class Plan:
     images: tuple[int, int, int]
     licence: str
     class_names: tuple[str, ...]
+    num_sites: int
     sites: list[dict[str, Any]]
+    drawn: dict[str, Any] | None
     external: list[dict[str, Any]]
     num_mislabelled: Mapping[str, int]
     looks: Mapping[str, Mapping[str, Any]]
@@ -166,10 +171,11 @@ def make(
         probe = _probe(workplace, scenario.client.plan, problems) if duplicates else None
         fleet = _fleet(workplace, problems) if probe else None
     num_bytes = sum(len(array.data) for array in wire.to_arrays(workplace.initial).values())
-    cohort, sizes = _cohort_size(scenario, len(population)), _sizes(population)
-    plans = local_plans(scenario, population)
+    cohort, sizes = _cohort_size(scenario, len(population)), population.sizes()
+    plans = local_plans(scenario, population, len(sizes))
     steps = [plan.num_steps(size) for plan, size in zip(plans, sizes, strict=True)]
     patients = population.columns.get(PATIENT)
+    num_images = population.num_images() + sum(len(part.labels) for part in population.external)
     return Plan(
         name=scenario.name,
         digest=scenario.digest,
@@ -177,7 +183,9 @@ def make(
         images=(facts.num_channels, facts.image_size, facts.image_size),
         licence=facts.licence,
         class_names=population.class_names,
+        num_sites=len(population),
         sites=population.table(),
+        drawn=drawn_sites.describe(population),
         external=population.external_table(),
         num_mislabelled=dict(population.num_mislabelled),
         looks={name: dict(look) for name, look in population.looks.items()},
@@ -191,7 +199,7 @@ def make(
         bytes_up=cohort * num_bytes,
         rounds=scenario.rounds,
         steps=(min(steps), max(steps)),
-        memory=4 * _num_images(population) * facts.num_channels * facts.image_size**2,
+        memory=4 * num_images * facts.num_channels * facts.image_size**2,
         device=str(chosen),
         probe=probe,
         fleet=fleet,
@@ -217,13 +225,13 @@ def _noting(problems: list[str], what: str) -> Iterator[None]:
 
 
 def _read_everything(population: Population, problems: list[str]) -> Duplicates | None:
-    """Make an image of every site and split, then read all of them; None where some cannot be."""
+    """Make an image of every split of those to try, then read all; None where some cannot be."""
     found: list[str] = []
-    for site, name in enumerate(population.names):
-        with _noting(found, f"the images of {name} cannot be made"):
+    for holder in population.tried:
+        with _noting(found, f"the images of {population.name(holder)} cannot be made"):
             for split in SPLITS:
-                if len(first := population.indices[site][split][:1]):
-                    population.make_images(site, first)
+                if len(first := population.held(holder)[split][:1]):
+                    population.make_images(holder, first)
     for part in population.external:
         with _noting(found, f"the images of {part.name} cannot be made"):
             part.normalisation.apply(part.pixels(np.arange(1)))
@@ -272,7 +280,13 @@ def _probe(workplace: Workplace, plan: LocalPlan, problems: list[str]) -> Probe 
     """Train a step and evaluate a batch, then count and time both; None if that fails."""
     found: list[str] = []
     with _noting(found, "a training step fails"):
-        batch, many = _batch(workplace, plan.batch_size), _batch(workplace, BATCH_SIZE)
+        sizes = workplace.population.sizes()
+        largest = sizes.index(max(sizes))
+        evaluates = largest if workplace.population.server is None else SERVER
+        batch, many = (
+            _batch(workplace, largest, plan.batch_size),
+            _batch(workplace, evaluates, BATCH_SIZE),
+        )
         if not np.isfinite(_step(workplace, batch)):
             found.append("the first training step gives a loss that is not finite")
         (scores,) = workplace.predict(workplace.snapshot(), many)
@@ -304,14 +318,12 @@ def _step(workplace: Workplace, batch: Batch) -> float:
     return workplace.fit(batch, 1, workplace.optimizer(1), one_step)
 
 
-def _batch(workplace: Workplace, num: int) -> Batch:
-    """Return at most `num` training examples of the largest site on the device."""
+def _batch(workplace: Workplace, holder: int, num: int) -> Batch:
+    """Return at most `num` training examples of a holder on the device."""
     population = workplace.population
-    sizes = _sizes(population)
-    largest = sizes.index(max(sizes))
-    positions = population.indices[largest]["train"][:num]
+    positions = population.held(holder)["train"][:num]
     return Batch(
-        torch.from_numpy(population.make_images(largest, positions)).to(workplace.device),
+        torch.from_numpy(population.make_images(holder, positions)).to(workplace.device),
         torch.from_numpy(population.labels[positions]).to(workplace.device),
     )
 
@@ -319,14 +331,16 @@ def _batch(workplace: Workplace, num: int) -> Batch:
 def _smallest(workplace: Workplace) -> tuple[int, str]:
     """Return the size of the run's smallest training batch, and who has it."""
     population = workplace.population
-    sizes, plans = _sizes(population), local_plans(workplace.scenario, population)
+    sizes = population.sizes()
+    plans = local_plans(workplace.scenario, population, len(sizes))
     batches = [
         (plan.smallest_batch(size), name)
-        for name, plan, size in zip(population.names, plans, sizes, strict=True)
+        for name, plan, size in zip(population.names, plans, sizes, strict=False)
     ]
     usual = workplace.scenario.client.plan
     batches += [
-        (usual.smallest_batch(sum(sizes[s] for s in t.sites)), t.name) for t in trainings(workplace)
+        (usual.smallest_batch(_num_held(population, t.holders, "train")), t.name)
+        for t in trainings(workplace)
     ]
     return min(batches)
 
@@ -350,18 +364,18 @@ def _times(
     if probe is None:
         return dict.fromkeys(("seconds_round", "seconds_evaluation", "seconds"))
     population, plan, rounds = workplace.population, scenario.client.plan, scenario.rounds
-    sizes = _sizes(population)
+    sizes = population.sizes()
     step, image = probe.seconds_step, probe.seconds_image
-    plans = local_plans(scenario, population)
+    plans = local_plans(scenario, population, len(sizes))
     num_steps = [own.num_steps(size) for own, size in zip(plans, sizes, strict=True)]
     mean_steps = sum(num_steps) / len(sizes)
-    held_out = sum(len(site[split]) for site in population.indices for split in HELD_OUT)
+    held_out = _num_held(population, population.holders, *HELD_OUT)
     held_out += sum(len(part.labels) for part in population.external)
     num_evaluations = len({*range(0, rounds + 1, scenario.evaluation.every), rounds})
     yardsticks = 0.0
     for training in trainings(workplace):
-        examples = sum(sizes[site] for site in training.sites)
-        validation = sum(len(population.indices[site]["validation"]) for site in training.sites)
+        examples = _num_held(population, training.holders, "train")
+        validation = _num_held(population, training.holders, "validation")
         yardsticks += step * rounds * plan.num_steps(examples)
         yardsticks += image * (num_evaluations * validation + 2 * held_out)
     per_round, per_evaluation = step * mean_steps * cohort, image * held_out
@@ -372,14 +386,9 @@ def _times(
     }
 
 
-def _sizes(population: Population) -> list[int]:
-    """Return the number of training examples of every site."""
-    return [len(site["train"]) for site in population.indices]
-
-
-def _num_images(population: Population) -> int:
-    held = sum(len(part) for site in population.indices for part in site.values())
-    return held + sum(len(part.labels) for part in population.external)
+def _num_held(population: Population, holders: Sequence[int], *splits: Split) -> int:
+    """Return how many examples they hold of these splits together."""
+    return sum(len(population.held(holder)[split]) for holder in holders for split in splits)
 
 
 def _cohort_size(scenario: Scenario, num_sites: int) -> float:

@@ -15,6 +15,7 @@ from torch import nn
 
 import fedsim.flower  # noqa: F401  (before flwr: it switches telemetry off)
 from fedsim import environment
+from fedsim.data import drawn_sites
 from fedsim.data.duplicates import look_at
 from fedsim.data.population import Population
 from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
@@ -78,8 +79,8 @@ def run(
     if scenario.population.devices:
         with repeatable():
             muster(Workplace(scenario, population, devices[0]))
-    for site in range(len(population)):
-        population.make_images(site, population.indices[site]["train"][:1])
+    for holder in population.tried:
+        population.make_images(holder, population.held(holder)["train"][:1])
     folder = RunFolder.create(
         run_folder(scenario, out, name),
         scenario=scenario.resolved(),
@@ -202,6 +203,7 @@ def _execute(
             population.names,
             build(scenario, workplace.buffers, adding_device(devices[0])),
             LossDecomposition(workplace) if scenario.evaluation.loss_decomposition else None,
+            None if population.server is None else workplace.predict_held_out,
             workplace.predict_external,
             folder,
             grid,
@@ -278,6 +280,7 @@ def _describe(scenario: Scenario, population: Population) -> dict[str, Any]:
             "synthetic": facts.synthetic,
         },
         "sites": population.table(),
+        "drawn": drawn_sites.describe(population),
         "external": population.external_table(),
         "duplicates": asdict(found),
         "licence": facts.licence,

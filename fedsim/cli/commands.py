@@ -163,12 +163,18 @@ def validate(file: File, changes: Set = None) -> None:
         typer.echo("the data are not on this computer: sites are checked when they are there")
         return
     population = opening.sites(file, draft, scenario)
-    sizes = [int(population.class_counts(site, "train").sum()) for site in range(len(population))]
+    from fedsim.data import drawn_sites
+
     typer.echo(valid)
-    typer.echo(
-        f"{len(population)} sites with {min(sizes)} to {max(sizes)} training images, "
-        f"{sum(sizes)} in all; classes: {', '.join(population.class_names)}"
-    )
+    if drawn := drawn_sites.describe(population):
+        sites = drawn_sites.text(drawn)
+    else:
+        sizes = population.sizes()
+        sites = (
+            f"{len(population)} sites with {min(sizes)} to {max(sizes)} training images, "
+            f"{sum(sizes)} in all"
+        )
+    typer.echo(f"{sites}; classes: {', '.join(population.class_names)}")
 
 
 for _command in (plan, export, predict):

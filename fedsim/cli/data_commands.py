@@ -108,7 +108,7 @@ def preview(
     if target.is_dir() or (target.exists() and not force):
         raise InputError(f"{target}: exists; name another file with --out, or add --force")
     kind: Any = split
-    if not any(len(site[kind]) for site in population.indices):
+    if not any(any(row[kind]) for row in population.table()):
         raise InputError(f"{file}: no site has a {split} image; choose another --split")
     from fedsim.cli.plan_command import print_sites
     from fedsim.data.duplicates import look_at

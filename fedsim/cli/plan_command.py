@@ -52,10 +52,14 @@ def plan(
 
 
 def print_sites(population: Population) -> None:
-    """Print who holds how many images of which class."""
+    """Print who holds how many images of which class, and how sites draw theirs if they do."""
     from rich.table import Table
     from rich.text import Text
 
+    from fedsim.data import drawn_sites
+
+    if drawn := drawn_sites.describe(population):
+        typer.echo(f"{drawn_sites.text(drawn)}\n")
     shown = console()
     rows = population.table()
     names, longest = population.class_names, max(map(len, (row["name"] for row in rows)))
@@ -70,7 +74,8 @@ def print_sites(population: Population) -> None:
     if len(rows) > SITES_SHOWN:
         table.add_row(f"... {len(rows) - SITES_SHOWN} more")
     splits = ("train", "validation", "test")
-    table.add_row("all", *_counts({s: _sum([row[s] for row in rows]) for s in splits}))
+    if len(rows) > 1:
+        table.add_row("all", *_counts({s: _sum([row[s] for row in rows]) for s in splits}))
     for part in population.external_table():
         empty = [""] * (len(names) + 2)
         name = f"{part['name']} (never trains)"
@@ -133,7 +138,7 @@ def _about_training(found: Plan) -> dict[str, str]:
     return {
         "network": network,
         "weights": found.weights or "",
-        "a round": f"{found.cohort:g} of {len(found.sites)} sites, {steps} steps each, "
+        "a round": f"{found.cohort:g} of {found.num_sites:,} sites, {steps} steps each, "
         + _traffic(found, rounds=1),
         "whole run": f"{found.rounds} rounds, {_traffic(found, found.rounds)}",
         "time": _about_time(found),

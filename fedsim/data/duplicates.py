@@ -92,11 +92,13 @@ def look_at(population: Population) -> tuple[str, Duplicates]:
 def _everything(population: Population) -> Iterator[Placed]:
     """Yield every image of the sites and of the external sets."""
     labels = population.labels
-    for site, name in enumerate(population.names):
-        for split, positions in population.indices[site].items():
+    for holder in population.holders:
+        for split, positions in population.held(holder).items():
             digests = _digests(population.pixels, positions)
             for position, digest in zip(positions.tolist(), digests, strict=True):
-                yield Placed(name, split, int(labels[position]), position, digest)
+                yield Placed(
+                    population.name(holder), split, int(labels[position]), position, digest
+                )
     for part in population.external:
         yield from _external(part)
 

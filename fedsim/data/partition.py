@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Literal
 
@@ -24,6 +24,7 @@ from fedsim.data.apportioning import (
     deal,
     fill,
 )
+from fedsim.data.site_names import NumberedSites
 from fedsim.data.source import SITE, Columns, Facts, in_natural_order
 from fedsim.errors import DataError
 from fedsim.plugins import Part
@@ -55,7 +56,7 @@ class Partition(Part, ABC):
     kind: str
     min_examples: PositiveInt = 8
 
-    def site_names(self, facts: Facts) -> tuple[str, ...] | None:
+    def site_names(self, facts: Facts) -> Sequence[str] | None:
         """Return the names of the sites if this rule decides them, None if the scenario does.
 
         Raises:
@@ -254,9 +255,9 @@ class Sizes(Proportional):
         """The sizes, (site,)."""
         return np.array(FETS2022 if isinstance(self.sizes, str) else self.sizes, np.float64)
 
-    def site_names(self, facts: Facts) -> tuple[str, ...]:
+    def site_names(self, facts: Facts) -> Sequence[str]:
         """Return a name per size."""
-        return numbered_sites(len(self.numbers))
+        return NumberedSites(len(self.numbers))
 
     def proportions(
         self, num_sites: int, num_examples: IntArray, rng: np.random.Generator
@@ -328,16 +329,6 @@ class ByColumn(Partition):
         return [
             {split: np.flatnonzero(values[split] == name) for split in labels} for name in names
         ]
-
-
-def numbered_sites(num_sites: int) -> tuple[str, ...]:
-    """Return names for sites that have none.
-
-    >>> numbered_sites(2)
-    ('site-00', 'site-01')
-    """
-    width = max(2, len(str(num_sites - 1)))
-    return tuple(f"site-{site:0{width}d}" for site in range(num_sites))
 
 
 BUILTIN: tuple[type[Partition], ...] = (Iid, Dirichlet, Quantity, Sizes, Shards, ByColumn)

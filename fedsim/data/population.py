@@ -6,7 +6,7 @@ kept, shifted by the site's scanner and normalised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,11 @@ from fedsim.seeds import Streams
 Indices = NDArray[np.int64]
 Pixels = Callable[[Indices], NDArray[np.uint8]]
 """Indices, (n,), -> images, (n, channel, height, width), uint8."""
+
+SERVER, SERVER_NAME = -1, "server"
+"""What stands in place of a site's number and name where the server holds what no site does."""
+SITES_COUNTED = 1000
+"""Sites whose examples are counted where there may be too many to count."""
 
 
 @dataclass(frozen=True)
@@ -72,21 +77,24 @@ class Population:
     Args:
         names: one per site.
         class_names: of the task.
-        indices: for each site and split, positions in the pooled labels, ascending.
+        indices: for each site and split, positions in the pooled labels, ascending; maybe drawn
+            at every look.
         labels: pooled over the source's splits, (n,), classes of the task as the sites know them.
         pixels: function of positions -> uint8 images as the source has them.
-        shown: function (site, positions) -> uint8 images as the site's scanner shows them.
+        shown: function (holder, positions) -> uint8 images as the holder's scanner shows them.
         normalisation: what the network sees of them.
         checksums: of the data, as the source states them.
         columns: what else is known: column -> pooled values, (n,), text.
         external: what no site trains on.
         looks: appearance parameters by site (external ones too), empty without a shift.
         num_mislabelled: training examples with a wrong label by site, empty without label noise.
+        server: where sites draw their training examples when they are looked at, what they draw
+            from and all that is held out; None where every site has its own.
     """
 
-    names: tuple[str, ...]
+    names: Sequence[str]
     class_names: tuple[str, ...]
-    indices: tuple[Mapping[Split, Indices], ...]
+    indices: Sequence[Mapping[Split, Indices]]
     labels: Indices
     pixels: Pixels
     shown: Callable[[int, Indices], NDArray[np.uint8]]
@@ -96,41 +104,85 @@ class Population:
     external: tuple[ExternalSet, ...] = ()
     looks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     num_mislabelled: Mapping[str, int] = field(default_factory=dict)
+    server: Mapping[Split, Indices] | None = None
     _cache: dict[tuple[int, Split], Examples] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def make_images(self, site: int, positions: Indices) -> NDArray[np.float32]:
-        """Return images as the network sees them."""
-        return self.normalisation.apply(self.shown(site, positions))
+    @property
+    def holders(self) -> Sequence[int]:
+        """Who has validation and test images: every site its own, or `SERVER` all of them."""
+        return range(len(self)) if self.server is None else (SERVER,)
 
-    def examples(self, site: int, split: Split) -> Examples:
-        """Return a site's examples; made once, then kept."""
-        if (site, split) not in self._cache:
-            chosen = self.indices[site][split]
-            self._cache[site, split] = Examples(self.make_images(site, chosen), self.labels[chosen])
-        return self._cache[site, split]
+    def name(self, holder: int) -> str:
+        """Return the name of a site, or of the server."""
+        return SERVER_NAME if holder == SERVER else self.names[holder]
+
+    def held(self, holder: int) -> Mapping[Split, Indices]:
+        """Return the positions that a site holds, or the server."""
+        if holder == SERVER and self.server is not None:
+            return self.server
+        return self.indices[holder]
+
+    @property
+    def tried(self) -> Sequence[int]:
+        """Whose images are tried before a run: all, or the server and the first drawn site."""
+        return range(len(self)) if self.server is None else (SERVER, 0)
+
+    def keeps(self, holder: int) -> bool:
+        """Return whether examples are kept once they are made: of all but drawn sites."""
+        return holder in self.holders
+
+    def sizes(self) -> list[int]:
+        """Return the training examples of each site; of drawn sites, of the first 1,000."""
+        counted = range(len(self))[: None if self.server is None else SITES_COUNTED]
+        return [len(self.indices[site]["train"]) for site in counted]
+
+    def num_images(self) -> int:
+        """Return how many images the `holders` have together."""
+        return sum(len(held) for holder in self.holders for held in self.held(holder).values())
+
+    def make_images(self, holder: int, positions: Indices) -> NDArray[np.float32]:
+        """Return images as the network sees them."""
+        return self.normalisation.apply(self.shown(holder, positions))
+
+    def examples(self, holder: int, split: Split) -> Examples:
+        """Return the examples of a site or the server; made once, then kept if it `keeps` them."""
+        if (holder, split) in self._cache:
+            return self._cache[holder, split]
+        chosen = self.held(holder)[split]
+        examples = Examples(self.make_images(holder, chosen), self.labels[chosen])
+        if self.keeps(holder):
+            self._cache[holder, split] = examples
+        return examples
 
     def provide(self, site: int, split: Split, images: NDArray[Any], labels: NDArray[Any]) -> None:
         """Take a site's examples as another process made them, in place of making them here."""
         if (site, split) not in self._cache:
             self._cache[site, split] = Examples(images, labels)
 
-    def patients(self, site: int, split: Split) -> Texts | None:
-        """Return whose image each of a site's examples is, or None if that is not known."""
+    def patients(self, holder: int, split: Split) -> Texts | None:
+        """Return whose image each of the examples is, or None if that is not known."""
         known = self.columns.get(PATIENT)
-        return None if known is None else known[self.indices[site][split]]
+        return None if known is None else known[self.held(holder)[split]]
 
-    def class_counts(self, site: int, split: Split) -> Indices:
+    def class_counts(self, holder: int, split: Split) -> Indices:
         """Return examples per class, (class,)."""
-        return np.bincount(self.labels[self.indices[site][split]], minlength=len(self.class_names))
+        chosen = self.held(holder)[split]
+        return np.bincount(self.labels[chosen], minlength=len(self.class_names))
 
     def table(self) -> list[dict[str, Any]]:
-        """Return for each site its name and its examples per split and class, as plain data."""
+        """Return for each of the `holders` its name and its examples per split and class.
+
+        Where sites draw their training examples, those of the server are what they draw from.
+        """
         return [
-            {"name": name, **{split: self.class_counts(site, split).tolist() for split in SPLITS}}
-            for site, name in enumerate(self.names)
+            {
+                "name": self.name(holder),
+                **{split: self.class_counts(holder, split).tolist() for split in SPLITS},
+            }
+            for holder in self.holders
         ]
 
     def external_table(self) -> list[dict[str, Any]]:
@@ -147,7 +199,7 @@ def form(
     *,
     class_names: tuple[str, ...],
     label_map: Mapping[int, int] | None,
-    names: tuple[str, ...],
+    names: Sequence[str],
     partition: Partition,
     shares: Mapping[Split, float],
     normalisation: Normalisation,
@@ -176,7 +228,7 @@ def form(
         DataError: if there are too few examples, or a patient is in two splits or at two sites.
     """
     pooled = Pooled.of(dataset, label_map)
-    placed = _place(pooled, len(names), len(class_names), partition, shares, streams)
+    placed = place(pooled, len(names), len(class_names), partition, shares, streams)
 
     def pixels_at(site: int, positions: Indices) -> NDArray[np.uint8]:
         images = pooled.pixels(positions)
@@ -272,7 +324,7 @@ class Pooled:
         return np.arange(bounds[number], bounds[number + 1])
 
 
-def _place(
+def place(
     pooled: Pooled,
     num_sites: int,
     num_classes: int,
@@ -280,7 +332,11 @@ def _place(
     shares: Mapping[Split, float],
     streams: Streams,
 ) -> list[Mapping[Split, Indices]]:
-    """Return for each site and split the positions of its examples, whole patients together."""
+    """Return for each site and split the positions of its examples, whole patients together.
+
+    Raises:
+        DataError: as `form`.
+    """
     own = [split for split in SPLITS if split in pooled.starts and split not in shares]
     rest = [split for split in pooled.starts if split not in own or split == "train"]
     divided: dict[Split, Indices] = {"train": np.concatenate([pooled.positions(s) for s in rest])}
@@ -321,7 +377,7 @@ def _mislabel(
     noise: LabelNoise,
     labels: Indices,
     train: Mapping[int, Indices],
-    names: tuple[str, ...],
+    names: Sequence[str],
     num_classes: int,
     streams: Streams,
 ) -> dict[str, int]:

@@ -35,9 +35,14 @@ def unpack(population: Population, folder: Path, watch: Callable[[int, int], Non
         The number of images.
 
     Raises:
-        InputError: if the folder holds something or cannot be written, or if an attribute is called
-            as a column of the manifest's own.
+        InputError: if the folder holds something or cannot be written, if an attribute is called
+            as a column of the manifest's own, or if the sites draw their images.
     """
+    if population.server is not None:
+        raise InputError(
+            "sites of the partition resampled share their images and have no number: unpack a "
+            "scenario whose partition divides them"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and is not empty; name another folder")
     columns = _attributes(population)

@@ -87,17 +87,17 @@ class InlineGrid(Grid):
         """Run the clients of these messages and yield their replies in order."""
         return map(self._answer, messages)
 
-    def _context(self, node: int) -> Context:
-        """Return what a client keeps between its messages; made at its first."""
-        if node not in self._contexts:
-            self._contexts[node] = make_context(node, len(self.nodes))
-        return self._contexts[node]
-
     def _answer(self, message: Message) -> Message:
+        """Return a client's reply; what it wants to find again is kept until its next message."""
+        node = message.metadata.dst_node_id
+        context = self._contexts.get(node) or make_context(node, len(self.nodes))
         try:
-            return self._app(message, self._context(message.metadata.dst_node_id))
+            reply = self._app(message, context)
         except Exception as error:  # whatever a client does; the server decides what follows
-            return failure(message, f"{type(error).__name__}: {error}")
+            reply = failure(message, f"{type(error).__name__}: {error}")
+        if context.state:
+            self._contexts[node] = context
+        return reply
 
 
 def site_of(node: int) -> int:

@@ -77,8 +77,7 @@ def needed_bytes(workplace: Workplace) -> int:
     """
     model = sum(tensor.nbytes for tensor in workplace.initial.values())
     population, facts = workplace.population, workplace.scenario.data.source.facts()
-    num_images = sum(len(held) for site in population.indices for held in site.values())
-    images = 4 * num_images * facts.num_channels * facts.image_size**2
+    images = 4 * population.num_images() * facts.num_channels * facts.image_size**2
     return int(CUDA_CONTEXT_BYTES + 4 * model + images)
 
 

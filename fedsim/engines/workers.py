@@ -168,7 +168,9 @@ class WorkerGrid(InlineGrid):
         message = exchange.messages[place]
         node, kind = message.metadata.dst_node_id, message.metadata.message_type
         packed, block = exchange.content(place)
-        examples = {split: self._shared(site_of(node), split) for split in NEEDED[kind]}
+        site = site_of(node)
+        needed = NEEDED[kind] if self._population.keeps(site) else ()  # others draw their own
+        examples = {split: self._shared(site, split) for split in needed}
         self._num_tasks += 1
         return Task(self._num_tasks, node, kind, packed, block, examples)
 
@@ -190,7 +192,8 @@ class WorkerGrid(InlineGrid):
             exchange.fail(task.number, answer.error)
         else:
             size = self._size(task.node)
-            self._seconds[task.type, task.node] = answer.seconds
+            if self._population.keeps(site_of(task.node)):
+                self._seconds[task.type, task.node] = answer.seconds
             self._pace[task.type] = answer.seconds / max(1, size)
             content = shared.unpack(answer.packed, worker.memory(answer.block))
             exchange.reply(task.number, content)
@@ -202,7 +205,9 @@ class WorkerGrid(InlineGrid):
         return self._seconds.get((kind, node), estimate)
 
     def _size(self, node: int) -> int:
-        return len(self._population.indices[site_of(node)]["train"])
+        """Return a site's training examples; 1 where looking would be to draw them."""
+        site = site_of(node)
+        return len(self._population.indices[site]["train"]) if self._population.keeps(site) else 1
 
     def _named(self, task: Task) -> str:
         config = task.packed.configs.get(CONFIG, {})

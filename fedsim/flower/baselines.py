@@ -31,18 +31,18 @@ MODELS = ("final", "best")
 
 @dataclass(frozen=True)
 class Training:
-    """One plain training: of a site, or of all sites together.
+    """One plain training: of a site, or of all sites together (or of what they all draw from).
 
     Args:
         kind: which yardstick it belongs to.
         name: of the site, or `fedsim.data.source.POOLED`.
-        sites: whose examples it trains on and chooses its best round by.
+        holders: whose examples it trains on and chooses its best round by.
         keys: of its random streams.
     """
 
     kind: Kind
     name: str
-    sites: tuple[int, ...]
+    holders: tuple[int, ...]
     keys: Mapping[str, int]
 
     @property
@@ -53,12 +53,14 @@ class Training:
 
 def trainings(workplace: Workplace) -> list[Training]:
     """Return the trainings that the scenario asks for."""
-    names = workplace.population.names
+    population = workplace.population
     wanted: list[Training] = []
     if "pooled" in workplace.scenario.baselines:
-        wanted.append(Training("pooled", POOLED, tuple(range(len(names))), {}))
+        wanted.append(Training("pooled", POOLED, tuple(population.holders), {}))
     if "local" in workplace.scenario.baselines:
-        wanted += [Training("local", name, (s,), {"site": s}) for s, name in enumerate(names)]
+        wanted += [
+            Training("local", name, (s,), {"site": s}) for s, name in enumerate(population.names)
+        ]
     return wanted
 
 
@@ -85,7 +87,7 @@ def _train(
     """
     scenario = workplace.scenario
     workplace.load(workplace.initial)
-    examples = together(workplace, training.sites, "train")
+    examples = together(workplace, training.holders, "train")
     optimizer = workplace.optimizer(1)
     best, best_round, best_value = workplace.initial, 0, -torch.inf
     for round in range(scenario.rounds + 1):
@@ -94,7 +96,7 @@ def _train(
                 group["lr"] = workplace.learning_rate(round)
             workplace.fit(examples, round, optimizer, scenario.client.plan, **training.keys)
         if round % scenario.evaluation.every == 0 or round == scenario.rounds:
-            value = _selecting(workplace, training.sites)
+            value = _selecting(workplace, training.holders)
             if value > best_value:
                 best, best_round, best_value = workplace.snapshot(), round, value
         watch(training.title, round)
@@ -112,9 +114,9 @@ def _train(
     }
 
 
-def together(workplace: Workplace, sites: tuple[int, ...], split: Split) -> Batch:
-    """Return the examples of some sites, in site order."""
-    parts = [workplace.examples(site, split) for site in sites]
+def together(workplace: Workplace, holders: tuple[int, ...], split: Split) -> Batch:
+    """Return the examples of some holders, in their order."""
+    parts = [workplace.examples(holder, split) for holder in holders]
     if len(parts) == 1:
         return parts[0]
     return Batch(
@@ -122,10 +124,10 @@ def together(workplace: Workplace, sites: tuple[int, ...], split: Split) -> Batc
     )
 
 
-def _selecting(workplace: Workplace, sites: tuple[int, ...]) -> float:
+def _selecting(workplace: Workplace, holders: tuple[int, ...]) -> float:
     """Return the selecting metric on validation images, higher is better, -inf if undefined."""
     scenario = workplace.scenario
-    name, examples = scenario.evaluation.select_by, together(workplace, sites, "validation")
+    name, examples = scenario.evaluation.select_by, together(workplace, holders, "validation")
     if not len(examples):
         return -torch.inf
     (scores,) = workplace.predict(workplace.snapshot(), examples)
@@ -142,17 +144,8 @@ def _selecting(workplace: Workplace, sites: tuple[int, ...]) -> float:
 
 
 def predict_everywhere(workplace: Workplace, state: Model) -> dict[str, dict[str, Predicted]]:
-    """Return what a model says of the held-out images of every site and of the external sets."""
-    names = workplace.population.names
-    predictions: dict[str, dict[str, Predicted]] = {}
-    for split in HELD_OUT:
-        groups = [workplace.examples(site, split) for site in range(len(names))]
-        predictions[split] = {
-            name: (scores.cpu().numpy(), group.labels.cpu().numpy())
-            for name, scores, group in zip(
-                names, workplace.predict(state, *groups), groups, strict=True
-            )
-        }
+    """Return what a model says of all held-out images and of the external sets."""
+    predictions = workplace.predict_held_out(state)
     if external := workplace.predict_external(state):
         predictions["external"] = external
     return predictions

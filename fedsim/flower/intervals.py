@@ -88,4 +88,6 @@ def _patients(population: Population, split: str) -> dict[str, Texts | None]:
     if split == "external":
         return {part.name: part.patients for part in population.external}
     (own,) = (s for s in SPLITS if s == split)
-    return {name: population.patients(site, own) for site, name in enumerate(population.names)}
+    return {
+        population.name(holder): population.patients(holder, own) for holder in population.holders
+    }

@@ -53,12 +53,12 @@ def muster(workplace: Workplace) -> Fleet:
     return fleet
 
 
-def local_plans(scenario: Scenario, population: Population) -> list[Plan]:
-    """Return what each site does in a round; whether its device can is left open."""
+def local_plans(scenario: Scenario, population: Population, num: int) -> list[Plan]:
+    """Return what each of the first sites does in a round; whether its device can is left open."""
     groups, usual = scenario.population.devices, scenario.client.plan
     if not groups:
-        return [usual] * len(population)
-    found = assign(groups, population.names, Streams(scenario.seed))
+        return [usual] * num
+    found = assign(groups, population.names, Streams(scenario.seed))[:num]
     return [plan_for(groups[group], usual) for group in found]
 
 

@@ -27,7 +27,7 @@ from fedsim.flower import wire
 from fedsim.flower.cohort_grid import CohortGrid
 from fedsim.flower.dispatcher import Dispatcher
 from fedsim.flower.loss_decomposition import LossDecomposition
-from fedsim.flower.scoring import score
+from fedsim.flower.scoring import Predictions, score
 from fedsim.flower.strategy import restore, rounded_like, snapshot
 from fedsim.records import RunFolder
 from fedsim.records.read import Predicted
@@ -100,6 +100,8 @@ class Server:
         names: of the sites.
         strategy: a Flower strategy.
         decomposition: the loss decomposition, if it is measured.
+        held_out: function of a model -> its predictions on held-out images of the server, by
+            split; None where the sites have them.
         external: function of a model -> its predictions on each external set.
         folder: where everything is recorded.
         grid: reaches the sites.
@@ -110,9 +112,10 @@ class Server:
     def __init__(
         self,
         scenario: Scenario,
-        names: tuple[str, ...],
+        names: Sequence[str],
         strategy: Strategy,
         decomposition: LossDecomposition | None,
+        held_out: Callable[[Model], Predictions] | None,
         external: Callable[[Model], Mapping[str, Predicted]],
         folder: RunFolder,
         grid: Grid,
@@ -123,6 +126,7 @@ class Server:
         self.names = names
         self.strategy = strategy
         self.decomposition = decomposition
+        self.held_out = held_out
         self.external = external
         self.folder = folder
         self.grid = grid
@@ -280,6 +284,18 @@ class Server:
 
     def _evaluate(self, round: int, model: Model) -> float | None:
         """Record the values of the model and return the selecting one."""
+        found = self.held_out(model) if self.held_out else self._told_by_sites(round, model)
+        predictions = dict(found)
+        if external := self.external(model):
+            predictions["external"] = external
+        rows = score(self.scenario, round, predictions)
+        self.folder.add_metrics(rows)
+        self.folder.save_predictions(round, predictions)
+        value: float | None = next(row["value"] for row in rows if self._selects(row))
+        return value
+
+    def _told_by_sites(self, round: int, model: Model) -> Predictions:
+        """Return what every site says of its held-out images."""
         record = RecordDict(
             {wire.ARRAYS: wire.to_arrays(model), wire.CONFIG: ConfigRecord({wire.ROUND: round})}
         )
@@ -290,17 +306,10 @@ class Server:
                 why = reply.error.reason
                 raise RunError(f"round {round}: {self.names[site]} failed to evaluate: {why}")
             answers[self.names[site]] = wire.read_predictions(reply)
-        predictions: dict[str, Mapping[str, Predicted]] = {
+        return {
             split: {name: answer[split] for name, answer in answers.items()}
             for split in next(iter(answers.values()))
         }
-        if external := self.external(model):
-            predictions["external"] = external
-        rows = score(self.scenario, round, predictions)
-        self.folder.add_metrics(rows)
-        self.folder.save_predictions(round, predictions)
-        value: float | None = next(row["value"] for row in rows if self._selects(row))
-        return value
 
     def _selects(self, row: Mapping[str, Any]) -> bool:
         wanted = ("validation", POOLED, self.scenario.evaluation.select_by)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from clients.batch import Batch
 from clients.evaluation import log_probabilities
 from clients.training import Plan, train
+from fedsim.data.source import HELD_OUT
 from fedsim.models import weights
 from fedsim.seeds import Streams
 
@@ -77,11 +78,14 @@ class Workplace:
         self._batches: dict[tuple[int, Split], Batch] = {}
         self._external_batches: dict[int, Batch] = {}
 
-    def examples(self, site: int, split: Split) -> Batch:
-        """Return a site's examples on the device; moved once, then kept."""
-        if (site, split) not in self._batches:
-            self._batches[site, split] = self._moved(self.population.examples(site, split))
-        return self._batches[site, split]
+    def examples(self, holder: int, split: Split) -> Batch:
+        """Return a holder's examples on the device; moved once and kept, if it `keeps` them."""
+        if (holder, split) in self._batches:
+            return self._batches[holder, split]
+        batch = self._moved(self.population.examples(holder, split))
+        if self.population.keeps(holder):
+            self._batches[holder, split] = batch
+        return batch
 
     def train(
         self,
@@ -169,6 +173,20 @@ class Workplace:
     def snapshot(self) -> dict[str, Tensor]:
         """Return a copy of the model that is in the network, on the CPU."""
         return {name: tensor.detach().clone().cpu() for name, tensor in self._tensors().items()}
+
+    def predict_held_out(self, state: Mapping[str, Tensor]) -> dict[str, dict[str, Predicted]]:
+        """Return what a model says of all validation and test images: split -> holder -> that."""
+        holders = self.population.holders
+        found: dict[str, dict[str, Predicted]] = {}
+        for split in HELD_OUT:
+            groups = [self.examples(holder, split) for holder in holders]
+            found[split] = {
+                self.population.name(holder): (scores.cpu().numpy(), group.labels.cpu().numpy())
+                for holder, scores, group in zip(
+                    holders, self.predict(state, *groups), groups, strict=True
+                )
+            }
+        return found
 
     def predict_external(self, state: Mapping[str, Tensor]) -> dict[str, Predicted]:
         """Return what a model says of each external set."""

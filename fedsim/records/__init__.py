@@ -19,7 +19,8 @@ A row of `metrics.jsonl`: one metric of one model, split and site.
 
     round          int          0 is the initial model
     split          str          "validation" or "test" (of the sites that train), or "external"
-    site           str          a site's name, or "pooled" for the images of all sites together;
+    site           str          a site's name, or "pooled" for the images of all sites together, or
+                                "server" where that holds what is held out;
                                 of split "external" a site held out as a whole or an external set
     metric         str          as in the scenario's evaluation.metrics
     value          float|null   null if the images do not determine it
@@ -73,10 +74,12 @@ A row of `intervals.jsonl`: one percentile bootstrap interval on split "test" or
     unit           str          what is drawn: "image", or "patient" where patients are known
 
 `population.json`: task, class_names; images {num_channels, image_size, synthetic}; sites [{name,
-train, validation, test}] and external [{name, test}] with examples per class; duplicates (images
-that are there twice, see `fedsim.data.duplicates`); licence, citation and checksums of the data;
-appearance {site: parameters}; num_mislabelled {site: training examples}; devices {site: name of
-its device}, empty without any.
+train, validation, test}] and external [{name, test}] with examples per class; drawn (how sites draw
+their training images from a pool, see `fedsim.data.drawn_sites`; then sites holds one row of the
+name "server", whose train is the pool; else null); duplicates (images that are there twice, see
+`fedsim.data.duplicates`); licence, citation and checksums of the data; appearance {site:
+parameters}; num_mislabelled {site: training examples}; devices {site: name of its device}, empty
+without any.
 
 `rounds.jsonl`, `metrics.jsonl`, `baselines.jsonl`, `intervals.jsonl`, the predictions and the
 checkpoints hold the same bytes whenever the same scenario

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsim.data import drawn_sites
 from fedsim.report import page
 from fedsim.report.axes import shorten
 from fedsim.report.page import Page
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.figure import Figure
 
     from fedsim.data.population import Population
@@ -37,13 +40,16 @@ TITLES = {"train": "Training", "validation": "Validation", "test": "Test"}
 def contact_sheet(population: Population, split: Split, per_class: int, run: str) -> Figure:
     """Draw some images of every class at every site, as the site's scanner shows them.
 
+    Where the server holds what is held out, that takes the place of sites in these splits.
+
     Args:
         population: whose images.
         split: of which split.
         per_class: images of each class at each site.
         run: which study it is.
     """
-    sites = range(min(len(population), MAX_SITES))
+    holders: Sequence[int] = range(len(population)) if split == "train" else population.holders
+    sites = holders[:MAX_SITES]
     classes = range(min(len(population.class_names), MAX_CLASSES))
     strips = [
         [_strip(population, site, split, label, per_class) for label in classes] for site in sites
@@ -58,7 +64,9 @@ def contact_sheet(population: Population, split: Split, per_class: int, run: str
     names = [shorten(population.class_names[label]) for label in classes]
     sloping = max(map(len, names)) * LETTER_WIDTH > inches / len(classes)
     figure = Page(
-        f"{TITLES[split]} images by site and class", run, _note(population, sites, classes)
+        f"{TITLES[split]} images by site and class",
+        run,
+        _note(population, len(sites), len(holders), len(classes)),
     ).figure(
         0.4 + inches * sheet.shape[0] / sheet.shape[1] + SLOPING_HEIGHT * sloping, MARGIN + inches
     )
@@ -67,8 +75,8 @@ def contact_sheet(population: Population, split: Split, per_class: int, run: str
     width, height = per_class * size + gap, size + line
     axes.set_xticks([label * width + per_class * size / 2 for label in classes], names)
     axes.set_yticks(
-        [site * height + line + size / 2 for site in sites],
-        [shorten(population.names[site]) for site in sites],
+        [place * height + line + size / 2 for place in range(len(sites))],
+        [shorten(population.name(site)) for site in sites],
     )
     axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
     if sloping:
@@ -77,26 +85,28 @@ def contact_sheet(population: Population, split: Split, per_class: int, run: str
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    for site in sites:
+    for row, site in enumerate(sites):
         counts = population.class_counts(site, split)
         for label in classes:
-            place = (label * width, site * height + line - 1)
+            place = (label * width, row * height + line - 1)
             axes.text(*place, f"n={counts[label]}", size=6, va="bottom", color=page.GREY)
     return figure
 
 
-def _note(population: Population, sites: range, classes: range) -> str:
+def _note(population: Population, num_shown: int, num_holders: int, num_classes: int) -> str:
     """Return how to read the sheet, and what is not on it."""
     note = (
         "Images as the sites hold them: after the shift of the site's scanner if there is one, "
         "before normalisation. n: images of the class at the site."
     )
-    for shown, all_, what in (
-        (sites, population.names, "sites"),
-        (classes, population.class_names, "classes"),
+    for shown, num, what in (
+        (num_shown, num_holders, "sites"),
+        (num_classes, len(population.class_names), "classes"),
     ):
-        if len(shown) < len(all_):
-            note += f" The first {len(shown)} of {len(all_)} {what}."
+        if shown < num:
+            note += f" The first {shown} of {num:,} {what}."
+    if drawn := drawn_sites.describe(population):
+        note += f" {drawn_sites.text(drawn)}."
     return note
 
 
@@ -107,7 +117,7 @@ def _strip(
 
     They are taken at equal distances over all that the site has.
     """
-    positions = population.indices[site][split]
+    positions = population.held(site)[split]
     mine = positions[population.labels[positions] == label]
     chosen = mine[np.unique(np.linspace(0, len(mine) - 1, min(num, len(mine))).round().astype(int))]
     shown = _reduced(population.shown(site, chosen))

@@ -33,6 +33,7 @@ from fedsim.report.scores import (
     finite_or_nan,
     reached,
     resampled,
+    tested_sites,
 )
 from fedsim.report.site_matrix import local_models
 from fedsim.report.timeline import Unit, clock, timeline
@@ -58,11 +59,10 @@ TERMS = {
 
 def draw(record: RunRecord) -> dict[str, Figure]:
     """Return every figure that the record has data for, by name."""
-    figures = {
-        "learning_curves": learning_curves(record),
-        "site_bars": site_bars(record),
-        "label_distribution": label_distribution(record),
-    }
+    figures = {"learning_curves": learning_curves(record)}
+    if tested_sites(record):
+        figures["site_bars"] = site_bars(record)
+    figures["label_distribution"] = label_distribution(record)
     if ends := clock(record):
         figures["timeline"] = timeline(record)
         figures["learning_curves_virtual_time"] = learning_curves(record, ends)
@@ -92,13 +92,17 @@ def learning_curves(record: RunRecord, ends: Mapping[int, float] | None = None) 
     sheet = Page(
         f"Metrics on validation and test images, by {'virtual time' if ends else 'round'}",
         describe(record),
-        "Round 0 is the model before training. Pooled: over the images of all sites together. The "
+        "Round 0 is the model before training. Pooled: over all images of the split together. The "
         "best round is chosen on the validation images alone. ↑ higher, ↓ lower is better."
         + (" External: images on which no site trained." if abroad else "")
         + (" Virtual time is simulated, not measured." if ends else ""),
         [
             Line2D([], [], color=page.VERMILLION, label="test, pooled"),
-            Patch(color=page.VERMILLION, alpha=0.18, lw=0, label="test, range of sites"),
+            *(
+                [Patch(color=page.VERMILLION, alpha=0.18, lw=0, label="test, range of sites")]
+                if scores.sites
+                else []
+            ),
             Line2D([], [], color=page.BLUE, ls="--", label="validation, pooled"),
             Line2D([], [], color=page.GREY, ls=":", label=f"best round ({best})"),
             *(
@@ -168,11 +172,14 @@ def label_distribution(record: RunRecord) -> Figure:
     from matplotlib.patches import Patch
 
     sites, names = record.population["sites"], record.population["class_names"]
+    drawn = record.population["drawn"]
     colours = page.class_colours(len(names))
     sheet = Page(
-        "Classes in each site's training images",
+        "Classes in the training images that sites draw from"
+        if drawn
+        else "Classes in each site's training images",
         describe(record),
-        "Above: how many; n is their sum. Below: the share of each class at its site.",
+        "Above: how many; n is their sum. Below: the share of each class.",
         [
             Patch(color=colour, label=name, lw=0)
             for name, colour in zip(names, colours, strict=True)
@@ -187,7 +194,7 @@ def label_distribution(record: RunRecord) -> Figure:
             axes.bar(range(len(sites)), heights, bottom=bottom, color=colour, ec="white", lw=0.4)
             bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
     above.set_ylabel("training images")
-    below.set_ylabel("share of site")
+    below.set_ylabel("share of class")
     below.set_ylim(0, 1)
     above.tick_params(axis="x", length=0, labelbottom=False)
     name_sites(below, [s["name"] for s in sites], [f"n={sum(s['train'])}" for s in sites])

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from clients.metrics import METRICS
 from fedsim.data.source import POOLED
-from fedsim.report.scores import Reached, Scores, eligible, finite, finite_or_nan, reached
+from fedsim.report.scores import (
+    Reached,
+    Scores,
+    eligible,
+    finite,
+    finite_or_nan,
+    reached,
+    tested_sites,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +49,7 @@ class Result:
         worst: its value.
         gap: distance from the worst to the best site; undefined below two.
         num_sites_defined: sites that count: enough images of every class and a defined value.
-        num_sites: all sites.
+        num_sites: all sites with test images of their own.
     """
 
     metric: str
@@ -66,7 +74,7 @@ def results(record: RunRecord) -> list[Result]:
     """Return a row for each metric, method and model: final, then best by validation."""
     found, count = reached(record), eligible(record)
     return [
-        _result(part, metric, count, len(record.population["sites"]))
+        _result(part, metric, count, len(tested_sites(record)))
         for metric in Scores.of(record).metrics
         for part in found
     ]

@@ -33,7 +33,7 @@ class Scores:
 
     Args:
         metrics: names as the scenario asks for them, then others in the order of the record.
-        sites: names in site order.
+        sites: names in site order; none where the server holds all that is held out.
         rounds: evaluated rounds, ascending; 0 is the initial evaluation.
         table: scores by (round, split, site or `records.read.POOLED`, metric).
     """
@@ -49,7 +49,7 @@ class Scores:
         asked, found = record.scenario["evaluation"]["metrics"], record.metrics
         return cls(
             metrics=tuple(dict.fromkeys([*asked, *(row["metric"] for row in found)])),
-            sites=tuple(site["name"] for site in record.population["sites"]),
+            sites=tested_sites(record),
             rounds=tuple(sorted({row["round"] for row in record.metrics})),
             table={(row["round"], *_key(row)): _score(row) for row in record.metrics},
         )
@@ -118,13 +118,21 @@ def reached(record: RunRecord) -> list[Reached]:
     return [Reached(*name, rounds[name], found[name], intervals.get(name, {})) for name in order]
 
 
+def tested_sites(record: RunRecord) -> tuple[str, ...]:
+    """Return the sites that have test images; none where the server holds them all."""
+    if record.population["drawn"]:
+        return ()
+    return tuple(site["name"] for site in record.population["sites"])
+
+
 def eligible(record: RunRecord) -> tuple[str, ...]:
     """Return the sites that count for mean, spread, gap and worst site.
 
     Those with enough test images of every class; the same for every metric and method.
     """
-    least = record.scenario["evaluation"]["min_per_class"]
-    return tuple(s["name"] for s in record.population["sites"] if min(s["test"]) >= least)
+    least, tested = record.scenario["evaluation"]["min_per_class"], tested_sites(record)
+    enough = {s["name"] for s in record.population["sites"] if min(s["test"]) >= least}
+    return tuple(name for name in tested if name in enough)
 
 
 def resampled(record: RunRecord) -> str:

@@ -8,8 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clients.metrics import METRICS
+from fedsim.data import drawn_sites
 from fedsim.report.rows import external, results, sites
-from fedsim.report.scores import METHODS, Scores, arrowed, describe, eligible, resampled
+from fedsim.report.scores import (
+    METHODS,
+    Scores,
+    arrowed,
+    describe,
+    eligible,
+    resampled,
+    tested_sites,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,8 +38,8 @@ HEADINGS = (
     "sites",
 )
 NOTE = (
-    "↑ higher, ↓ lower is better. Pooled: over the test images of all sites together; n: how many "
-    "of them it counts."
+    "↑ higher, ↓ lower is better. Pooled: over all test images together; n: how many of them it "
+    "counts."
 )
 YARDSTICKS = (
     "Yardsticks: *pooled training* is one training on the images of all sites together, *each site "
@@ -62,9 +71,10 @@ def to_markdown(record: RunRecord) -> str:
             ),
         ]
     lines += [
-        f"## Sites after round {record.selection.final_round}",
+        f"## {'Sites' if tested_sites(record) else 'Server'} after round "
+        f"{record.selection.final_round}",
         markdown_table(*_site_cells(record)),
-        "n: how many of the site's test images the value counts.",
+        "n: how many of the test images in this row the value counts.",
     ]
     return "\n\n".join(lines) + "\n"
 
@@ -90,18 +100,13 @@ def warnings(record: RunRecord) -> Iterable[str]:
     if wrong := {n: c for n, c in record.population["num_mislabelled"].items() if c}:
         listed = ", ".join(f"{name} {num}" for name, num in wrong.items())
         yield f"Training labels were made wrong on purpose (label noise): {listed}."
+    if drawn := record.population["drawn"]:
+        yield f"{drawn_sites.text(drawn)}."
 
 
 def notes(record: RunRecord) -> Iterable[str]:
     """Yield what a reader must know of the numbers."""
-    sites, count = record.population["sites"], eligible(record)
-    least = record.scenario["evaluation"]["min_per_class"]
-    left_out = [site["name"] for site in sites if site["name"] not in count]
-    yield (
-        f"Site mean, sample standard deviation, worst site and gap (from worst to best) are over "
-        f"the {len(count)} of {len(sites)} sites with at least {least} test images of every class"
-        + (f", so without {_listed(left_out)}." if left_out else ".")
-    )
+    yield _over_sites(record)
     if record.intervals:
         confidence = record.intervals[0]["confidence"]
         num = record.scenario["evaluation"]["num_resamples"]
@@ -112,6 +117,20 @@ def notes(record: RunRecord) -> Iterable[str]:
         )
     if record.baselines:
         yield YARDSTICKS
+
+
+def _over_sites(record: RunRecord) -> str:
+    """Return what mean, spread, gap and worst site are over, in a sentence."""
+    sites, count = tested_sites(record), eligible(record)
+    if not sites:
+        return "No site has test images, so nothing is said of single sites or their spread."
+    least = record.scenario["evaluation"]["min_per_class"]
+    left_out = [site for site in sites if site not in count]
+    return (
+        f"Site mean, sample standard deviation, worst site and gap (from worst to best) are over "
+        f"the {len(count)} of {len(sites)} sites with at least {least} test images of every class"
+        + (f", so without {_listed(left_out)}." if left_out else ".")
+    )
 
 
 def _equal_images(record: RunRecord) -> Iterable[str]:

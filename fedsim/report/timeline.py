@@ -70,7 +70,7 @@ def timeline(record: RunRecord) -> Figure:
 
     shown = [row for row in record.rounds if row["virtual"]][:ROUNDS_SHOWN]
     devices = record.population["devices"]
-    names = [site["name"] for site in record.population["sites"] if site["name"] in devices]
+    names = list(devices)
     busy = computing_share(record)
     seen = {task["site"] for task in _tasks(shown)}
     rows = [name for name in names if name in seen][:SITES_SHOWN] or names[:1]

@@ -39,7 +39,7 @@ class FixedSize(Cohort):
 
     def draw(self, num_sites: int, rng: np.random.Generator) -> list[int]:
         """Return `self.num_sites` different sites."""
-        return sorted(int(site) for site in rng.permutation(num_sites)[: self.num_sites])
+        return _choose(num_sites, self.num_sites, rng)
 
 
 class Poisson(Cohort):
@@ -49,8 +49,13 @@ class Poisson(Cohort):
     sampling_rate: float = Field(gt=0, le=1)
 
     def draw(self, num_sites: int, rng: np.random.Generator) -> list[int]:
-        """Return the sites whose coin came up."""
-        return [int(site) for site in np.flatnonzero(rng.random(num_sites) < self.sampling_rate)]
+        """Return the sites whose coin came up: as many as that may be, any of them alike."""
+        return _choose(num_sites, int(rng.binomial(num_sites, self.sampling_rate)), rng)
+
+
+def _choose(num_sites: int, num: int, rng: np.random.Generator) -> list[int]:
+    """Return `num` different sites, ascending, without looking at the others."""
+    return sorted(rng.choice(num_sites, num, replace=False, shuffle=False).tolist())
 
 
 BUILTIN = (AllSites, FixedSize, Poisson)

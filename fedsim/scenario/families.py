@@ -13,6 +13,7 @@ import strategies
 from clients import optimizer
 from fedsim.data import label_noise, normalisation
 from fedsim.data.appearance import Appearance
+from fedsim.data.resampled import Resampled
 from fedsim.data.source import Source
 from fedsim.fleet import round_policy
 from fedsim.plugins import load, union
@@ -24,7 +25,9 @@ FAMILIES = {
     "sources": load("sources", fedsim.data.sources.BUILTIN, Source),
     "normalisations": load("normalisations", normalisation.BUILTIN, normalisation.Normalisation),
     "partitions": load(
-        "partitions", fedsim.data.partition.BUILTIN, fedsim.data.partition.Partition
+        "partitions",
+        (*fedsim.data.partition.BUILTIN, Resampled),
+        fedsim.data.partition.Partition,
     ),
     "appearances": load("appearances", fedsim.data.appearances.BUILTIN, Appearance),
     "label_noises": load("label_noises", label_noise.BUILTIN, label_noise.LabelNoise),
@@ -52,7 +55,7 @@ if TYPE_CHECKING:
 
     AnySource = Source
     AnyNormalisation = Normalisation
-    AnyPartition = Partition
+    AnyPartition = Partition | Resampled
     AnyAppearance = Appearance
     AnyLabelNoise = LabelNoise
     AnyModel = Model

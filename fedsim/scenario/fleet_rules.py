@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from fedsim.errors import DataError
 from fedsim.fleet.profile import PRECISIONS
@@ -29,7 +29,7 @@ def broken_by_fleet(scenario: Scenario) -> Iterator[Problem]:
     yield from _normalised(scenario)
 
 
-def _named(scenario: Scenario, names: tuple[str, ...]) -> Iterator[Problem]:
+def _named(scenario: Scenario, names: Sequence[str]) -> Iterator[Problem]:
     sites = scenario.population
     lists: list[tuple[str, list[tuple[str, ...] | None]]] = [
         ("devices", [group.sites for group in sites.devices]),
@@ -42,7 +42,7 @@ def _named(scenario: Scenario, names: tuple[str, ...]) -> Iterator[Problem]:
                     yield Problem(("population", key, number, "sites", index), no_site(name, names))
 
 
-def _devices(scenario: Scenario, names: tuple[str, ...]) -> Iterator[Problem]:
+def _devices(scenario: Scenario, names: Sequence[str]) -> Iterator[Problem]:
     groups = scenario.population.devices
     if not groups:
         return
@@ -62,7 +62,8 @@ def _devices(scenario: Scenario, names: tuple[str, ...]) -> Iterator[Problem]:
                 f"{group.name} has no units for {group.precision}: use {able}",
             )
     shares = [group.share for group in groups if group.share is not None]
-    left = [name for name in names if name not in {*taken, *scenario.population.holdout_sites}]
+    taken |= set(scenario.population.holdout_sites)
+    left = [name for name in names if name not in taken]
     if shares and abs(sum(shares) - 1) > SHARES_TOLERANCE:
         yield Problem(
             ("population", "devices"),
@@ -86,7 +87,7 @@ def _outages(scenario: Scenario) -> Iterator[Problem]:
             )
 
 
-def _policy(scenario: Scenario, names: tuple[str, ...]) -> Iterator[Problem]:
+def _policy(scenario: Scenario, names: Sequence[str]) -> Iterator[Problem]:
     policy, cohort = scenario.round_policy, scenario.cohort
     if policy.needs_devices and not scenario.population.devices:
         yield Problem(
@@ -107,7 +108,7 @@ def _policy(scenario: Scenario, names: tuple[str, ...]) -> Iterator[Problem]:
                 f"buffered_async keeps as many sites at work as the cohort has, but {cohort.kind} "
                 "has no fixed number: use {kind: fixed_size, num_sites: ...}, or all",
             )
-        num = len(set(names) - set(scenario.population.holdout_sites))
+        num = len(names) - len(set(scenario.population.holdout_sites))
         if policy.buffer_size > num:
             yield Problem(
                 ("round_policy", "buffer_size"),

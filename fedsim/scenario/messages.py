@@ -19,6 +19,9 @@ from fedsim.scenario.yaml_tree import Path, dotted
 LARGEST_INT = 2**63 - 1
 DEEPEST = 30
 
+SEARCHED = 1000
+"""Sites among which one with a similar name is looked for."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -111,8 +114,9 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 def no_site(name: str, names: Sequence[str]) -> str:
     """Return what is said of a site that is not there."""
+    few = names[:SEARCHED]
     listed = ", ".join(names[:12]) + ", ..." * (len(names) > 12)
-    return f"there is no site {name!r}{nearest(name, names)} (one of {listed})"
+    return f"there is no site {name!r}{nearest(name, few)} (one of {listed})"
 
 
 def show(value: Any) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from clients.metrics import evaluate
+from fedsim.data import drawn_sites
 from fedsim.data.population import ExternalSet, Pooled, Population, form
+from fedsim.data.resampled import Resampled
 from fedsim.data.source import HELD_OUT, PATIENT
 from fedsim.fleet.assignment import assign
 from fedsim.scenario.messages import Problem, UnmetError
@@ -17,26 +20,13 @@ from fedsim.seeds import Streams
 
 
 def open_population(scenario: Scenario) -> Population:
-    """Open the source and give every example to a site; images are made later.
+    """Open the source and say who holds which example; images are made later.
 
     Raises:
         DataError: if the data are missing or damaged, or too few for the sites.
         UnmetError: if the sites cannot do what the scenario asks of them.
     """
-    streams, sites = Streams(scenario.seed), scenario.population
-    population = form(
-        scenario.data.source.open(streams),
-        class_names=scenario.data.classes,
-        label_map=scenario.data.label_map,
-        names=scenario.site_names,
-        partition=sites.partition,
-        shares=sites.held_out.shares if isinstance(sites.held_out, HeldOut) else {},
-        normalisation=scenario.data.normalisation,
-        streams=streams,
-        appearance=sites.appearance,
-        label_noise=sites.label_noise,
-        held_out_sites=sites.holdout_sites,
-    )
+    population = _formed(scenario)
     elsewhere = tuple(_external(scenario, part) for part in scenario.evaluation.external)
     population = replace(population, external=(*population.external, *elsewhere))
     problems = [
@@ -47,6 +37,33 @@ def open_population(scenario: Scenario) -> Population:
     if problems:
         raise UnmetError(scenario.name, problems)
     return population
+
+
+def _formed(scenario: Scenario) -> Population:
+    streams, sites, partition = (
+        Streams(scenario.seed),
+        scenario.population,
+        scenario.population.partition,
+    )
+    asked: dict[str, Any] = {
+        "class_names": scenario.data.classes,
+        "label_map": scenario.data.label_map,
+        "names": scenario.site_names,
+        "shares": sites.held_out.shares if isinstance(sites.held_out, HeldOut) else {},
+        "normalisation": scenario.data.normalisation,
+        "streams": streams,
+        "appearance": sites.appearance,
+    }
+    dataset = scenario.data.source.open(streams)
+    if isinstance(partition, Resampled):
+        return drawn_sites.form(dataset, rule=partition, **asked)
+    return form(
+        dataset,
+        partition=partition,
+        label_noise=sites.label_noise,
+        held_out_sites=sites.holdout_sites,
+        **asked,
+    )
 
 
 def _external(scenario: Scenario, part: External) -> ExternalSet:
@@ -63,12 +80,11 @@ def _external(scenario: Scenario, part: External) -> ExternalSet:
 
 
 def _training(scenario: Scenario, population: Population) -> Iterator[Problem]:
-    """Every site must be able to take a step."""
+    """Every site must be able to take a step; of drawn ones the scenario alone says so."""
+    if population.server is not None:
+        return
     client = scenario.client
-    sizes = {
-        name: int(population.class_counts(site, "train").sum())
-        for site, name in enumerate(population.names)
-    }
+    sizes = dict(zip(population.names, population.sizes(), strict=True))
     smallest = min(sizes, key=lambda name: sizes[name])
     if not sizes[smallest]:
         idle = [name for name, size in sizes.items() if not size]
@@ -103,11 +119,11 @@ def _batches_of_devices(scenario: Scenario, population: Population) -> Iterator[
 
 
 def _metrics(scenario: Scenario, population: Population) -> Iterator[Problem]:
-    """Every metric must have a value on the held-out images of all sites together."""
+    """Every metric must have a value on all held-out images together."""
     for split in HELD_OUT:
-        counts = np.sum([population.class_counts(s, split) for s in range(len(population))], axis=0)
+        counts = np.sum([population.class_counts(h, split) for h in population.holders], axis=0)
         if not counts.any():
-            yield Problem(("population", "held_out"), f"no site has a {split} image: hold out more")
+            yield Problem(("population", "held_out"), f"there is no {split} image: hold out more")
         if counts.all() or not counts.any():
             continue  # without evaluating anything: that would load scikit-learn
         labels = np.repeat(np.arange(len(counts)), counts)

@@ -6,13 +6,16 @@ Everything here is decided from the scenario alone; what needs the labels is che
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from clients.metrics import METRICS, applicable
 from fedsim.data.label_noise import Mistaken
 from fedsim.data.normalisation import Standard
+from fedsim.data.partition import Partition
+from fedsim.data.resampled import Resampled
 from fedsim.data.source import POOLED, SPLITS, Facts
 from fedsim.errors import DataError
+from fedsim.scenario import drawn_rules
 from fedsim.scenario.cohort import FixedSize
 from fedsim.scenario.fleet_rules import broken_by_fleet
 from fedsim.scenario.flower_strategy import RESERVED, UNSUITED, USABLE, FlowerStrategy
@@ -35,6 +38,7 @@ def broken(scenario: Scenario) -> list[Problem]:
         *_task(scenario, facts),
         *_images(scenario, facts),
         *_sites(scenario, facts),
+        *drawn_rules.broken(scenario),
         *_client(scenario),
         *broken_by_fleet(scenario),
         *_server(scenario),
@@ -142,21 +146,31 @@ def _sites(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
             f"the partition {sites.partition.kind} makes {len(decided)} sites: leave this key out",
         )
     names = scenario.site_names
-    least = sites.partition.min_examples
-    available = _num_trainable(scenario, facts)
-    if len(names) * least > available:
-        yield Problem(
-            path,
-            f"{len(names)} sites of at least {least} examples need "
-            f"{len(names) * least}, there are {available}: ask for fewer sites or a smaller "
-            "partition.min_examples",
-        )
+    yield from _enough(sites.partition, len(names), _num_trainable(scenario, facts))
     yield from _named(scenario, names)
     training = len(names) - len(set(sites.holdout_sites))
     if isinstance(scenario.cohort, FixedSize) and scenario.cohort.num_sites > training:
         yield Problem(
             ("cohort", "num_sites"),
             f"a cohort of {scenario.cohort.num_sites} needs as many sites, there are {training}",
+        )
+
+
+def _enough(partition: Partition | Resampled, num_sites: int, available: int) -> Iterator[Problem]:
+    """There must be as many examples as the sites need at least."""
+    if isinstance(partition, Resampled):
+        if (most := partition.bounds[1]) > available:
+            yield Problem(
+                ("population", "partition", "examples_per_site"),
+                f"a site may draw {most} examples, there are {available}: ask for fewer",
+            )
+        return
+    least = partition.min_examples
+    if num_sites * least > available:
+        yield Problem(
+            ("population", "num_sites"),
+            f"{num_sites} sites of at least {least} examples need {num_sites * least}, there are "
+            f"{available}: ask for fewer sites or a smaller partition.min_examples",
         )
 
 
@@ -179,7 +193,7 @@ def _splits(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
         )
 
 
-def _named(scenario: Scenario, names: tuple[str, ...]) -> Iterator[Problem]:
+def _named(scenario: Scenario, names: Sequence[str]) -> Iterator[Problem]:
     """Every site that the scenario names must exist, and some must be left to train."""
     sites = scenario.population
     if POOLED in names:
@@ -206,7 +220,7 @@ def _named(scenario: Scenario, names: tuple[str, ...]) -> Iterator[Problem]:
     for name in sites.appearance.named_sites() if sites.appearance is not None else ():
         if name not in names:
             yield Problem(("population", "appearance", "sites", name), no_site(name, names))
-    if set(names) <= set(sites.holdout_sites):
+    if len({name for name in sites.holdout_sites if name in names}) == len(names):
         yield Problem(("population", "holdout_sites"), "leaves no site to train")
 
 
@@ -222,14 +236,15 @@ def _external(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
     """Test sets from elsewhere must look like the data and have its classes."""
     classes = scenario.data.classes
     try:
-        names = [*scenario.site_names]
+        names = scenario.site_names
     except DataError:
         return  # told where the sites are
+    taken = [POOLED]
     for index, part in enumerate(scenario.evaluation.external):
         path: Path = ("evaluation", "external", index)
-        if part.name in (*names, POOLED):
+        if part.name in names or part.name in taken:
             yield Problem((*path, "name"), f"{part.name!r} is taken; choose another name")
-        names.append(part.name)
+        taken.append(part.name)
         try:
             other = part.source.facts()
         except DataError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -16,7 +17,8 @@ from clients.objectives import CrossEntropy
 from clients.optimizer import Constant, Sgd
 from clients.training import Plan
 from fedsim.data.normalisation import Unit
-from fedsim.data.partition import Iid, numbered_sites
+from fedsim.data.partition import Iid
+from fedsim.data.site_names import NumberedSites
 from fedsim.data.source import Split
 from fedsim.fleet.device import DeviceGroup
 from fedsim.fleet.outage import Outage
@@ -225,7 +227,7 @@ class Scenario(Part):
     )
 
     @property
-    def site_names(self) -> tuple[str, ...]:
+    def site_names(self) -> Sequence[str]:
         """The names of all sites, also of those that are held out.
 
         Raises:
@@ -233,7 +235,7 @@ class Scenario(Part):
         """
         sites = self.population
         names = sites.partition.site_names(self.data.source.facts())
-        return names if names is not None else numbered_sites(sites.num_sites or 1)
+        return names if names is not None else NumberedSites(sites.num_sites or 1)
 
     def resolved(self) -> dict[str, Any]:
         """Return the scenario with every default written out, as plain data."""

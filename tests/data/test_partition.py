@@ -23,7 +23,6 @@ from fedsim.data.partition import (
     Quantity,
     Shards,
     Sizes,
-    numbered_sites,
 )
 from fedsim.data.source import Facts
 from fedsim.errors import DataError
@@ -362,5 +361,6 @@ def test_a_column_that_is_not_there_or_not_filled_in_is_refused() -> None:
 def test_only_some_rules_name_their_sites() -> None:
     facts = facts_with({})
     assert Iid().site_names(facts) is None
-    assert Sizes(sizes=(3, 2, 1)).site_names(facts) == ("site-00", "site-01", "site-02")
-    assert numbered_sites(101)[100] == "site-100"
+    names = Sizes(sizes=(3, 2, 1)).site_names(facts)
+    assert names is not None
+    assert list(names) == ["site-00", "site-01", "site-02"]

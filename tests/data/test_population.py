@@ -13,9 +13,10 @@ from scipy.stats import binomtest
 
 from fedsim.data.label_noise import Symmetric
 from fedsim.data.normalisation import PerImage, Unit
-from fedsim.data.partition import ByColumn, Dirichlet, Iid, Partition, Quantity, numbered_sites
+from fedsim.data.partition import ByColumn, Dirichlet, Iid, Partition, Quantity
 from fedsim.data.population import Population, form, hold_out, systematic
 from fedsim.data.scanner import Scanner
+from fedsim.data.site_names import NumberedSites
 from fedsim.data.source import SPLITS, Dataset, Split
 from fedsim.errors import DataError
 from fedsim.seeds import Streams
@@ -59,7 +60,7 @@ def formed(
     options: dict[str, Any] = {
         "class_names": tuple(f"class {c}" for c in range(num_classes)),
         "label_map": None,
-        "names": numbered_sites(num_sites),
+        "names": NumberedSites(num_sites),
         "partition": Iid(),
         "shares": HELD_OUT,
         "normalisation": Unit(),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from flwr.app import Message, RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
@@ -73,7 +73,26 @@ def test_a_million_nodes_cost_nothing_until_they_are_asked() -> None:
         (reply,) = grid.send_and_receive([message])
     assert seen == [999_999]
     assert site_of(reply.metadata.src_node_id) == 999_999
-    assert len(grid._contexts) == 1
+    assert grid._contexts == {}
+
+
+def test_a_client_finds_again_what_it_kept() -> None:
+    app = ClientApp()
+
+    @app.query()
+    def count(message: Message, context: Any) -> Message:
+        before = context.state.get("calls", ConfigRecord({"num": 0}))
+        context.state["calls"] = ConfigRecord({"num": before["num"] + 1})
+        return Message(RecordDict({"calls": context.state["calls"]}), reply_to=message)
+
+    grid, found = InlineGrid(app, num_sites=10**6), []
+    with flower_identity():
+        for site in (7, 999, 7, 7):
+            message = Message(RecordDict(), grid.nodes[site], "query")
+            (reply,) = grid.send_and_receive([message])
+            found.append(reply.content.config_records["calls"]["num"])
+    assert found == [1, 1, 2, 3]
+    assert len(grid._contexts) == 2
 
 
 def test_clients_run_when_their_reply_is_taken() -> None:

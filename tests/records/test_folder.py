@@ -520,6 +520,7 @@ def test_the_other_files_are_as_documented(record: RunRecord) -> None:
         "images",
         "sites",
         "external",
+        "drawn",
         "duplicates",
         "licence",
         "citation",

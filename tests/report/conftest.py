@@ -112,6 +112,7 @@ def record(
             "devices": dict.fromkeys(names, "t4") if virtual else {},
             "images": {"num_channels": 1, "image_size": 28, "synthetic": True},
             "external": [],
+            "drawn": None,
             "duplicates": {"num_groups": 0},
             "num_mislabelled": {},
             "class_names": ["normal", "pneumonia", *(f"finding {i}" for i in range(2, classes))],

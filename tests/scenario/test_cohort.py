@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections import Counter
+from itertools import combinations
+
 import numpy as np
 import pytest
+from scipy.stats import chisquare
 
 from fedsim.scenario.cohort import BUILTIN, AllSites, Cohort, FixedSize, Poisson
 
@@ -34,6 +39,35 @@ def test_every_site_takes_part_as_often_as_stated(cohort: Cohort, rate: float) -
         counts[cohort.draw(10, rng)] += 1
     spread = 4 * np.sqrt(rate * (1 - rate) / num) + 1e-12
     assert np.abs(counts / num - rate).max() <= spread
+
+
+@pytest.mark.parametrize(
+    ("cohort", "num"), [(FixedSize(num_sites=2), 2), (Poisson(sampling_rate=0.5), None)]
+)
+def test_every_set_of_sites_is_drawn_as_often_as_its_law_says(
+    cohort: Cohort, num: int | None
+) -> None:
+    rng, draws = np.random.default_rng(0), 6000
+    counts = Counter(tuple(cohort.draw(4, rng)) for _ in range(draws))
+    sets = [s for k in range(5) for s in combinations(range(4), k) if num in (None, k)]
+    assert set(counts) == set(sets)
+    assert chisquare([counts[s] for s in sets]).pvalue > 0.001
+    skewed = [counts[s] * (1.3 if 0 in s else 1) for s in sets]
+    expected = np.full(len(sets), np.mean(skewed))
+    assert chisquare(skewed, expected).pvalue < 0.001  # and would notice a wrong one
+
+
+@pytest.mark.parametrize("cohort", [FixedSize(num_sites=50), Poisson(sampling_rate=5e-8)])
+def test_a_cohort_of_a_billion_sites_costs_what_the_cohort_costs(cohort: Cohort) -> None:
+    tracemalloc.start()
+    try:
+        drawn = cohort.draw(10**9, np.random.default_rng(0))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(set(drawn)) == pytest.approx(50, abs=25)
+    assert max(drawn) > 10**8
+    assert most < 100_000  # bytes
 
 
 def test_a_fixed_size_is_fixed_and_a_poisson_size_is_not() -> None:

@@ -323,7 +323,7 @@ def test_a_full_batch_of_a_device_must_fit_into_its_sites(author: Any) -> None:
 def test_there_must_be_something_to_validate_on(author: Any) -> None:
     held_out = {"validation": 0.001, "test": 0.2}
     message = complaint(crowded(author, population={"held_out": held_out}))
-    assert "study: population.held_out\n  no site has a validation image" in message
+    assert "study: population.held_out\n  there is no validation image" in message
 
 
 @pytest.mark.parametrize(
