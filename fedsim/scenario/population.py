@@ -36,6 +36,16 @@ def open_population(scenario: Scenario) -> Population:
         label_noise=sites.label_noise,
         held_out_sites=sites.holdout_sites,
     )
+    return completed(scenario, population)
+
+
+def completed(scenario: Scenario, population: Population) -> Population:
+    """Return the sites with the test sets from elsewhere, if they can do what is asked of them.
+
+    Raises:
+        DataError: if such a test set is missing or damaged.
+        UnmetError: if the sites cannot do what the scenario asks of them.
+    """
     elsewhere = tuple(_external(scenario, part) for part in scenario.evaluation.external)
     population = replace(population, external=(*population.external, *elsewhere))
     problems = [*_training(scenario, population), *_metrics(scenario, population)]
