@@ -23,6 +23,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedsim import report, simulate
 from fedsim.cli.progress import describe
 from fedsim.data.population import Population
+from fedsim.engines import leash
 from fedsim.engines.inline import failure, repeatable
 from fedsim.engines.placement import choose_devices
 from fedsim.errors import InputError
@@ -113,11 +114,18 @@ def _device(task: ConfigRecord, context: Context) -> str:
 
 @server.main()
 def _serve(grid: Grid, context: Context) -> None:
+    leash.follow(_end_ray)
     with _shown():
         record = serve(grid, context.run_config)
         if context.run_config["report"]:
             report.write(record)
         log.info("%s", record.folder)
+
+
+def _end_ray() -> None:
+    """End the processes of Ray, if this is the one that started them."""
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
 
 
 def serve(grid: Grid, options: Mapping[str, Any]) -> RunRecord:

@@ -9,7 +9,6 @@ home, on a port of its own. No telemetry, no look for updates, no installation o
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -29,8 +28,6 @@ QUIET: Mapping[str, str] = {
 """Environment of every process of Flower's that we start."""
 START_S = 120.0
 """Seconds that a SuperLink gets to answer."""
-GRACE_S = 10.0
-"""Seconds that it gets to end."""
 CONNECTION = "fedsim"
 
 
@@ -75,7 +72,7 @@ def supernode(home: Path, address: str, node_config: str, name: str) -> Iterator
 
 @contextmanager
 def started(command: Sequence[str], home: Path, log: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Yield a process of Flower's, which ends with the block as Ctrl-C would end it.
+    """Yield a process of Flower's, which ends with the block, or with this process.
 
     Args:
         command: a program of Flower's and its arguments.
@@ -84,9 +81,9 @@ def started(command: Sequence[str], home: Path, log: str) -> Iterator[subprocess
     """
     with (home / log).open("wb") as file:
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "fedsim.engines.leash", *command],
             env=environment(home),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that Ctrl-C in a terminal reaches us alone
@@ -94,12 +91,9 @@ def started(command: Sequence[str], home: Path, log: str) -> Iterator[subprocess
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
 
 
 def environment(home: Path) -> dict[str, str]:

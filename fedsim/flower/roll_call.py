@@ -44,18 +44,17 @@ def introduce(site: int, num_sites: int, own: dict[str, Any] | None) -> ConfigRe
     return ConfigRecord({wire.SITE: site, wire.NUM_SITES: num_sites, **said})
 
 
-def roll_call(grid: Grid, task: ConfigRecord, wait_s: float = WAIT_S) -> list[Node]:
+def roll_call(grid: Grid, task: ConfigRecord) -> list[Node]:
     """Wait for all nodes and return them in site order.
 
     Args:
         grid: reaches them.
         task: what every client needs to know.
-        wait_s: seconds that they get to be there.
 
     Raises:
         InputError: if some are not there in time, or two are the same site.
     """
-    deadline = time.monotonic() + wait_s
+    deadline = time.monotonic() + WAIT_S
     found: dict[int, Node] = {}
     while True:
         new = [node for node in grid.get_node_ids() if node not in found]
@@ -66,7 +65,7 @@ def roll_call(grid: Grid, task: ConfigRecord, wait_s: float = WAIT_S) -> list[No
         if time.monotonic() > deadline:
             there = ", ".join(str(site) for site in sorted(n.site for n in found.values()))
             raise InputError(
-                f"after {wait_s:.0f} s, {len(found)} of {expected or 'unknown'} sites are there"
+                f"after {WAIT_S:.0f} s, {len(found)} of {expected or 'unknown'} sites are there"
                 + f": {there}" * bool(found)
             )
         time.sleep(LOOK_S)
