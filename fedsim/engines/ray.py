@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -63,24 +64,28 @@ def check(devices: Sequence[torch.device]) -> None:
         )
 
 
-def execute(folder: Path, num_sites: int, workers: int, device: str, watch: Watcher) -> None:
+def execute(
+    folder: Path, num_sites: int, workers: int | Literal["auto"], device: str, watch: Watcher
+) -> None:
     """Go on with a run to its end.
 
     Args:
         folder: of the run.
         num_sites: Flower's virtual SuperNodes.
-        workers: actors; where RAY_ADDRESS names a cluster, as many as it has processors.
-        device: type of where to compute; GPUs are shared by the actors in equal parts.
+        workers: actors; `auto`, or a cluster that RAY_ADDRESS names, are as many as there are
+            processors (or, on GPUs, one for each GPU).
+        device: type of where to compute; this computer's GPUs are shared in equal parts.
         watch: called after every round.
 
     Raises:
         RunError: if the run fails.
     """
     resources: dict[str, float] = {"num-supernodes": num_sites, "client-resources-num-cpus": 1}
-    if "RAY_ADDRESS" not in os.environ:
-        resources["init-args-num-cpus"] = workers
+    given = None if workers == "auto" or "RAY_ADDRESS" in os.environ else workers
+    if given is not None:
+        resources["init-args-num-cpus"] = given
     if device == "cuda":
-        resources["client-resources-num-gpus"] = torch.cuda.device_count() / workers
+        resources["client-resources-num-gpus"] = torch.cuda.device_count() / given if given else 1
     options: dict[str, str | bool] = {
         "resume": str(folder.resolve()),
         "device": device,

@@ -9,18 +9,15 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
-from fedsim.engines.superlink import environment, superlink, supernode
+from fedsim.engines.superlink import environment, superlink
 from fedsim.records.files import read_lines
-from fedsim.scenario import Scenario, load_scenario
+from fedsim.scenario import Scenario
 from fedsim.simulate import resume, run
 
 Make = Callable[..., Scenario]
@@ -131,44 +128,15 @@ def test_flwr_run_simulates(tiny: Make, tmp_path: Path, mark: str) -> None:
 
 
 def test_supernodes_train_on_their_own_folders(tmp_path: Path, mark: str) -> None:
-    draw = np.random.default_rng(0).integers
-    for site, name in enumerate(("north", "south")):
-        for number in range(40 + 8 * site):
-            label = ("normal", "opacity")[number % 2]
-            picture = tmp_path / name / name / label / f"{number}.png"
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(draw(0, 200 + 50 * (number % 2), (16, 16), np.uint8)).save(picture)
-            whole = tmp_path / "whole" / name / label
-            whole.mkdir(parents=True, exist_ok=True)
-            (whole / picture.name).write_bytes(picture.read_bytes())
-    data = {
-        "version": 1,
-        "name": "two_hospitals",
-        "rounds": 1,
-        "data": {
-            "source": {
-                "kind": "images",
-                "path": "whole",
-                "image_size": 16,
-                "class_names": ["normal", "opacity"],
-            },
-            "task": "binary",
-        },
-        "population": {"partition": {"kind": "by_column"}},
-        "model": {"kind": "mlp", "widths": [8]},
-        "client": {"epochs": 1, "batch_size": 8},
-        "evaluation": {"num_resamples": 0, "loss_decomposition": False},
-    }
-    file, home = tmp_path / "scenario.yaml", tmp_path / "flower"
-    file.write_text(yaml.safe_dump(data))
-    here = run(load_scenario(file), out=tmp_path, name="here", device="cpu")
-    (tmp_path / "whole").rename(tmp_path / "away")
-    home.mkdir()
-    with ExitStack() as stack:
-        address = stack.enter_context(superlink(home))
-        for site, name in enumerate(("north", "south")):
-            node = f"partition-id={site} num-partitions=2 data-dir='{tmp_path / name}'"
-            stack.enter_context(supernode(home, address, node, name))
-        config = f"scenario='{file}' out='{tmp_path}' run-name='there' device='cpu'"
-        flwr_run(home, "--run-config", config)
-    assert bits(tmp_path / "there") == bits(here.folder)
+    """As the example does it: the images of all are gone from where the simulation had them."""
+    folder = tmp_path / "hospitals"
+    example = CHECKOUT / "examples" / "hospitals" / "run.py"
+    done = subprocess.run(
+        [sys.executable, example, folder, "--rounds", "1"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not list((folder / "whole").rglob("*.png"))
+    simulation, federation = (folder / "runs" / name for name in ("simulation", "federation"))
+    assert bits(federation) == bits(simulation)
+    splits = {row["split"] for row in read_lines(federation / "metrics.jsonl")}
+    assert splits == {"validation", "test", "external"}

@@ -110,7 +110,7 @@ def record(
         population={
             "images": {"num_channels": 1, "image_size": 28, "synthetic": True},
             "external": [],
-            "duplicates": {"num_groups": 0},
+            "duplicates": {"num_groups": 0, "across_sites": 0},
             "num_mislabelled": {},
             "class_names": ["normal", "pneumonia", *(f"finding {i}" for i in range(2, classes))],
             "task": "binary" if classes == 2 else "multiclass",
