@@ -131,8 +131,10 @@ def _data(record: RunRecord) -> Iterator[str]:
     if apart := ", ".join(f"{p['name']} ({sum(p['test'])})" for p in population["external"]):
         yield f"Tested on, never trained on: {apart}."
     yield from tables.warnings(record)
-    if not population["duplicates"]["num_groups"]:
-        yield "No image is there twice, pixel for pixel."
+    found = population["duplicates"]
+    if not found["num_groups"]:
+        where = "there" if found["across_sites"] is not None else "at one site"
+        yield f"No image is {where} twice, pixel for pixel."
     checksums = "\n".join(f"- {name}: `{value}`" for name, value in population["checksums"].items())
     yield f"Checksums:\n\n{checksums}"
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from fedsim import environment
 from fedsim.data import drawn_sites
 from fedsim.data.duplicates import look_at
 from fedsim.data.population import Population
+from fedsim.engines import ray
 from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
 from fedsim.engines.placement import adding_device, choose_devices, most, needed_bytes, place, rooms
 from fedsim.engines.workers import WorkerGrid
@@ -27,6 +29,7 @@ from fedsim.flower.client_app import make_client_app
 from fedsim.flower.dispatcher import Dispatcher
 from fedsim.flower.loss_decomposition import LossDecomposition
 from fedsim.flower.muster import device_names, muster
+from fedsim.flower.runtime_grid import RuntimeGrid
 from fedsim.flower.server_app import Progress, Server, Watcher
 from fedsim.flower.strategy import build
 from fedsim.flower.workplace import Workplace
@@ -35,10 +38,12 @@ from fedsim.records import RunFolder, RunRecord, checkpoint, read
 from fedsim.scenario import Scenario, from_data, open_population, recorded
 from fedsim.seeds import Streams
 
-log = logging.getLogger("fedsim")
-
+Engine = Literal["own", "flower"]
+Reach = Callable[[Workplace, ExitStack], InlineGrid | RuntimeGrid]
+"""Makes what reaches the sites; the stack ends its processes, if it has any."""
 Workers = int | Literal["auto"]
 """Processes that train sites side by side; `auto` is one for each processor that has room."""
+log = logging.getLogger("fedsim")
 
 
 def run(
@@ -49,6 +54,7 @@ def run(
     device: str = "auto",
     keep_every: int | None = None,
     workers: Workers = 1,
+    engine: Engine = "own",
     watch: Watcher = lambda progress: None,
 ) -> RunRecord:
     """Run a scenario from its beginning to its end.
@@ -64,6 +70,8 @@ def run(
             has room; one trains them in this process. The results are the same bits. A script that
             asks for more must be importable, with its work under `if __name__ == "__main__":`, for
             workers begin by importing it.
+        engine: `own`, or `flower` for Flower's Simulation Runtime, where workers are actors of
+            Ray's. The results are the same bits.
         watch: called after every round.
 
     Returns:
@@ -74,21 +82,11 @@ def run(
         RunError: if the run fails; `resume` goes on from the last finished round.
     """
     devices = choose_devices(device)
-    population = open_population(from_data(scenario.resolved(), scenario.name))
-    build(scenario, buffers=())
-    if scenario.population.devices:
-        with repeatable():
-            muster(Workplace(scenario, population, devices[0]))
-    for holder in population.tried:
-        population.make_images(holder, population.held(holder)["train"][:1])
-    folder = RunFolder.create(
-        run_folder(scenario, out, name),
-        scenario=scenario.resolved(),
-        digest=scenario.digest,
-        population=_describe(scenario, population),
-        keep_every=keep_every,
-    )
-    return _execute(scenario, population, folder, devices, workers, watch)
+    if engine == "flower":
+        ray.check(devices)
+    population, described = prepare(scenario, devices[0])
+    folder = create(scenario, described, out, name, keep_every)
+    return _on(engine, scenario, population, folder, devices, workers, watch)
 
 
 def resume(
@@ -96,6 +94,7 @@ def resume(
     *,
     device: str | None = None,
     workers: Workers = 1,
+    engine: Engine = "own",
     watch: Watcher = lambda progress: None,
 ) -> RunRecord:
     """Go on with a run from its last checkpoint, to the same bits as without the interruption.
@@ -104,6 +103,7 @@ def resume(
         folder: of a run that did not finish; a finished one is returned as it is.
         device: as in `run`; by default the one that the run was executed on before.
         workers: as in `run`.
+        engine: as in `run`; it may be another than before.
         watch: called after every round.
 
     Raises:
@@ -111,20 +111,82 @@ def resume(
         RunError: if the run fails, or does not repeat what is recorded.
     """
     record = read(Path(folder))
-    scenario = recorded_scenario(record)
+    recorded_scenario(record)
     if record.finished:
         return record
+    devices = choose_devices(device or str(record.environment.get("device", "auto")))
+    if engine == "flower":
+        ray.check(devices)
     scenario = from_data(record.scenario, str(record.folder / "scenario.yaml"))
     population = open_population(scenario)
-    now = _describe(scenario, population)
+    check_unchanged(record, _described(scenario, population))
+    return _on(engine, scenario, population, RunFolder(record.folder), devices, workers, watch)
+
+
+def prepare(scenario: Scenario, device: torch.device) -> tuple[Population, dict[str, Any]]:
+    """Return the sites of a new run and what is recorded of them, once all is checked.
+
+    Args:
+        scenario: that will run.
+        device: where to compute.
+
+    Raises:
+        InputError: if scenario or data cannot be used.
+    """
+    population = open_population(from_data(scenario.resolved(), scenario.name))
+    build(scenario, buffers=())
+    if scenario.population.devices:
+        with repeatable():
+            muster(Workplace(scenario, population, device))
+    for holder in population.tried:
+        population.make_images(holder, population.held(holder)["train"][:1])
+    return population, _described(scenario, population)
+
+
+def create(
+    scenario: Scenario,
+    population: Mapping[str, Any],
+    out: str | Path,
+    name: str | None,
+    keep_every: int | None,
+) -> RunFolder:
+    """Make the folder of a new run.
+
+    Args:
+        scenario: as its author wrote it.
+        population: what `population.json` holds.
+        out: as in `run`.
+        name: as in `run`.
+        keep_every: as in `run`.
+
+    Raises:
+        InputError: if the folder exists or cannot be made.
+    """
+    return RunFolder.create(
+        run_folder(scenario, out, name),
+        scenario=scenario.resolved(),
+        digest=scenario.digest,
+        population=population,
+        keep_every=keep_every,
+    )
+
+
+def check_unchanged(record: RunRecord, now: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run on other data.
+
+    Args:
+        record: of the run.
+        now: what its `population.json` would hold now.
+
+    Raises:
+        InputError: if that differs.
+    """
     for part, what in (("checksums", "the data"), ("sites", "who holds which images")):
         if now[part] != record.population[part]:
             raise InputError(
-                f"{folder}: {what} changed since the run began, so it cannot go on; "
+                f"{record.folder}: {what} changed since the run began, so it cannot go on; "
                 f"population.json has {record.population[part]}, now it is {now[part]}"
             )
-    devices = choose_devices(device or str(record.environment.get("device", "auto")))
-    return _execute(scenario, population, RunFolder(record.folder), devices, workers, watch)
 
 
 def load_model(folder: str | Path, which: Literal["best", "final"] = "best") -> nn.Module:
@@ -180,7 +242,8 @@ def run_folder(scenario: Scenario, out: str | Path, name: str | None) -> Path:
     return Path(out) / (name or f"{scenario.name}-{scenario.digest[:10]}")
 
 
-def _execute(
+def _on(
+    engine: Engine,
     scenario: Scenario,
     population: Population,
     folder: RunFolder,
@@ -188,16 +251,45 @@ def _execute(
     workers: Workers,
     watch: Watcher,
 ) -> RunRecord:
+    """Execute on one of the engines of this computer."""
+    if engine == "own":
+        reach = partial(_own, devices, workers)
+        return execute(scenario, population, folder, devices, reach, watch)
+    folder.close()
+    ray.execute(folder.path, len(population), workers, devices[0].type, watch)
+    return read(folder.path)
+
+
+def execute(
+    scenario: Scenario,
+    population: Population,
+    folder: RunFolder,
+    devices: Sequence[torch.device],
+    reach: Reach,
+    watch: Watcher,
+) -> RunRecord:
+    """Go on with a run to its end.
+
+    Args:
+        scenario: of the run.
+        population: its sites.
+        folder: where everything is recorded; closed afterwards.
+        devices: where to compute, the server's first.
+        reach: makes what reaches the sites.
+        watch: called after every round.
+
+    Raises:
+        RunError: if the run fails.
+    """
     with ExitStack() as stack:
         stack.callback(folder.close)
         stack.enter_context(_logged(folder.path))
         stack.enter_context(repeatable())
-        stack.enter_context(flower_identity())
         _note_environment(folder, devices)
         workplace = Workplace(scenario, population, devices[0])
         if workplace.fitted is not None:
             log.info("starting weights: %s", workplace.fitted.text())
-        grid = _grid(workplace, devices, workers, stack)
+        grid = reach(workplace, stack)
         server = Server(
             scenario,
             population.names,
@@ -216,10 +308,11 @@ def _execute(
     return read(folder.path)
 
 
-def _grid(
-    workplace: Workplace, devices: Sequence[torch.device], workers: Workers, stack: ExitStack
+def _own(
+    devices: Sequence[torch.device], workers: Workers, workplace: Workplace, stack: ExitStack
 ) -> InlineGrid:
-    """Return what reaches the sites; the stack ends its processes, if it has any."""
+    """Return what reaches sites in this process or in workers of our own."""
+    stack.enter_context(flower_identity())
     population = workplace.population
     found, needed = rooms(devices), needed_bytes(workplace)
     num = min(most(found, needed) if workers == "auto" else workers, len(population))
@@ -262,13 +355,31 @@ def _note_environment(folder: RunFolder, devices: Sequence[torch.device]) -> Non
     log.info("started on %s with %d thread", ", ".join(names), torch.get_num_threads())
 
 
-def _describe(scenario: Scenario, population: Population) -> dict[str, Any]:
-    """Return what `population.json` holds."""
-    facts, weights_file = scenario.data.source.facts(), scenario.model.weights
+def _described(scenario: Scenario, population: Population) -> dict[str, Any]:
+    """Return what `population.json` holds of sites whose images are here."""
     pixels, found = look_at(population)
     if found.num_groups:
         log.warning("%s", found.text())
     checksums = {**population.checksums, "pixels": f"sha256:{pixels}"}
+    return describe(scenario, population, checksums, asdict(found))
+
+
+def describe(
+    scenario: Scenario,
+    population: Population,
+    checksums: Mapping[str, str],
+    duplicates: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what `population.json` holds.
+
+    Args:
+        scenario: of the run.
+        population: its sites.
+        checksums: of the data.
+        duplicates: images that are there twice.
+    """
+    facts, weights_file = scenario.data.source.facts(), scenario.model.weights
+    checksums = dict(checksums)
     if weights_file is not None:
         checksums[weights_file.name] = f"sha256:{weights.sha256(weights_file)}"
     return {
@@ -282,7 +393,7 @@ def _describe(scenario: Scenario, population: Population) -> dict[str, Any]:
         "sites": population.table(),
         "drawn": drawn_sites.describe(population),
         "external": population.external_table(),
-        "duplicates": asdict(found),
+        "duplicates": dict(duplicates),
         "licence": facts.licence,
         "citation": facts.citation,
         "checksums": checksums,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fedsim.records import RunRecord
     from fedsim.scenario import Scenario
 
+EngineName = Literal["own", "flower"]
 DONE, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 app = typer.Typer(
@@ -49,6 +50,13 @@ Workers = Annotated[
         metavar="N|auto",
         help="processes that train sites side by side, or auto: one for each core; "
         "the results are the same bits",
+    ),
+]
+Engine = Annotated[
+    EngineName,
+    typer.Option(
+        help="own, or flower: Flower's Simulation Runtime, workers being actors of Ray's "
+        "(pip install 'fedsim-medical[ray]'); the results are the same bits",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print the run folder alone")]
@@ -95,6 +103,7 @@ def run(
         typer.Option(min=1, help="keep every so many checkpoints beside the last and the best"),
     ] = None,
     workers: Workers = "1",
+    engine: Engine = "own",
     leave_one_site_out: Annotated[
         bool,
         typer.Option(
@@ -109,6 +118,11 @@ def run(
     draft = opening.read(file, changes)
     scenario = draft.scenario()
     if leave_one_site_out:
+        if engine != "own":
+            raise InputError(
+                "--leave-one-site-out starts many runs, and the engine flower takes "
+                "seconds to start each: leave --engine out"
+            )
         with draft.pointing():
             _leave_one_site_out(
                 scenario, out, run_name, device, keep_every, _number(workers), quiet, as_json
@@ -125,6 +139,7 @@ def run(
             device=device,
             keep_every=keep_every,
             workers=_number(workers),
+            engine=engine,
             watch=watch,
         )
     _conclude(record, quiet, as_json)
@@ -138,6 +153,7 @@ def resume(
         typer.Option(help="as in `fedsim run`; default: the one of the run", show_default=False),
     ] = None,
     workers: Workers = "1",
+    engine: Engine = "own",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -145,7 +161,9 @@ def resume(
     from fedsim import simulate
 
     with watching(quiet, as_json) as watch, _resumable(folder):
-        record = simulate.resume(folder, device=device, workers=_number(workers), watch=watch)
+        record = simulate.resume(
+            folder, device=device, workers=_number(workers), engine=engine, watch=watch
+        )
     _conclude(record, quiet, as_json)
 
 

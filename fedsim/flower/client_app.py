@@ -1,8 +1,8 @@
-"""The ClientApp: a site trains, evaluates and says which site it is."""
+"""The ClientApp: a site trains and evaluates."""
 
 from __future__ import annotations
 
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
@@ -14,11 +14,6 @@ from fedsim.flower.workplace import Workplace
 def make_client_app(workplace: Workplace) -> ClientApp:
     """Return the app that acts for every site; the node's `partition-id` says which."""
     app, read_model = ClientApp(), wire.LastRead()
-
-    @app.query()
-    def _identify(message: Message, context: Context) -> Message:
-        record = ConfigRecord({wire.SITE: _site(context)})
-        return Message(RecordDict({wire.CONFIG: record}), reply_to=message)
 
     @app.train()
     def _train(message: Message, context: Context) -> Message:

@@ -316,19 +316,6 @@ class Server:
         return (row["split"], row["site"], row["metric"]) == wanted
 
 
-def find_sites(grid: Grid) -> list[int]:
-    """Ask every node which site it is and return the nodes in site order."""
-    messages = [
-        Message(RecordDict({wire.CONFIG: ConfigRecord()}), node, MessageType.QUERY)
-        for node in grid.get_node_ids()
-    ]
-    sites = {
-        int(str(reply.content.config_records[wire.CONFIG][wire.SITE])): reply.metadata.src_node_id
-        for reply in grid.send_and_receive(messages)
-    }
-    return [sites[site] for site in sorted(sites)]
-
-
 def _metric(reply: Message, name: str) -> float:
     value = next(iter(reply.content.metric_records.values()))[name]
     return float(str(value))

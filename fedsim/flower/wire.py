@@ -7,6 +7,8 @@ Up: `train` sends the local model back as `arrays` with `metrics` {num-examples,
 train_loss};
 `evaluate` sends for each split the log-probabilities and labels of the site's images, which a
 simulation may look at and no private protocol would release.
+On Flower's own runtimes every message also brings a ConfigRecord `task`: the scenario as JSON and
+where to compute, for a client there may be a process that was started for this message.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from fedsim.flower.workplace import Trained
 
 ARRAYS, CONFIG, PLAN, METRICS = "arrays", "config", "plan", "metrics"
+TASK, SCENARIO, DEVICE = "task", "scenario", "device"
+NUM_SITES, OWN = "num-sites", "own"
 PROXIMAL_MU = "proximal-mu"
 ROUND, NUM_EXAMPLES, NUM_STEPS = "server-round", "num-examples", "num-steps"
 TRAIN_LOSS, SITE = "train_loss", "site"

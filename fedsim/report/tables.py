@@ -91,12 +91,16 @@ def number(value: float | None) -> str:
 def warnings(record: RunRecord) -> Iterable[str]:
     """Yield what a reader must know of the data."""
     found = record.population["duplicates"]
+    across = found["across_sites"]
     if found["num_groups"]:
         yield (
             f"**{found['num_groups']} images are in the data more than once, pixel for pixel: "
-            f"{found['across_splits']} of them in several splits, {found['across_sites']} at "
-            f"several sites, {found['across_labels']} with different labels.**"
+            f"{found['across_splits']} of them in several splits, "
+            + f"{across} at several sites, " * (across is not None)
+            + f"{found['across_labels']} with different labels.**"
         )
+    if across is None:
+        yield "Whether two sites have the same image is not known: none shows its own."
     if wrong := {n: c for n, c in record.population["num_mislabelled"].items() if c}:
         listed = ", ".join(f"{name} {num}" for name, num in wrong.items())
         yield f"Training labels were made wrong on purpose (label noise): {listed}."

@@ -2,8 +2,10 @@
 
 from fedsim.scenario.cohort import AllSites, Cohort, FixedSize, Poisson
 from fedsim.scenario.flower_strategy import FlowerStrategy
-from fedsim.scenario.load import from_data, load_scenario, recorded
-from fedsim.scenario.population import open_population
+from fedsim.scenario.load import from_data, load_scenario, read_draft, recorded
+from fedsim.scenario.messages import Problem, UnmetError
+from fedsim.scenario.population import completed, open_population
+from fedsim.scenario.rules import broken
 from fedsim.scenario.scenario import Client, Data, Evaluation, HeldOut, Scenario, Sites
 
 __all__ = [
@@ -16,10 +18,15 @@ __all__ = [
     "FlowerStrategy",
     "HeldOut",
     "Poisson",
+    "Problem",
     "Scenario",
     "Sites",
+    "UnmetError",
+    "broken",
+    "completed",
     "from_data",
     "load_scenario",
     "open_population",
+    "read_draft",
     "recorded",
 ]

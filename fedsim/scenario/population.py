@@ -26,7 +26,16 @@ def open_population(scenario: Scenario) -> Population:
         DataError: if the data are missing or damaged, or too few for the sites.
         UnmetError: if the sites cannot do what the scenario asks of them.
     """
-    population = _formed(scenario)
+    return completed(scenario, _formed(scenario))
+
+
+def completed(scenario: Scenario, population: Population) -> Population:
+    """Return the sites with the test sets from elsewhere, if they can do what is asked of them.
+
+    Raises:
+        DataError: if such a test set is missing or damaged.
+        UnmetError: if the sites cannot do what the scenario asks of them.
+    """
     elsewhere = tuple(_external(scenario, part) for part in scenario.evaluation.external)
     population = replace(population, external=(*population.external, *elsewhere))
     problems = [

@@ -116,14 +116,32 @@ def test_resume_takes_a_device(
 
     seen, resume = [], simulate.resume
 
-    def watched(folder: Path, *, device: str | None, workers: int, watch: Any) -> Any:
-        seen.append((device, workers))
-        return resume(folder, device=device, workers=workers, watch=watch)
+    def watched(folder: Path, *, device: Any, workers: Any, engine: Any, watch: Any) -> Any:
+        seen.append((device, workers, engine))
+        return resume(folder, device=device, workers=workers, engine=engine, watch=watch)
 
     monkeypatch.setattr(simulate, "resume", watched)
     assert fedsim("resume", finished, "--device", "cpu", "-q")[0] == 0
     assert fedsim("resume", finished, "-q", "--workers", "3")[0] == 0
-    assert seen == [("cpu", 1), (None, 3)]
+    assert fedsim("resume", finished, "-q", "--engine", "flower")[0] == 0
+    assert seen == [("cpu", 1, "own"), (None, 3, "own"), (None, 1, "flower")]
+
+
+def test_without_ray_nothing_is_started(
+    fedsim: Any, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedsim.engines.ray.find_spec", lambda name: None)
+    code, _, err = fedsim("run", tiny, "--out", tmp_path / "out", "--engine", "flower")
+    assert code == 2
+    assert "pip install 'fedsim-medical[ray]'" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_leaving_sites_out_runs_on_our_own_engine(fedsim: Any, tiny: Path, tmp_path: Path) -> None:
+    arguments = ["run", tiny, "--out", tmp_path / "out", "--leave-one-site-out"]
+    code, _, err = fedsim(*arguments, "--engine", "flower")
+    assert code == 2
+    assert "leave --engine out" in err
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "many", "1.5", ""])

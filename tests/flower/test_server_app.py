@@ -12,11 +12,9 @@ import pytest
 import torch
 from flwr.app import Array, ArrayRecord, Message
 
-from fedsim.engines.inline import InlineGrid, flower_identity
+from fedsim.engines.inline import InlineGrid
 from fedsim.errors import RunError
-from fedsim.flower.client_app import make_client_app
 from fedsim.flower.loss_decomposition import LossDecomposition
-from fedsim.flower.server_app import find_sites
 from fedsim.flower.strategy import StrategyAdapter, build, rounded_like
 from fedsim.flower.workplace import Workplace
 from fedsim.models import Mlp
@@ -70,14 +68,6 @@ def test_arrival_order_and_node_ids_change_no_bit(
     monkeypatch.setattr("fedsim.simulate.InlineGrid", Unruly)
     unruly = run(scenario, out=tmp_path, name="unruly", device="cpu")
     assert bits(orderly) == bits(unruly)
-
-
-def test_nodes_of_any_grid_are_found_in_site_order(tiny: Make) -> None:
-    scenario = tiny()
-    place = Workplace(scenario, open_population(scenario), torch.device("cpu"))
-    with flower_identity():
-        grid = Unruly(make_client_app(place), 3)
-        assert find_sites(grid) == list(grid.nodes)
 
 
 def test_train_loss_is_the_mean_over_examples(tiny: Make, tmp_path: Path) -> None:

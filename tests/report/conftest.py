@@ -113,7 +113,7 @@ def record(
             "images": {"num_channels": 1, "image_size": 28, "synthetic": True},
             "external": [],
             "drawn": None,
-            "duplicates": {"num_groups": 0},
+            "duplicates": {"num_groups": 0, "across_sites": 0},
             "num_mislabelled": {},
             "class_names": ["normal", "pneumonia", *(f"finding {i}" for i in range(2, classes))],
             "task": "binary" if classes == 2 else "multiclass",

@@ -202,6 +202,15 @@ def with_everything(record: Any) -> Any:
     return record
 
 
+def test_what_no_site_can_know_of_another_is_not_counted(small: Any) -> None:
+    record = with_everything(small)
+    assert "8 of them in several splits, 3 at several sites, 1 with" in tables.to_markdown(record)
+    record.population["duplicates"]["across_sites"] = None
+    text = tables.to_markdown(record)
+    assert "8 of them in several splits, 1 with different labels" in text
+    assert "Whether two sites have the same image is not known" in text
+
+
 def test_only_sites_with_enough_of_every_class_count(small: Any) -> None:
     record = with_everything(small)
     final = rows.results(record)[0]
