@@ -17,6 +17,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "scenarios"
 OWN = FOLDER / "own_images.yaml"
 FILES = sorted(file for file in FOLDER.glob("*.yaml") if file != OWN)
 SYNTHETIC = {"quickstart"}
+LONG = {"pneumonia_fedavg", "pneumonia_fedld", "pneumonia_fets", "cross_device"}
 FEW = ["data.source.num_examples=200"]
 TWINS = sorted(file.stem.removesuffix("_fedld") for file in FOLDER.glob("*_fedld.yaml"))
 each = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -91,7 +92,7 @@ def test_a_round_on_synthetic_images(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "file",
     [
-        pytest.param(f, id=f.stem, marks=[pytest.mark.slow] if "pneumonia" in f.stem else [])
+        pytest.param(f, id=f.stem, marks=[pytest.mark.slow] if f.stem in LONG else [])
         for f in FILES
         if f.stem not in SYNTHETIC
     ],
