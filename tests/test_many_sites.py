@@ -111,6 +111,7 @@ def test_only_sites_that_take_part_are_drawn(
     assert len(asked) == 1 + COHORT * len(made.rounds)  # and the one that is tried before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [False, True], ids=["as it is", "if sites were kept"])
 def test_memory_does_not_grow_over_the_rounds(
     many: Many, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool

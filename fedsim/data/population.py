@@ -86,7 +86,8 @@ class Population:
         checksums: of the data, as the source states them.
         columns: what else is known: column -> pooled values, (n,), text.
         external: what no site trains on.
-        looks: appearance parameters by site (external ones too), empty without a shift.
+        looks: appearance parameters by site (external ones too), empty without a shift and where
+            sites are drawn.
         num_mislabelled: training examples with a wrong label by site, empty without label noise.
         server: where sites draw their training examples when they are looked at, what they draw
             from and all that is held out; None where every site has its own.

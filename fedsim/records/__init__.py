@@ -78,8 +78,8 @@ train, validation, test}] and external [{name, test}] with examples per class; d
 their training images from a pool, see `fedsim.data.drawn_sites`; then sites holds one row of the
 name "server", whose train is the pool; else null); duplicates (images that are there twice, see
 `fedsim.data.duplicates`); licence, citation and checksums of the data; appearance {site:
-parameters}; num_mislabelled {site: training examples}; devices {site: name of its device}, empty
-without any.
+parameters}, empty for drawn sites; num_mislabelled {site: training examples}; devices {site: name
+of its device}, empty without any.
 
 `rounds.jsonl`, `metrics.jsonl`, `baselines.jsonl`, `intervals.jsonl`, the predictions and the
 checkpoints hold the same bytes whenever the same scenario

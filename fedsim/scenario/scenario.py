@@ -78,7 +78,10 @@ class Data(Part):
 
 
 class HeldOut(Part):
-    """Shares of every site's examples that are kept from training, stratified by class."""
+    """Shares of every site's examples that are kept from training, stratified by class.
+
+    Where sites draw theirs from a pool: shares of all examples, which the server holds.
+    """
 
     validation: float = Field(default=0.15, gt=0, lt=1, description="share of the site")
     test: Share | Literal["official"] = Field(
