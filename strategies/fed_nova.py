@@ -43,7 +43,8 @@ class FedNova(Mean):
     momentum: float = Field(default=0.0, ge=0, lt=1, description="that of the local optimiser")
 
     reference: ClassVar[str] = """@inproceedings{wang2020tackling,
-  title = {Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization},
+  title = {Tackling the Objective Inconsistency Problem in Heterogeneous Federated
+           Optimization},
   author = {Wang, Jianyu and Liu, Qinghua and Liang, Hao and Joshi, Gauri and Poor, H. Vincent},
   booktitle = {Advances in Neural Information Processing Systems},
   year = {2020},
