@@ -252,9 +252,9 @@ class _Exchange:
 
     @property
     def num_affordable(self) -> int:
-        """How many replies of the size of a content may wait at a time."""
-        largest = max((packed.num_bytes for packed, _ in self._contents.values()), default=0)
-        return WAITING_BYTES // largest if largest else len(self.messages)
+        """How many replies of the size of the first content may wait at a time."""
+        packed, _ = self.content(0)
+        return WAITING_BYTES // max(1, packed.num_bytes)
 
     def reply(self, number: int, content: RecordDict) -> None:
         """Note what a task gave; a task of other messages, whose replies nobody wants, is none."""

@@ -40,6 +40,7 @@ class Dispatcher:
         self._schedule = Schedule()
         self._models: dict[int, Model] = {}
         self._turn = Turn(0, 0.0, 0.0, ())
+        self._tasks: dict[int, Task] = {}
         self._contents: dict[tuple[int, Plan], RecordDict] = {}
 
     def begin(self, round: int, cohort: list[int], model: Model) -> list[int]:
@@ -55,11 +56,12 @@ class Dispatcher:
         models = {**self._models, round - 1: model}
         self._models = {version: models[version] for version in needed | {round - 1}}
         self._contents = {}
-        return [task.site for task in self._turn.counted]
+        self._tasks = {task.site: task for task in self._turn.counted}
+        return list(self._tasks)
 
     def address(self, site: int, message: Message) -> None:
         """Put into a message what its site starts from and what it does, where that is its own."""
-        task = self._task(site)
+        task = self._tasks[site]
         plan = replace(self._fleet.plan_of(site), max_steps=task.max_steps)
         if not self._turn.staleness(task) and plan == self._fleet.plan:
             return
@@ -69,7 +71,7 @@ class Dispatcher:
 
     def bring_up_to_date(self, site: int, reply: Message) -> None:
         """Make a reply one that started from the current model."""
-        task = self._task(site)
+        task = self._tasks[site]
         staleness = self._turn.staleness(task)
         if staleness:
             ((name, local),) = reply.content.array_records.items()
@@ -99,9 +101,6 @@ class Dispatcher:
         """Go on from what `state` returned."""
         self._schedule = Schedule.from_data(state["schedule"])
         self._models = {int(version): model for version, model in state["models"].items()}
-
-    def _task(self, site: int) -> Task:
-        return next(task for task in self._turn.counted if task.site == site)
 
     def _content(self, task: Task, plan: Plan, usual: RecordDict) -> RecordDict:
         config = ConfigRecord(dict(usual.config_records[wire.CONFIG]))

@@ -39,12 +39,12 @@ class Unit:
 
     @classmethod
     def suited(cls, seconds: float) -> Unit:
-        """Return the unit in which so long a time has at least two digits, if there is one.
+        """Return the largest unit of which so long a time is at least two, or else the smallest.
 
-        >>> Unit.suited(601.0).name, Unit.suited(599.0).name
+        >>> Unit.suited(120.0).name, Unit.suited(119.0).name
         ('min', 's')
         """
-        return cls(*next((unit for unit in UNITS if seconds >= 10 * unit[0]), UNITS[-1]))
+        return cls(*next((unit for unit in UNITS if seconds >= 2 * unit[0]), UNITS[-1]))
 
 
 def clock(record: RunRecord) -> dict[int, float]:
@@ -72,27 +72,30 @@ def timeline(record: RunRecord) -> Figure:
     devices = record.population["devices"]
     names = list(devices)
     busy = computing_share(record)
-    seen = {task["site"] for task in _tasks(shown)}
+    end = shown[-1]["virtual"]["end_s"]
+    tasks = [task for task in _tasks(record.rounds) if task["start_s"] < end]
+    seen = {task["site"] for task in tasks}
     rows = [name for name in names if name in seen][:SITES_SHOWN] or names[:1]
+    late = not all(task["counted"] for task in tasks)
     hidden = len(names) - len(rows)
     sheet = Page(
         f"Who works when, rounds {shown[0]['round']} to {shown[-1]['round']}, in virtual time",
         describe(record),
         "White: idle. On the right: the share of the whole run's virtual time that the site "
         "computes. Times are simulated from operations, bytes and device profiles, not measured."
-        + (f" {hidden} more sites do not take part here or have no room." if hidden else ""),
+        + (f" Sites that do not take part here or have no room: {hidden}." if hidden else ""),
         [
             Patch(color=page.BLUE, lw=0, label="computes"),
             Patch(color=page.SKY, lw=0, label="receives or sends"),
-            Patch(color=page.ORANGE, lw=0, label="works in vain (late)"),
+            *([Patch(color=page.ORANGE, lw=0, label="works in vain (late)")] if late else []),
             Line2D([], [], color=page.GREY, ls=":", lw=1, label="new global model"),
         ],
     )
     figure = sheet.figure(0.5 + 0.2 * max(len(rows), 4))
     axes = figure.subplots()
-    unit = Unit.suited(shown[-1]["virtual"]["end_s"])
+    unit = Unit.suited(end)
     for place, name in enumerate(rows):
-        _bars(axes, place, [task for task in _tasks(shown) if task["site"] == name], unit)
+        _bars(axes, place, [task for task in tasks if task["site"] == name], unit)
         axes.annotate(
             f"{100 * busy.get(name, 0):.0f} %",
             (1.01, place),
@@ -105,7 +108,7 @@ def timeline(record: RunRecord) -> Figure:
     axes.set_yticks(range(len(rows)), [f"{shorten(name)}, {devices[name]}" for name in rows])
     axes.tick_params(axis="y", length=0, labelsize=7)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlim(0, shown[-1]["virtual"]["end_s"] / unit.seconds or 1)
+    axes.set_xlim(0, end / unit.seconds or 1)
     axes.grid(visible=False)
     axes.set_xlabel(f"virtual time ({unit.name})")
     return figure
@@ -128,4 +131,4 @@ def _bars(axes: Axes, place: int, tasks: Sequence[Mapping[str, Any]], unit: Unit
         parts[wire] += [(start, downloaded - start), (computed, uploaded - computed)]
         parts[work].append((downloaded, computed - downloaded))
     for colour, spans in parts.items():
-        axes.broken_barh(spans, (place - TALL / 2, TALL), color=colour, lw=0)
+        axes.broken_barh(spans, (place - TALL / 2, TALL), fc=colour, ec="white", lw=0.5)

@@ -23,7 +23,6 @@ def broken_by_fleet(scenario: Scenario) -> Iterator[Problem]:
         return  # told where the sites are
     yield from _named(scenario, names)
     yield from _devices(scenario, names)
-    yield from _outages(scenario)
     yield from _policy(scenario, names)
     yield from _batch(scenario)
     yield from _normalised(scenario)
@@ -76,15 +75,6 @@ def _devices(scenario: Scenario, names: Sequence[str]) -> Iterator[Problem]:
             f"{', '.join(left[:12])}{', ...' * (len(left) > 12)}: no device; name them in `sites`, "
             "or give a group a share: 1",
         )
-
-
-def _outages(scenario: Scenario) -> Iterator[Problem]:
-    for number, outage in enumerate(scenario.population.outages):
-        if outage.from_round > scenario.rounds:
-            yield Problem(
-                ("population", "outages", number, "from_round"),
-                f"is after the last round, {scenario.rounds}",
-            )
 
 
 def _policy(scenario: Scenario, names: Sequence[str]) -> Iterator[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from fedsim.engines.inline import repeatable
 from fedsim.errors import ScenarioError
+from fedsim.fleet.profile import Profile
 from fedsim.flower import wire
 from fedsim.flower.dispatcher import rebased
-from fedsim.flower.muster import MEASURED, footprint, muster
+from fedsim.flower.muster import MEASURED, _parts, footprint, muster
 from fedsim.flower.workplace import Workplace
 from fedsim.records import RunRecord, checkpoint
 from fedsim.scenario import Scenario, open_population
@@ -322,6 +324,21 @@ def test_the_cost_of_a_step_by_hand(workplace: Workplace) -> None:
     # the images, hidden units after the ReLU, log-probabilities and labels, and what the mean needs
     assert found.example_bytes == 4 * 256 + 4 * 8 + 4 * 2 + 8
     assert max(MEASURED) > min(MEASURED) > 1
+
+
+def test_batch_normalisation_does_not_go_with_parts_of_a_batch(workplace: Workplace) -> None:
+    fleet = muster(workplace)
+    needed = fleet.footprint(fleet.groups[0])
+    small = Profile(
+        fp32_tflops=1, memory_gb=needed.memory(5) / 1e9, memory_gb_per_s=1, source="a test"
+    )
+    group = fleet.groups[0].model_copy(update={"profile": small})
+    tight = replace(fleet, groups=(group,), fit=True)
+    assert tight.plan_of(0).part_size == 5
+    assert not list(_parts(tight, torch.nn.Linear(2, 2)))
+    (problem,) = _parts(tight, torch.nn.BatchNorm2d(3))
+    assert "normalises over batches" in problem.message
+    assert not list(_parts(fleet, torch.nn.BatchNorm2d(3)))
 
 
 def test_measuring_leaves_the_run_as_it_was(workplace: Workplace) -> None:

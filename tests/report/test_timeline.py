@@ -16,7 +16,7 @@ NAMES = {"timeline", "learning_curves_virtual_time"}
 
 
 def bars(axes: Any) -> dict[str, list[tuple[float, float, float]]]:
-    """Return colour -> (row, start, end) of each bar that has a width."""
+    """Return colour -> (row, start, end) in seconds, of an axis in minutes, of each bar."""
     found: dict[str, list[tuple[float, float, float]]] = {}
     for collection in axes.collections:
         assert isinstance(collection, PolyCollection)
@@ -24,7 +24,9 @@ def bars(axes: Any) -> dict[str, list[tuple[float, float, float]]]:
         for path in collection.get_paths():
             (left, low), (right, high) = path.vertices.min(axis=0), path.vertices.max(axis=0)
             if right > left:
-                found.setdefault(colour, []).append((round((low + high) / 2, 6), left, right))
+                found.setdefault(colour, []).append(
+                    (round((low + high) / 2, 6), round(60 * left, 6), round(60 * right, 6))
+                )
     return found
 
 
@@ -39,7 +41,7 @@ def test_without_a_clock_there_is_no_such_figure(make_record: Any, tmp_path: Pat
 def test_bars_are_the_recorded_times(make_record: Any) -> None:
     axes = timeline.timeline(make_record(sites=3, rounds=2, virtual=True)).axes[0]
     found = bars(axes)
-    assert axes.get_xlabel() == "virtual time (s)"
+    assert axes.get_xlabel() == "virtual time (min)"
     assert sorted(found[page.BLUE.lower()]) == [
         (0, 5, 15),
         (0, 105, 115),
@@ -70,17 +72,18 @@ def test_a_long_run_of_many_sites_shows_what_has_room(make_record: Any) -> None:
     assert len(axes.get_yticklabels()) == SITES_SHOWN
     assert axes.get_xlim() == (0, pytest.approx(100 * ROUNDS_SHOWN / 60))
     assert axes.get_xlabel() == "virtual time (min)"
-    assert any("20 more sites" in text.get_text() for text in figure.texts)
+    assert any("no room: 20." in text.get_text() for text in figure.texts)
 
 
 def test_metrics_stand_at_the_time_when_their_round_ended(make_record: Any) -> None:
     record = make_record(rounds=4, virtual=True)
     over_time = figures.draw(record)["learning_curves_virtual_time"].axes[0]
     over_rounds = figures.draw(record)["learning_curves"].axes[0]
-    assert list(over_time.lines[0].get_xdata()) == [0, 100, 200, 300, 400]
+    ends = [60 * x for x in over_time.lines[0].get_xdata()]
+    assert ends == pytest.approx([0, 100, 200, 300, 400])
     assert list(over_rounds.lines[0].get_xdata()) == [0, 1, 2, 3, 4]
     assert list(over_time.lines[0].get_ydata()) == list(over_rounds.lines[0].get_ydata())
-    assert over_time.get_xlabel() == "" or over_time.get_xlabel() == "virtual time (s)"
+    assert over_time.get_xlabel() == "virtual time (min)"
 
 
 def test_a_clock_that_stood_still_can_be_drawn(make_record: Any) -> None:
@@ -93,7 +96,7 @@ def test_a_clock_that_stood_still_can_be_drawn(make_record: Any) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "name"),
-    [(0.0, "ms"), (0.009, "ms"), (5, "ms"), (50, "s"), (5000, "min"), (1e6, "h")],
+    [(0.0, "ms"), (1.9, "ms"), (2, "s"), (119, "s"), (5000, "min"), (1e6, "h")],
 )
 def test_units_suit(seconds: float, name: str) -> None:
     assert Unit.suited(seconds).name == name
