@@ -70,8 +70,7 @@ def main() -> None:
 
 
 def make_images(file: Path) -> None:
-    """Write random pixels: the users' images, of which each has as many of every class, and some to
-    evaluate on."""
+    """Write random pixels: the users' images and a few to evaluate on, all classes alike."""
     rng = np.random.default_rng(0)
     sizes = {"train": NUM_USERS * NUM_EXAMPLES, "validation": 100, "test": 100}
     num = sum(sizes.values())

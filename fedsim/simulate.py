@@ -17,6 +17,7 @@ import fedsim.flower  # noqa: F401  (before flwr: it switches telemetry off)
 from fedsim import environment
 from fedsim.data.duplicates import look_at
 from fedsim.data.population import Population
+from fedsim.engines.allocator import freed_memory_kept
 from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
 from fedsim.engines.placement import adding_device, choose_devices, most, needed_bytes, place, rooms
 from fedsim.engines.workers import WorkerGrid
@@ -186,6 +187,7 @@ def _execute(
         stack.callback(folder.close)
         stack.enter_context(_logged(folder.path))
         stack.enter_context(repeatable())
+        stack.enter_context(freed_memory_kept())
         stack.enter_context(flower_identity())
         _note_environment(folder, devices)
         workplace = Workplace(scenario, population, devices[0])

@@ -36,9 +36,7 @@ def study(file: Path, network: str, num_rounds: int) -> Scenario:
         ),
         population=Sites(num_sites=NUM_USERS, held_out="official"),
         model=MODELS[network],
-        client=Client(
-            epochs=1, batch_size=BATCH_SIZE, optimizer=Sgd(learning_rate=LEARNING_RATE)
-        ),
+        client=Client(epochs=1, batch_size=BATCH_SIZE, optimizer=Sgd(learning_rate=LEARNING_RATE)),
         cohort=FixedSize(num_sites=COHORT_SIZE),
         evaluation=Evaluation(every=num_rounds, loss_decomposition=False, num_resamples=0),
     )

@@ -2,8 +2,8 @@
 
     python benchmarks/pfl_race/theirs.py IMAGES.npz NETWORK NUM_ROUNDS
 
-The npz file is that of `ours.py`. With PFL_WORKER_ADDRESSES and PFL_WORKER_RANK it is one of several processes, of
-which the first takes turns with the other side and the others wait for it.
+The npz file is that of `ours.py`. With PFL_WORKER_ADDRESSES and PFL_WORKER_RANK this is one of
+several processes, of which the first takes turns with the other side and the others wait for it.
 """
 
 from __future__ import annotations
