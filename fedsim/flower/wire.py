@@ -10,6 +10,7 @@ simulation may look at and no private protocol would release.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from io import BytesIO
@@ -157,12 +158,14 @@ def train_reply(message: Message, trained: Trained) -> Message:
 
 def is_finite(arrays: ArrayRecord) -> bool:
     """Return whether every value of a model is finite; sums tell, without a copy."""
-    return all(bool(_sum(to_tensor(array)).isfinite()) for array in arrays.values())
+    return all(math.isfinite(_sum(to_tensor(array))) for array in arrays.values())
 
 
-def _sum(tensor: Tensor) -> Tensor:
-    exact = tensor.dtype if tensor.is_floating_point() else torch.float64
-    return tensor.sum(dtype=torch.promote_types(exact, torch.float32))
+def _sum(tensor: Tensor) -> float:
+    """Return the sum of floats, which is not finite if one of them is not."""
+    if not tensor.is_floating_point():
+        return 0.0
+    return tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32)).item()
 
 
 def evaluate_reply(
