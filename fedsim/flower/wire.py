@@ -145,7 +145,7 @@ def view(array: flwr.app.Array) -> NDArray[Any]:
 
 def train_reply(message: Message, trained: Trained) -> Message:
     """Return a site's answer to `train`."""
-    state = {name: tensor.detach().clone() for name, tensor in trained.state.items()}
+    state = {name: tensor.detach() for name, tensor in trained.state.items()}
     metrics = MetricRecord(
         {
             NUM_EXAMPLES: trained.num_examples,
