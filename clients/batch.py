@@ -26,8 +26,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: Tensor | slice) -> Batch:
-        return Batch(self.images[index], self.labels[index])
+    def __getitem__(self, part: slice) -> Batch:
+        return Batch(self.images[part], self.labels[part])
+
+    def select(self, index: Tensor) -> Batch:
+        """Return the examples at these positions, (n,), int64; cheaper than `images[index]`."""
+        return Batch(self.images.index_select(0, index), self.labels.index_select(0, index))
 
 
 def shuffled(
@@ -40,4 +44,4 @@ def shuffled(
     for index in torch.split(order, batch_size):
         if drop_last and len(index) < batch_size:
             return
-        yield examples[index]
+        yield examples.select(index)

@@ -20,6 +20,7 @@ from fedsim.data import drawn_sites
 from fedsim.data.duplicates import look_at
 from fedsim.data.population import Population
 from fedsim.engines import ray
+from fedsim.engines.allocator import freed_memory_kept
 from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
 from fedsim.engines.placement import adding_device, choose_devices, most, needed_bytes, place, rooms
 from fedsim.engines.workers import WorkerGrid
@@ -285,6 +286,7 @@ def execute(
         stack.callback(folder.close)
         stack.enter_context(_logged(folder.path))
         stack.enter_context(repeatable())
+        stack.enter_context(freed_memory_kept())
         _note_environment(folder, devices)
         workplace = Workplace(scenario, population, devices[0])
         if workplace.fitted is not None:

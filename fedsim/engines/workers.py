@@ -24,6 +24,7 @@ from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedsim.engines import shared
+from fedsim.engines.allocator import freed_memory_kept
 from fedsim.engines.inline import (
     InlineGrid,
     failure,
@@ -365,7 +366,7 @@ def _work(pipe: Connection[Any, Any], start: Start, prefix: str) -> None:
     """Answer tasks until told to end, or until the main process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what Ctrl-C means
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with repeatable(), flower_identity():
+    with repeatable(), freed_memory_kept(), flower_identity():
         desk = _Desk(start, prefix)
         with contextlib.suppress(EOFError):
             while (task := pipe.recv()) is not None:

@@ -106,7 +106,7 @@ class LossDecomposition:
         chosen = systematic(examples.labels.cpu().numpy(), share, rng)
         if not len(chosen) and purpose == "loss_local":
             chosen = rng.integers(len(examples), size=1)
-        return examples[torch.from_numpy(chosen).to(examples.labels.device)]
+        return examples.select(torch.from_numpy(chosen).to(examples.labels.device))
 
     def _losses(self, model: Mapping[str, Tensor], *groups: Batch) -> list[float]:
         """Return the mean cross-entropy of each group."""

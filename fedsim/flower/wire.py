@@ -13,6 +13,7 @@ where to compute, for a client there may be a process that was started for this 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
@@ -163,7 +164,7 @@ def read_plan(message: Message) -> Plan | None:
 
 def train_reply(message: Message, trained: Trained) -> Message:
     """Return a site's answer to `train`."""
-    state = {name: tensor.detach().clone() for name, tensor in trained.state.items()}
+    state = {name: tensor.detach() for name, tensor in trained.state.items()}
     metrics = MetricRecord(
         {
             NUM_EXAMPLES: trained.num_examples,
@@ -176,12 +177,14 @@ def train_reply(message: Message, trained: Trained) -> Message:
 
 def is_finite(arrays: ArrayRecord) -> bool:
     """Return whether every value of a model is finite; sums tell, without a copy."""
-    return all(bool(_sum(to_tensor(array)).isfinite()) for array in arrays.values())
+    return all(math.isfinite(_sum(to_tensor(array))) for array in arrays.values())
 
 
-def _sum(tensor: Tensor) -> Tensor:
-    exact = tensor.dtype if tensor.is_floating_point() else torch.float64
-    return tensor.sum(dtype=torch.promote_types(exact, torch.float32))
+def _sum(tensor: Tensor) -> float:
+    """Return the sum of floats, which is not finite if one of them is not."""
+    if not tensor.is_floating_point():
+        return 0.0
+    return tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32)).item()
 
 
 def evaluate_reply(

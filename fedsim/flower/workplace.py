@@ -44,7 +44,7 @@ class Trained:
     """What came of one site's training.
 
     Args:
-        state: the local model, valid until the network is used again.
+        state: the local model, which is not touched any more once the next one is loaded.
         loss: mean objective.
         num_examples: of the site, for training.
         num_steps: taken by the optimiser.
@@ -165,10 +165,9 @@ class Workplace:
         return {**self._parameters, **buffers}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Put a model into the network."""
-        with torch.no_grad():
-            for name, tensor in self._tensors().items():
-                tensor.copy_(state[name])
+        """Put a copy of a model into the network; what it held before is left as it is."""
+        for name, tensor in self._tensors().items():
+            tensor.data = state[name].to(tensor, copy=True)
 
     def snapshot(self) -> dict[str, Tensor]:
         """Return a copy of the model that is in the network, on the CPU."""

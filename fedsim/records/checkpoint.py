@@ -83,7 +83,8 @@ def _digest(skeleton: str, tensors: Mapping[str, torch.Tensor]) -> str:
 
     digest = hashlib.sha256(skeleton.encode("utf-8"))
     for name in sorted(tensors):
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+        if tensors[name].numel():  # torch refuses to look at an empty tensor as bytes
+            digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

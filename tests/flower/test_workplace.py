@@ -68,6 +68,15 @@ def spying(scenario: Scenario) -> Workplace:
     return workplace(scenario, client=client)
 
 
+def test_a_local_model_stays_as_it_is_when_the_next_site_trains(tiny: Make) -> None:
+    place = workplace(tiny(), model=Remembering())
+    first = place.train(0, 1, place.initial).state
+    kept = {name: tensor.detach().clone() for name, tensor in first.items()}
+    handed_out = {name: tensor.detach() for name, tensor in first.items()}
+    place.train(1, 1, place.initial)
+    assert all(torch.equal(handed_out[name], kept[name]) for name in kept)
+
+
 def test_the_initial_model_comes_from_the_seed_alone(tiny: Make) -> None:
     torch.manual_seed(1)
     first = workplace(tiny()).initial
