@@ -60,7 +60,7 @@ def write(
 
 def machine(also: Sequence[str] = ()) -> str:
     """Return the hardware and the versions that matter, in a line."""
-    facts: dict[str, Any] = environment.describe("cpu")
+    facts: dict[str, Any] = environment.describe(["cpu"])
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     packages = [f"{name} {facts['packages'][name]}" for name in ("torch", "flwr", "numpy")]
     versions = ", ".join([f"Python {facts['python']}", *packages, *also])
