@@ -16,12 +16,13 @@ import tempfile
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from turns import Turn
 
+from fedsim.data.source import Split
 from fedsim.data.synthetic import Synthetic
 from fedsim.models import Mlp, Model, SmallCnn
 from fedsim.scenario import Client, Data, Evaluation, HeldOut, Scenario, Sites, open_population
 from fedsim.simulate import run
+from turns import Turn
 
 MODELS: dict[str, Model] = {
     "small_cnn": SmallCnn(widths=(16, 32, 64)),
@@ -30,8 +31,14 @@ MODELS: dict[str, Model] = {
 BATCH_SIZE, LEARNING_RATE = 32, 0.05
 
 
-def study(model: str, num_rounds: int) -> Scenario:
-    """Return the scenario, which evaluates at its beginning and its end."""
+def study(model: str, num_rounds: int, every: int | None = None) -> Scenario:
+    """Return the scenario.
+
+    Args:
+        model: name of one of `MODELS`.
+        num_rounds: of training.
+        every: rounds between evaluations; by default only the last round is evaluated.
+    """
     return Scenario(
         version=1,
         name=f"benchmark-{model}",
@@ -42,24 +49,28 @@ def study(model: str, num_rounds: int) -> Scenario:
         population=Sites(num_sites=20, held_out=HeldOut(validation=0.02, test=0.02)),
         model=MODELS[model],
         client=Client(epochs=1, batch_size=BATCH_SIZE),
-        evaluation=Evaluation(every=num_rounds, loss_decomposition=False, num_resamples=0),
+        evaluation=Evaluation(every=every or num_rounds, loss_decomposition=False, num_resamples=0),
     )
 
 
-def data(scenario: Scenario) -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]:
-    """Return the network, and each site's images and labels for training."""
-    population = open_population(scenario)
-    examples = [population.examples(site, "train") for site in range(len(population))]
+def network(scenario: Scenario) -> nn.Module:
+    """Return the network with fresh weights."""
     facts = scenario.data.source.facts()
-    network = scenario.model.build(facts.num_channels, 2, facts.image_size)
-    return network, [(torch.from_numpy(e.images), torch.from_numpy(e.labels)) for e in examples]
+    return scenario.model.build(facts.num_channels, 2, facts.image_size)
+
+
+def examples(scenario: Scenario, split: Split) -> list[tuple[Tensor, Tensor]]:
+    """Return each site's images and labels of a split."""
+    population = open_population(scenario)
+    parts = [population.examples(site, split) for site in range(len(population))]
+    return [(torch.from_numpy(part.images), torch.from_numpy(part.labels)) for part in parts]
 
 
 class BareLoop:
     """Federated averaging as one would write it in a notebook."""
 
     def __init__(self, scenario: Scenario) -> None:
-        self.model, self.sites = data(scenario)
+        self.model, self.sites = network(scenario), examples(scenario, "train")
         self.state = copy.deepcopy(self.model.state_dict())
 
     def round(self) -> None:

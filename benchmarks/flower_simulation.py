@@ -2,14 +2,14 @@
 
     python benchmarks/flower_simulation.py            (needs the extra `ray`)
 
-The small federation of `federation.py` for five rounds, in two processes with one thread each. One
-command follows the other, again and again:
+The small federation of `federation.py` for five rounds, in two processes with one thread each; the
+sites evaluate every round, or none that counts. One command follows the other, again and again:
 
 - `workers`: `fedsim run SCENARIO --workers 2`.
-- `plain`: apps as users of Flower write them, `flower_race/plain.py`; they evaluate nothing.
+- `plain`: apps as users of Flower write them, `flower_race/plain.py`.
 
-Of the rounds, the first one (which warms up) and the last one (in which fedsim evaluates) do not
-count; the whole command is everything, with start, evaluation and all that it writes.
+Of the rounds, the first one (which warms up) and the last one (in which fedsim always evaluates) do
+not count; the whole command is everything, with start, records and report.
 """
 
 from __future__ import annotations
@@ -19,13 +19,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from statistics import median
 
-import results
 import torch
 import yaml
-from federation import data, study
+
+import results
+from federation import examples, network, study
+from fedsim.data.source import HELD_OUT
 from turns import quotient
 
 PLAIN = str(Path(__file__).absolute().parent / "flower_race" / "run_plain.py")
@@ -42,47 +46,57 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="commands of each side")
     arguments = parser.parse_args()
     rows = []
-    for model, promised in TARGETS.items():
+    for model, evaluates in product(TARGETS, (True, False)):
         with tempfile.TemporaryDirectory() as folder:
-            task = prepared(Path(folder), model)
+            task = Path(folder)
+            prepare(task, model, evaluates)
             runs = [
-                {side: timed(side, task, task / f"{side}-{n}") for side in SIDES}
+                {side: timed(side, task, evaluates, task / f"{side}-{n}") for side in SIDES}
                 for n in range(arguments.repeats)
             ]
         for side in list(SIDES)[1:]:
-            cells = []
-            for part in (0, 1):
+            cells = [model, side, "every round" if evaluates else "never"]
+            for part, promised in enumerate(TARGETS[model]):
                 ours, theirs = ([run[s][part] for run in runs] for s in ("workers", side))
                 cells += [f"{median(ours):.3f}", f"{median(theirs):.3f}"]
-                cells += [f"{quotient(theirs, ours):.2f}", f"{promised[part]:.1f}"]
-            rows.append((model, side, *cells))
-    comparison = ("fedsim, s", "Flower, s", "Flower / fedsim", "promised")
+                cells += [f"{quotient(theirs, ours):.2f}", f"{promised:.1f}"]
+            rows.append(cells)
+    parts = [
+        f"{part}: {column}"
+        for part in ("round", "whole")
+        for column in ("fedsim, s", "Flower, s", "Flower / fedsim", "promised")
+    ]
     results.write(
         arguments.results,
         "Against Flower's Simulation Runtime",
-        ("model", "apps", *(f"{part}: {what}" for part in ("round", "whole") for what in comparison)),
+        ("model", "Flower's apps", "evaluated", *parts),
         rows,
         note=f"{NUM_ROUNDS} rounds; medians of {arguments.repeats} commands of each side, in turn.",
+        also=[f"Ray {version('ray')}"],
     )
 
 
-def prepared(folder: Path, model: str) -> Path:
-    """Write what the sides need into a folder and return it."""
-    scenario = study(model, NUM_ROUNDS)
+def prepare(folder: Path, model: str, evaluates: bool) -> None:
+    """Write what the sides need into a folder."""
+    scenario = study(model, NUM_ROUNDS, every=1 if evaluates else None)
     (folder / "scenario.yaml").write_text(yaml.safe_dump(scenario.resolved()), encoding="utf-8")
-    torch.save(data(scenario), folder / "sites.pt")
-    return folder
+    held_out = [
+        tuple(map(torch.cat, zip(*parts, strict=True)))
+        for parts in zip(*(examples(scenario, split) for split in HELD_OUT), strict=True)
+    ]
+    torch.save((network(scenario), examples(scenario, "train"), held_out), folder / "task.pt")
 
 
-def workers(task: Path, out: Path) -> list[str]:
+def workers(task: Path, evaluates: bool, out: Path) -> list[str]:
     """Return the command of fedsim with two workers."""
     return fedsim(task, out, "--workers", "2")
 
 
-def plain(task: Path, out: Path) -> list[str]:
+def plain(task: Path, evaluates: bool, out: Path) -> list[str]:
     """Return the command of plain apps on Flower's runtime."""
     out.mkdir()
-    return [sys.executable, PLAIN, str(task / "sites.pt"), str(NUM_ROUNDS), str(out / TIMING)]
+    options = [str(NUM_ROUNDS), str(float(evaluates)), str(out / TIMING)]
+    return [sys.executable, PLAIN, str(task / "task.pt"), *options]
 
 
 SIDES = {"workers": workers, "plain": plain}
@@ -95,9 +109,9 @@ def fedsim(task: Path, out: Path, *options: str) -> list[str]:
     return [*command, "--device", "cpu", *place, *options]
 
 
-def timed(side: str, task: Path, out: Path) -> tuple[float, float]:
+def timed(side: str, task: Path, evaluates: bool, out: Path) -> tuple[float, float]:
     """Return the median seconds of a command's counted rounds, and those of the whole command."""
-    command = SIDES[side](task, out)
+    command = SIDES[side](task, evaluates, out)
     start = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     whole = time.perf_counter() - start

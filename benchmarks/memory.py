@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import mean, median, stdev
 
 import numpy as np
+
 import results
 from memory_run import NUM_PARAMETERS
 from process_memory import held, sampled

@@ -13,13 +13,12 @@ import os
 import sys
 import tempfile
 
-from process_memory import held
-
 from fedsim.data.synthetic import Synthetic
 from fedsim.models import Mlp
 from fedsim.scenario import Client, Data, Evaluation, HeldOut, Scenario, Sites
 from fedsim.scenario.cohort import FixedSize
 from fedsim.simulate import run
+from process_memory import held
 
 IMAGE_SIZE = 28
 WIDE = (4096, 5320)
