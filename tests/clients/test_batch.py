@@ -24,7 +24,7 @@ def order(batches: list[Batch]) -> list[int]:
 
 
 def test_an_index_picks_images_together_with_their_labels() -> None:
-    picked = numbered(5)[torch.tensor([3, 1])]
+    picked = numbered(5).select(torch.tensor([3, 1]))
     assert len(picked) == 2
     assert picked.labels.tolist() == picked.images[:, 0, 0, 0].tolist() == [3, 1]
     assert numbered(5)[1:4].labels.tolist() == [1, 2, 3]
