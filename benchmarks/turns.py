@@ -27,7 +27,9 @@ class Side:
             and others wait for it.
     """
 
-    def __init__(self, command: Sequence[str], environments: Sequence[Mapping[str, str]]) -> None:
+    def __init__(
+        self, command: Sequence[str], environments: Sequence[Mapping[str, str]] = ({},)
+    ) -> None:
         first, *others = ({**os.environ, **environment} for environment in environments)
         pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
         self._first = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=first, text=True)
@@ -83,6 +85,6 @@ def take_turns(sides: Sequence[Side], num_warmup: int, num_rounds: int) -> list[
     return [list(column) for column in zip(*rows[num_warmup:], strict=True)]
 
 
-def quotient(theirs: Sequence[float], ours: Sequence[float]) -> float:
-    """Return the median over rounds of their time / ours: how many times faster ours is."""
-    return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
+def quotient(ones: Sequence[float], others: Sequence[float]) -> float:
+    """Return the median over neighbouring rounds of one side's seconds / the other's."""
+    return statistics.median(a / b for a, b in zip(ones, others, strict=True))

@@ -39,10 +39,10 @@ class Sgd(Optimizer):
     def build(
         self, parameters: Iterable[nn.Parameter], learning_rate: float
     ) -> torch.optim.Optimizer:
-        """Return torch.optim.SGD."""
-        import torch
+        """Return torch.optim.SGD, see `clients.eager`."""
+        from clients.eager import EagerSgd
 
-        return torch.optim.SGD(
+        return EagerSgd(
             parameters, learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
         )
 
@@ -56,9 +56,9 @@ class Adam(Optimizer):
         self, parameters: Iterable[nn.Parameter], learning_rate: float
     ) -> torch.optim.Optimizer:
         """Return torch.optim.AdamW; without weight decay that is Adam."""
-        import torch
+        from clients.eager import EagerAdamW
 
-        return torch.optim.AdamW(parameters, learning_rate, weight_decay=self.weight_decay)
+        return EagerAdamW(parameters, learning_rate, weight_decay=self.weight_decay)
 
 
 BUILTIN = (Sgd, Adam)

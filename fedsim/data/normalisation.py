@@ -33,7 +33,8 @@ class Unit(Normalisation):
 
     def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return images / 255."""
-        return images.astype(np.float32) / np.float32(255)
+        scaled: NDArray[np.float32] = np.divide(images, np.float32(255), dtype=np.float32)
+        return scaled
 
 
 class Standard(Normalisation):

@@ -17,7 +17,7 @@ from fedsim.flower.wire import to_tensor, view
 from strategies import Strategy
 from strategies.base import State
 
-CHUNK = 2**15
+CHUNK = 2**16
 """Numbers that are widened at a time, so that no update is held in double precision."""
 
 
@@ -115,10 +115,15 @@ def _add(total: Tensor, local: flwr.app.Array, start: flwr.app.Array, factor: fl
 
 def _add_on_cpu(total: Tensor, local: flwr.app.Array, start: flwr.app.Array, factor: float) -> None:
     sums, ends, starts = total.numpy().ravel(), view(local).ravel(), view(start).ravel()
+    wide = np.empty((2, min(CHUNK, len(sums))))
     for first in range(0, len(sums), CHUNK):
         part = slice(first, first + CHUNK)
-        update = np.subtract(ends[part], starts[part], dtype=np.float64)
-        sums[part] += np.multiply(update, factor, out=update)
+        update, before = wide[:, : len(sums[part])]
+        update[...], before[...] = ends[part], starts[part]  # faster than a cast inside subtract
+        update -= before
+        if factor != 1.0:
+            update *= factor
+        sums[part] += update
 
 
 def _add_on_device(

@@ -85,7 +85,7 @@ def test_the_rate_is_the_rounds_and_the_optimiser_a_fresh_one(
 ) -> None:
     w = parameter()
     first, second = asked.build(iter([w]), 0.125), asked.build([w], 0.25)
-    assert type(first) is kind
+    assert isinstance(first, kind)
     assert [group["lr"] for group in first.param_groups] == [0.125]
     assert first.param_groups[0]["params"] == [w]
     walk(first, w, 1)
