@@ -1,9 +1,8 @@
 """How well predicted probabilities agree with the truth: the catalogue of metrics.
 
-The values are scikit-learn's, to the bit; what is short and often asked for is computed here, as
-loading scikit-learn takes a second and calling it most of the time of an evaluation. What is
-decided here is when the examples determine a metric at all (the AUROC of a site with one class is
-None, never 0 and never nan) and on how many of them it rests.
+The values are scikit-learn's, loaded at the first evaluation. What is decided here is when the
+examples determine a metric at all (the AUROC of a site with one class is None, never 0 and never
+nan) and on how many of them it rests.
 
 >>> log_probabilities = np.log([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
 >>> evaluate(log_probabilities, np.array([0, 1, 1]), ("auroc", "sensitivity"), "binary")
@@ -67,11 +66,13 @@ class Predictions:
     @cached_property
     def recall_and_f1(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Recall and F1 per class, (class,) each; nan where 0 / 0."""
-        num_classes = len(self.num_true)
-        found = np.bincount(self.labels[self.decided == self.labels], minlength=num_classes)
-        num_decided = np.bincount(self.decided, minlength=num_classes)
-        with np.errstate(invalid="ignore"):
-            return found / self.num_true, 2.0 * found / (self.num_true + num_decided)
+        from sklearn.metrics import precision_recall_fscore_support
+
+        classes = np.arange(len(self.num_true))
+        _, recall, f1, _ = precision_recall_fscore_support(
+            self.labels, self.decided, labels=classes, zero_division=np.nan
+        )
+        return recall, f1
 
 
 @dataclass(frozen=True)
@@ -120,15 +121,18 @@ def evaluate(
     Raises:
         ValueError: if a name is no metric of `task`.
     """
+    from sklearn import config_context
+
     metrics = [METRICS[name] for name in _known(names, task)]
     scores = np.asarray(log_probabilities, dtype=np.float64)
     predictions = Predictions(scores, np.asarray(labels, dtype=np.int64), positive)
     if len(scores) == 0 or np.isnan(scores).any():
         return {metric.name: Value(None, 0) for metric in metrics}
-    return {
-        metric.name: Value(_finite(metric.function(predictions)), metric.valid(predictions))
-        for metric in metrics
-    }
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        return {
+            metric.name: Value(_finite(metric.function(predictions)), metric.valid(predictions))
+            for metric in metrics
+        }
 
 
 def applicable(task: Task) -> tuple[str, ...]:
@@ -158,35 +162,14 @@ def auroc(p: Predictions) -> float | None:
     one-versus-rest areas over the classes that are present; absent classes are left out.
     Undetermined unless two classes are present.
     """
+    from sklearn.metrics import roc_auc_score
+
     present = np.flatnonzero(p.num_true)
     if len(present) < 2:
         return None
     classes = [p.positive] if len(p.num_true) == 2 else present
-    return float(np.mean([_area(p, int(c)) for c in classes]))
-
-
-def _area(p: Predictions, c: int) -> float:
-    """Return the area under the ROC curve of class c against the others, by trapezoids."""
-    fps, tps = roc_points(p.labels == c, _log_odds(p.log_probabilities, c))
-    bends = (np.diff(fps[1:], 2) != 0) | (np.diff(tps[1:], 2) != 0)
-    corners = np.flatnonzero(np.r_[True, True, bends, True][: len(fps)])
-    fpr, tpr = fps[corners] / fps[-1], tps[corners] / tps[-1]
-    return float(np.trapezoid(tpr, fpr))
-
-
-def roc_points(
-    truth: NDArray[np.bool_], scores: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return false and true positives at every threshold from above, (1 + different scores,) each.
-
-    Args:
-        truth: whether each example is positive.
-        scores: finite, (example,).
-    """
-    order = np.argsort(scores, kind="stable")[::-1]
-    last = np.r_[np.flatnonzero(np.diff(scores[order])), len(scores) - 1]
-    true_positives = np.cumsum(truth[order], dtype=np.float64)[last]
-    return np.r_[0.0, 1 + last - true_positives], np.r_[0.0, true_positives]
+    scores = np.column_stack([_log_odds(p.log_probabilities, int(c)) for c in classes])
+    return float(roc_auc_score(p.labels[:, None] == classes, scores))
 
 
 def average_precision(p: Predictions) -> float | None:
@@ -196,18 +179,20 @@ def average_precision(p: Predictions) -> float | None:
     one-versus-rest values over the classes that are present. Undetermined unless two classes are
     present. Unlike the AUROC it depends on how frequent the class is.
     """
+    from sklearn.metrics import average_precision_score
+
     present = np.flatnonzero(p.num_true)
     if len(present) < 2:
         return None
     classes = [p.positive] if len(p.num_true) == 2 else present
-    return float(np.mean([_steps(p, int(c)) for c in classes]))
-
-
-def _steps(p: Predictions, c: int) -> float:
-    """Return the area under the steps of precision over recall for class c against the others."""
-    fps, tps = roc_points(p.labels == c, _log_odds(p.log_probabilities, c))
-    precision, recall = tps[1:] / (tps + fps)[1:], tps / tps[-1]
-    return float(-np.sum(np.diff(recall[::-1]) * precision[::-1]))
+    return float(
+        np.mean(
+            [
+                average_precision_score(p.labels == c, _log_odds(p.log_probabilities, int(c)))
+                for c in classes
+            ]
+        )
+    )
 
 
 def sensitivity_at_90_specificity(p: Predictions) -> float | None:
@@ -216,11 +201,12 @@ def sensitivity_at_90_specificity(p: Predictions) -> float | None:
     The threshold is chosen on the same examples, so the value is that of the ROC curve, not of a
     decision rule fixed beforehand. Undetermined unless both classes are present.
     """
+    from sklearn.metrics import roc_curve
+
     if not p.num_true.all():
         return None
     scores = _log_odds(p.log_probabilities, p.positive)
-    fps, tps = roc_points(p.labels == p.positive, scores)
-    fpr, tpr = fps / fps[-1], tps / tps[-1]
+    fpr, tpr, _ = roc_curve(p.labels == p.positive, scores, drop_intermediate=False)
     return float(tpr[fpr <= LARGEST_FALSE_POSITIVE_RATE].max())
 
 
@@ -234,7 +220,9 @@ def _log_odds(log_probabilities: NDArray[np.float64], c: int) -> NDArray[np.floa
 
 def accuracy(p: Predictions) -> float | None:
     """Share of examples whose most probable class is the true one."""
-    return float(np.mean(p.labels == p.decided))
+    from sklearn.metrics import accuracy_score
+
+    return float(accuracy_score(p.labels, p.decided))
 
 
 def balanced_accuracy(p: Predictions) -> float | None:

@@ -73,6 +73,8 @@ def curve(predictions: Sequence[Predicted], positive: int | None) -> Reliability
         predictions: log-probabilities and labels.
         positive: whose probability is looked at; that of the decided class if None.
     """
+    from sklearn.calibration import calibration_curve
+
     if not predictions:
         return None
     scores, labels = (np.concatenate(part) for part in zip(*predictions, strict=True))
@@ -82,12 +84,9 @@ def curve(predictions: Sequence[Predicted], positive: int | None) -> Reliability
     probabilities = np.clip(np.exp(scores.astype(np.float64)), 0, 1)
     said = probabilities.max(axis=1) if positive is None else probabilities[:, positive]
     so = labels == (scores.argmax(axis=1) if positive is None else positive)
+    seen, mean = calibration_curve(so, said, n_bins=NUM_BINS)
     bins = np.searchsorted(np.linspace(0, 1, NUM_BINS + 1)[1:-1], said)
     counts = np.bincount(bins, minlength=NUM_BINS)
-    mean, seen = (
-        np.bincount(bins, weights=values, minlength=NUM_BINS)[counts > 0] / counts[counts > 0]
-        for values in (said, so)
-    )
     return Reliability(mean.tolist(), seen.tolist(), counts.tolist(), ece)
 
 

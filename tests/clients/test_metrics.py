@@ -12,16 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    accuracy_score,
-    average_precision_score,
-    balanced_accuracy_score,
-    precision_recall_fscore_support,
-    roc_auc_score,
-    roc_curve,
-)
+from sklearn.metrics import average_precision_score, balanced_accuracy_score
 
-from clients.metrics import METRICS, Predictions, Task, Value, _log_odds, applicable, evaluate
+from clients.metrics import METRICS, Task, Value, applicable, evaluate
 
 RANKING, AT_90 = ("auroc", "average_precision"), "sensitivity_at_90_specificity"
 Floats = NDArray[np.float64]
@@ -322,35 +315,6 @@ def test_values_are_plain_floats_in_the_order_asked() -> None:
 def test_a_name_that_is_no_metric_of_the_task_is_refused(name: str, task: Task) -> None:
     with pytest.raises(ValueError, match=rf"{task} task: {name}; there are auroc"):
         evaluate(np.zeros((1, 2)), [0], [name], task)
-
-
-@pytest.mark.parametrize("num_classes", [2, 3, 5])
-@pytest.mark.parametrize("decimals", [0, 1, 12])
-def test_values_are_scikit_learns_to_the_bit(num_classes: int, decimals: int) -> None:
-    for seed in range(40):
-        scores, labels = draw(seed, 3 + 2 * seed, num_classes, decimals)
-        present = np.unique(labels)
-        if len(present) < 2:
-            continue
-        task: Task = "binary" if num_classes == 2 else "multiclass"
-        p = Predictions(scores, labels, 1)
-        decided = scores.argmax(axis=1)
-        classes = [1] if num_classes == 2 else present
-        odds = [_log_odds(scores, int(c)) for c in classes]
-        areas = [roc_auc_score(labels == c, z) for c, z in zip(classes, odds, strict=True)]
-        steps = [
-            average_precision_score(labels == c, z) for c, z in zip(classes, odds, strict=True)
-        ]
-        assert value(scores, labels, "auroc", task) == np.mean(areas)
-        assert value(scores, labels, "average_precision", task) == np.mean(steps)
-        assert value(scores, labels, "accuracy", task) == accuracy_score(labels, decided)
-        _, recall, f1, _ = precision_recall_fscore_support(
-            labels, decided, labels=np.arange(num_classes), zero_division=np.nan
-        )
-        np.testing.assert_array_equal(p.recall_and_f1, (recall, f1))
-        if num_classes == 2:
-            fpr, tpr, _ = roc_curve(labels == 1, odds[0], drop_intermediate=False)
-            assert value(scores, labels, AT_90, task) == tpr[fpr <= 0.1].max()
 
 
 def test_the_catalogue_is_in_order() -> None:
