@@ -315,6 +315,8 @@ def test_a_run_on_nodes_does_not_go_on_with_other_images(
         ({"population": {"num_sites": 2, "partition": {"kind": "iid"}}},
          "iid divides the images of all sites"),
         ({"population": {"appearance": {"kind": "scanner"}}}, "sites have real scanners"),
+        ({"population": {"devices": [{"profile": "t4", "share": 1.0}]}}, "have real computers"),
+        ({"population": {"outages": [{"probability": 0.5}]}}, "sites have real computers"),
         ({"population": {"label_noise": [{"kind": "symmetric", "rate": 0.1}]}},
          "sites have real labels"),
         ({"population": {"holdout_sites": [SITES[0]]}}, "start no SuperNode there"),

@@ -73,6 +73,9 @@ def unsuited(scenario: Scenario) -> Iterator[Problem]:
         yield Problem(("population", "appearance"), "is for simulation: sites have real scanners")
     if sites.label_noise:
         yield Problem(("population", "label_noise"), "is for simulation: sites have real labels")
+    for key in ("devices", "outages"):
+        if getattr(sites, key):
+            yield Problem(("population", key), "is for simulation: sites have real computers")
     if sites.holdout_sites:
         yield Problem(
             ("population", "holdout_sites"),

@@ -13,6 +13,7 @@ import torch
 from flwr.app import ArrayRecord, RecordDict
 from torch import Tensor
 
+from fedsim.errors import RunError
 from fedsim.flower.wire import to_tensor, view
 from strategies import Strategy
 from strategies.base import State
@@ -194,5 +195,11 @@ class Gathering:
         return torch.tensor(numbers, dtype=torch.float64)
 
     def _number(self, name: str, reply: int) -> float:
-        value = next(iter(self.metrics[reply].metric_records.values()))[name]
+        metrics = next(iter(self.metrics[reply].metric_records.values()))
+        if name not in metrics:
+            raise RunError(
+                f"strategy {self._strategy.kind!r} needs {name!r} among the metrics of replies; "
+                f"a site sent {', '.join(metrics)}"
+            )
+        value = metrics[name]
         return float(value) if isinstance(value, int | float) else float(value[0])

@@ -12,10 +12,18 @@ import pytest
 import torch
 from flwr.app import MetricRecord, RecordDict
 
+from fedsim.errors import RunError
 from fedsim.flower import updates
 from fedsim.flower.updates import Gathering, Stacked, Sum
 from fedsim.flower.wire import Array, to_arrays
-from strategies import PrincipalGradient, ServerSgd, Strategy, WeightedMean, WithServerOptimizer
+from strategies import (
+    FedNova,
+    PrincipalGradient,
+    ServerSgd,
+    Strategy,
+    WeightedMean,
+    WithServerOptimizer,
+)
 
 CPU = torch.device("cpu")
 SIZES = (37, 1, 250)
@@ -161,6 +169,14 @@ def test_a_strategy_is_given_what_it_asks_for() -> None:
     rows = [(local["weight"].double() - START["weight"].double()).numpy() for local in LOCAL]
     expected = np.average(rows, axis=0, weights=shares)
     np.testing.assert_allclose(found["weight"].numpy(), expected, rtol=1e-13)
+
+
+def test_a_reply_without_what_a_strategy_asks_for_is_told() -> None:
+    gathering = Gathering(FedNova(), to_arrays(START), {"count"}, "num-examples", CPU)
+    metrics = MetricRecord({"num-examples": 3})
+    reply = RecordDict({"arrays": to_arrays(LOCAL[0]), "metrics": metrics})
+    with pytest.raises(RunError, match=r"'fed_nova' needs 'num-steps' .* a site sent num-examples"):
+        gathering.take(reply)
 
 
 @pytest.mark.parametrize("rule", [WeightedMean, PrincipalGradient])
