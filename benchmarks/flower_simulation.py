@@ -7,6 +7,7 @@ sites evaluate every round, or none that counts. One command follows the other, 
 
 - `workers`: `fedsim run SCENARIO --workers 2`.
 - `plain`: apps as users of Flower write them, `flower_race/plain.py`.
+- `same`: fedsim's own apps on that runtime, `fedsim run SCENARIO --workers 2 --engine flower`.
 
 Of the rounds, the first one (which warms up) and the last one (in which fedsim always evaluates) do
 not count; the whole command is everything, with start, records and report.
@@ -99,7 +100,12 @@ def plain(task: Path, evaluates: bool, out: Path) -> list[str]:
     return [sys.executable, PLAIN, str(task / "task.pt"), *options]
 
 
-SIDES = {"workers": workers, "plain": plain}
+def same(task: Path, evaluates: bool, out: Path) -> list[str]:
+    """Return the command of fedsim's apps on Flower's runtime."""
+    return fedsim(task, out, "--workers", "2", "--engine", "flower")
+
+
+SIDES = {"workers": workers, "plain": plain, "same": same}
 
 
 def fedsim(task: Path, out: Path, *options: str) -> list[str]:
