@@ -93,7 +93,7 @@ class Journal:
 
     A run that goes on from a checkpoint makes again the rows after it. Rows that are there already
     must come out equal and are left alone; so what is recorded is never rewritten, and a machine
-    that does not repeat the bits is noticed.
+    that does not repeat the bits is noticed. Rows appended here are not kept in memory.
 
     Args:
         path: the file; made if missing. A last line cut off by a crash is removed.
@@ -103,9 +103,7 @@ class Journal:
         self.path = path
         path.touch()
         cut_torn_line(path)
-        self._recorded = [line + "\n" for line in _lines(path.read_bytes())]
-        self._position = 0
-        self._digest = hashlib.sha256()
+        self._begin()
 
     def seal(self) -> dict[str, Any]:
         """Return how many rows there are up to now and their SHA-256."""
@@ -117,7 +115,7 @@ class Journal:
         Raises:
             InputError: if they are no longer there, or changed.
         """
-        self._position, self._digest = 0, hashlib.sha256()
+        self._begin()
         for line in self._recorded[: seal["num_rows"]]:
             self._pass(line)
         if self.seal() != seal:
@@ -137,7 +135,7 @@ class Journal:
         """
         fresh = []
         for line in [to_line(row) for row in rows]:
-            if self._position == len(self._recorded):
+            if self._position >= len(self._recorded):
                 fresh.append(line)
             elif self._recorded[self._position] != line:
                 raise RunError(
@@ -153,8 +151,12 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
             for line in fresh:
-                self._recorded.append(line)
                 self._pass(line)
+
+    def _begin(self) -> None:
+        """Stand before the first row, and know those that are there."""
+        self._recorded = [line + "\n" for line in _lines(self.path.read_bytes())]
+        self._position, self._digest = 0, hashlib.sha256()
 
     def _pass(self, line: str) -> None:
         self._position += 1
