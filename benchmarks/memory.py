@@ -70,7 +70,7 @@ def main() -> None:
 
 def slope(num_rounds: int, workers: int) -> float:
     """Return by how many KiB a run grows in a round."""
-    command = [sys.executable, RUN, "rounds", str(num_rounds), str(workers)]
+    command = [sys.executable, str(RUN), "rounds", str(num_rounds), str(workers)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     sizes = np.array(json.loads(done.stdout))[num_rounds // 4 :] / 2**10
     return float(np.polyfit(np.arange(len(sizes)), sizes, 1)[0])

@@ -18,10 +18,8 @@ import ctypes
 import gc
 import logging
 import mmap
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
@@ -32,10 +30,13 @@ from torch import Tensor
 from fedsim.engines.inline import flower_identity
 from fedsim.flower.strategy import StrategyAdapter
 from fedsim.flower.wire import to_arrays, train_reply
+from fedsim.flower.workplace import Trained
+from process_memory import sampled
 from strategies import PrincipalGradient, Strategy, WeightedMean
 
 TIME_BOUND = 3.0
 COPIES_BOUND = 2.0
+PAUSE_S = 0.001
 
 
 def main() -> None:
@@ -99,12 +100,15 @@ def compare_servers(
         replies = [
             train_reply(
                 sent,
-                {
-                    name: t + 0.01 * (drift[name] + torch.randn(t.shape, generator=generator))
-                    for name, t in start.items()
-                },
-                loss=1.0,
-                num=1,
+                Trained(
+                    {
+                        name: t + 0.01 * (drift[name] + torch.randn(t.shape, generator=generator))
+                        for name, t in start.items()
+                    },
+                    loss=1.0,
+                    num_examples=1,
+                    num_steps=1,
+                ),
             )
             for _ in range(sites)
         ]
@@ -140,30 +144,11 @@ def peak_memory(run: Callable[[], object]) -> int:
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what was freed but kept would hide what is allocated
     before = resident()
-    with sampled(resident) as sizes:
+    with sampled(resident, PAUSE_S) as sizes:
         result = run()
         sizes.append(resident())
     del result
     return max(sizes) - before
-
-
-@contextmanager
-def sampled(measure: Callable[[], int]) -> Iterator[list[int]]:
-    """Call `measure` every millisecond in a thread until the block ends."""
-    samples: list[int] = []
-    done = threading.Event()
-
-    def sample() -> None:
-        while not done.wait(0.001):
-            samples.append(measure())
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        done.set()
-        thread.join()
 
 
 def resident() -> int:

@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from fedsim.records import RunRecord, read
     from fedsim.report import write as write_report
     from fedsim.scenario import Scenario, load_scenario
-    from fedsim.simulate import load_model, resume, run
+    from fedsim.simulate import resume, run
+    from fedsim.trained import load_model
 
 _EXPORTS = {
     "RunRecord": ("fedsim.records", "RunRecord"),
     "Scenario": ("fedsim.scenario", "Scenario"),
     "export": ("fedsim.export_folder", "export"),
     "leave_one_site_out": ("fedsim.leave_one_out", "run"),
-    "load_model": ("fedsim.simulate", "load_model"),
+    "load_model": ("fedsim.trained", "load_model"),
     "load_scenario": ("fedsim.scenario", "load_scenario"),
     "predict": ("fedsim.prediction", "predict"),
     "read": ("fedsim.records", "read"),

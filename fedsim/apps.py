@@ -27,6 +27,7 @@ from fedsim.engines import leash
 from fedsim.engines.inline import failure, repeatable
 from fedsim.engines.placement import choose_devices
 from fedsim.errors import InputError
+from fedsim.execution import execute
 from fedsim.flower import federation, own_data, roll_call, wire
 from fedsim.flower.client_app import make_client_app
 from fedsim.flower.own_data import OwnData
@@ -171,9 +172,7 @@ def serve(grid: Grid, options: Mapping[str, Any]) -> RunRecord:
         simulate.check_unchanged(record, described)
         folder = RunFolder(record.folder)
     runtime = RuntimeGrid(grid, [node.id for node in nodes], task)
-    return simulate.execute(
-        scenario, population, folder, devices, lambda workplace, stack: runtime, _tell
-    )
+    return execute(scenario, population, folder, devices, lambda workplace, stack: runtime, _tell)
 
 
 def _simulated(

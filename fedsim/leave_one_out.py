@@ -13,6 +13,7 @@ from pathlib import Path
 from fedsim import simulate
 from fedsim.data.resampled import Resampled
 from fedsim.errors import InputError
+from fedsim.execution import Workers
 from fedsim.flower.server_app import Watcher
 from fedsim.records import RunRecord, read
 from fedsim.scenario import Scenario, from_data
@@ -61,7 +62,7 @@ def run(
     name: str | None = None,
     device: str = "auto",
     keep_every: int | None = None,
-    workers: simulate.Workers = 1,
+    workers: Workers = 1,
     watch: Callable[[str], Watcher] = lambda site: lambda progress: None,
 ) -> list[RunRecord]:
     """Run the scenario once without each site, going on where an earlier call stopped.

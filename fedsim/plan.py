@@ -7,8 +7,7 @@ estimates from a probe of a few seconds.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,38 +27,17 @@ from fedsim.data.source import HELD_OUT, PATIENT, SPLITS, Split
 from fedsim.engines.inline import repeatable
 from fedsim.engines.placement import choose_devices
 from fedsim.errors import FedsimError, InputError
-from fedsim.fleet.footprint import count_flops
 from fedsim.fleet.forecast import Forecast, forecast
 from fedsim.flower import wire
 from fedsim.flower.baselines import trainings
 from fedsim.flower.muster import local_plans, muster
 from fedsim.flower.strategy import build
 from fedsim.flower.workplace import Workplace
+from fedsim.probe import Probe, first_step, measure
 from fedsim.scenario import AllSites, FixedSize, Poisson, Scenario
 from fedsim.scenario.messages import UnmetError
 from fedsim.scenario.yaml_tree import dotted
 from fedsim.seeds import Streams
-
-PROBE_S = 1.5
-"""Seconds after which no more calls are timed, of training and of evaluation each."""
-MAX_CALLS = 20
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What a few calls of the network tell.
-
-    Args:
-        forward_flops: floating-point operations of one image forwards.
-        training_flops: those of one image in a training step, on average over a batch.
-        seconds_step: the time of one training step.
-        seconds_image: the time of evaluating one image.
-    """
-
-    forward_flops: int
-    training_flops: int
-    seconds_step: float
-    seconds_image: float
 
 
 @dataclass(frozen=True)
@@ -170,7 +148,7 @@ def make(
         workplace = _workplace(scenario, population, chosen, problems)
         probe = _probe(workplace, scenario.client.plan, problems) if duplicates else None
         fleet = _fleet(workplace, problems) if probe else None
-    num_bytes = sum(len(array.data) for array in wire.to_arrays(workplace.initial).values())
+    num_bytes = wire.arrays_bytes(wire.to_arrays(workplace.initial))
     cohort, sizes = _cohort_size(scenario, len(population)), population.sizes()
     plans = local_plans(scenario, population, len(sizes))
     steps = [plan.num_steps(size) for plan, size in zip(plans, sizes, strict=True)]
@@ -287,7 +265,7 @@ def _probe(workplace: Workplace, plan: LocalPlan, problems: list[str]) -> Probe 
             _batch(workplace, largest, plan.batch_size),
             _batch(workplace, evaluates, BATCH_SIZE),
         )
-        if not np.isfinite(_step(workplace, batch)):
+        if not np.isfinite(first_step(workplace, batch)):
             found.append("the first training step gives a loss that is not finite")
         (scores,) = workplace.predict(workplace.snapshot(), many)
         if not torch.isfinite(scores).all():
@@ -295,27 +273,9 @@ def _probe(workplace: Workplace, plan: LocalPlan, problems: list[str]) -> Probe 
     num, where = _smallest(workplace)
     if not found and num < len(batch):
         with _noting(found, f"{where} would train on a batch of {num}, which fails"):
-            _step(workplace, batch[:num])
+            first_step(workplace, batch[:num])
     problems += found
-    return None if found else _measured(workplace, batch, many)
-
-
-def _measured(workplace: Workplace, batch: Batch, many: Batch) -> Probe:
-    state = workplace.initial
-    return Probe(
-        forward_flops=count_flops(lambda: workplace.predict(state, batch)) // len(batch),
-        training_flops=count_flops(lambda: _step(workplace, batch)) // len(batch),
-        seconds_step=_seconds(lambda: _step(workplace, batch), workplace.device),
-        seconds_image=_seconds(lambda: workplace.predict(state, many), workplace.device)
-        / len(many),
-    )
-
-
-def _step(workplace: Workplace, batch: Batch) -> float:
-    """Take the first training step and return the loss before it."""
-    workplace.load(workplace.initial)
-    one_step = LocalPlan(len(batch), steps=1)
-    return workplace.fit(batch, 1, workplace.optimizer(1), one_step)
+    return None if found else measure(workplace, batch, many)
 
 
 def _batch(workplace: Workplace, holder: int, num: int) -> Batch:
@@ -343,18 +303,6 @@ def _smallest(workplace: Workplace) -> tuple[int, str]:
         for t in trainings(workplace)
     ]
     return min(batches)
-
-
-def _seconds(do: Callable[[], Any], device: torch.device) -> float:
-    """Return the shortest of a few calls of what was called before."""
-    times: list[float] = []
-    while not times or (sum(times) < PROBE_S and len(times) < MAX_CALLS):
-        start = time.perf_counter()
-        do()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def _times(

@@ -20,9 +20,10 @@ from fedsim.data.pictures import Fit
 from fedsim.engines.inline import repeatable
 from fedsim.errors import DataError, InputError
 from fedsim.models import weights
-from fedsim.records import read
+from fedsim.records import checkpoint, read
 from fedsim.scenario.families import AnyModel, AnyNormalisation
-from fedsim.simulate import load_model, recorded_scenario
+from fedsim.seeds import Streams
+from fedsim.simulate import recorded_scenario
 
 if TYPE_CHECKING:
     from torch import nn
@@ -100,6 +101,28 @@ def load(folder: str | Path, which: Which | None = None) -> Trained:
             f"(it has no {DESCRIPTION})"
         )
     return _of_run(folder, which or "best")
+
+
+def load_model(folder: str | Path, which: Which = "best") -> nn.Module:
+    """Return a trained network of a run, on the CPU and in evaluation mode.
+
+    Args:
+        folder: of the run.
+        which: the round with the best selecting metric on validation images, or the last one.
+
+    Raises:
+        InputError: if the folder is none or holds no such checkpoint.
+    """
+    record = read(Path(folder))
+    scenario, selection = recorded_scenario(record), record.selection
+    round = selection.best_round if which == "best" else selection.final_round
+    images = record.population["images"]
+    with Streams(scenario.seed).torch_default("initial_model"):
+        network = scenario.model.build(
+            images["num_channels"], len(record.population["class_names"]), images["image_size"]
+        )
+    network.load_state_dict(checkpoint.load(checkpoint.path_of(record.folder, round))["model"])
+    return network.eval()
 
 
 def _of_run(folder: Path, which: Which) -> Trained:

@@ -74,7 +74,9 @@ class Strategy(BaseModel, ABC):
             The aggregate update by name, (*shape), dtype of the updates, and the next state.
         """
 
-    def follow(self, mean: Mapping[str, Tensor], state: State) -> tuple[dict[str, Tensor], State]:
+    def from_mean(
+        self, mean: Mapping[str, Tensor], state: State
+    ) -> tuple[dict[str, Tensor], State]:
         """Return what `aggregate` would, from the mean of the updates that `self.mean` takes."""
         raise TypeError(f"{self.kind} needs all updates at once")
 
@@ -126,6 +128,8 @@ class Mean(Strategy):
         share = a / self.divisor(weights, reported)
         return {name: combine(updates[name], share) for name in updates}, state
 
-    def follow(self, mean: Mapping[str, Tensor], state: State) -> tuple[dict[str, Tensor], State]:
+    def from_mean(
+        self, mean: Mapping[str, Tensor], state: State
+    ) -> tuple[dict[str, Tensor], State]:
         """Return the mean, and the state as it was."""
         return dict(mean), state

@@ -121,9 +121,11 @@ class WithServerOptimizer(Strategy):
         found = self.strategy.aggregate(updates, weights, state["strategy"], reported)
         return self._step(*found, state)
 
-    def follow(self, mean: Mapping[str, Tensor], state: State) -> tuple[dict[str, Tensor], State]:
+    def from_mean(
+        self, mean: Mapping[str, Tensor], state: State
+    ) -> tuple[dict[str, Tensor], State]:
         """Return the optimizer's step along what the strategy makes of the mean."""
-        return self._step(*self.strategy.follow(mean, state["strategy"]), state)
+        return self._step(*self.strategy.from_mean(mean, state["strategy"]), state)
 
     def _step(
         self, aggregate: Mapping[str, Tensor], inner: State, state: State

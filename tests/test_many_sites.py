@@ -24,7 +24,8 @@ from fedsim.flower.workplace import Workplace
 from fedsim.records import RunRecord
 from fedsim.report import rows, tables, write
 from fedsim.scenario import Scenario, open_population
-from fedsim.simulate import load_model, resume, run
+from fedsim.simulate import resume, run
+from fedsim.trained import load_model
 
 Make = Callable[..., Scenario]
 Many = Callable[..., Scenario]
@@ -214,7 +215,7 @@ def test_the_report_says_nothing_of_single_sites(record: RunRecord) -> None:
 def test_a_plan_counts_in_a_moment_what_a_run_does(
     many: Many, tmp_path: Path, record: RunRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "PROBE_S", 0.01)
+    monkeypatch.setattr("fedsim.probe.PROBE_S", 0.01)
     scenario = many(baselines=["pooled"])
     found = plan.make(scenario, open_population(scenario), out=tmp_path, device="cpu")
     assert found.problems == []

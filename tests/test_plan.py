@@ -16,6 +16,7 @@ from clients.objectives import CrossEntropy
 from clients.training import Plan as LocalPlan
 from fedsim import plan
 from fedsim.errors import InputError
+from fedsim.probe import first_step
 from fedsim.scenario import Scenario, open_population
 from fedsim.seeds import Streams
 from fedsim.simulate import run
@@ -25,7 +26,7 @@ Make = Callable[..., Scenario]
 
 @pytest.fixture(autouse=True)
 def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "PROBE_S", 0.01)
+    monkeypatch.setattr("fedsim.probe.PROBE_S", 0.01)
 
 
 def made(scenario: Scenario, out: Path) -> plan.Plan:
@@ -155,13 +156,14 @@ def test_the_smallest_batch_of_a_device_is_tried(
     tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    usual = plan._step
+    usual = first_step
 
     def note(workplace: Any, batch: Any) -> float:
         seen.append(len(batch))
         return usual(workplace, batch)
 
-    monkeypatch.setattr(plan, "_step", note)
+    for where in ("plan", "probe"):
+        monkeypatch.setattr(f"fedsim.{where}.first_step", note)
     scenario = tiny(population={"num_sites": 3, "partition": {"kind": "iid"}, "devices": DEVICES})
     sizes = [sum(site["train"]) for site in made(scenario, tmp_path).sites]
     smallest = min(LocalPlan(5, epochs=1).smallest_batch(size) for size in sizes[1:])
@@ -190,7 +192,7 @@ def test_the_last_round_is_evaluated_whatever_the_interval(tiny: Make, tmp_path:
 def test_it_takes_one_step_however_many_a_round_has(
     tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "MAX_CALLS", 1)
+    monkeypatch.setattr("fedsim.probe.MAX_CALLS", 1)
     steps: list[int] = []
     loss = CrossEntropy.loss
 

@@ -26,7 +26,8 @@ from fedsim.records.checkpoint import load
 from fedsim.records.files import read_lines
 from fedsim.scenario import Scenario, open_population
 from fedsim.seeds import Streams
-from fedsim.simulate import load_model, resume, run
+from fedsim.simulate import resume, run
+from fedsim.trained import load_model
 
 Make = Callable[..., Scenario]
 REPEATED = ("rounds.jsonl", "metrics.jsonl")

@@ -156,10 +156,10 @@ def _opened(file: Path, changes: list[str] | None) -> tuple[str, Population]:
 
 def _as_it_is(path: Path) -> Population:
     """Return the sites of a manifest, a folder of pictures or an npz file."""
+    from fedsim.data.divided_sites import form
     from fedsim.data.images import Images
     from fedsim.data.normalisation import Unit
     from fedsim.data.partition import ByColumn, Iid
-    from fedsim.data.population import form
     from fedsim.data.source import SITE, SPLITS
     from fedsim.seeds import Streams
 

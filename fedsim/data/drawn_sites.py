@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsim.data.appearance import Appearance
+from fedsim.data.divided_sites import place
 from fedsim.data.normalisation import Normalisation
 from fedsim.data.partition import Iid
-from fedsim.data.population import SERVER, Indices, Pooled, Population, place
+from fedsim.data.pooled import Pooled
+from fedsim.data.population import SERVER, Indices, Population
 from fedsim.data.resampled import Resampled
 from fedsim.data.source import PATIENT, Dataset, Split
 from fedsim.data.units import Units

@@ -1,9 +1,7 @@
 """Clients in processes of their own: the same messages and ClientApp, on several cores.
 
-Workers live as long as the run and train with one thread each, as the in-process engine does, so
-a site computes the same bits wherever it runs. Images and the global model lie in shared memory;
-local models come back through shared memory too, and small values through pipes. Sites that took
-longest the last time go first.
+Worker processes live as long as the run; `fedsim.engines.worker_process` is what happens in them.
+Sites that took longest the last time go first.
 """
 
 from __future__ import annotations
@@ -11,30 +9,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
-import os
 import signal
-import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from fedsim.data.source import HELD_OUT
 from fedsim.engines import shared
-from fedsim.engines.allocator import freed_memory_kept
-from fedsim.engines.inline import (
-    InlineGrid,
-    failure,
-    flower_identity,
-    make_context,
-    repeatable,
-    site_of,
-)
+from fedsim.engines.inline import InlineGrid, failure, site_of
 from fedsim.engines.shared import Attached, Layout, Made, Packed
-from fedsim.flower.wire import CONFIG, ROUND, Buffer
+from fedsim.engines.worker_process import Answer, Start, Task, work
+from fedsim.flower.wire import CONFIG, ROUND
 
 if TYPE_CHECKING:
     from fedsim.data.population import Population
@@ -48,63 +36,10 @@ GRACE_S = 5.0
 """Seconds that a worker gets to end by itself."""
 NEEDED: Mapping[str, tuple[Split, ...]] = {
     "train": ("train",),
-    "evaluate": ("validation", "test"),
+    "evaluate": HELD_OUT,
     "query": (),
 }
 """Message type -> the splits that a client looks at."""
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a worker needs to begin.
-
-    Args:
-        scenario: resolved, plain data.
-        device: torch's name of where to compute.
-        num_sites: of the run.
-    """
-
-    scenario: dict[str, Any]
-    device: str
-    num_sites: int
-
-
-@dataclass(frozen=True)
-class Task:
-    """One message for one site.
-
-    Args:
-        number: counts all tasks of a grid.
-        node: that answers.
-        type: of the message.
-        packed: its content.
-        block: shared memory with the arrays of its content.
-        examples: the site's examples of each split that is needed.
-    """
-
-    number: int
-    node: int
-    type: str
-    packed: Packed
-    block: str
-    examples: Mapping[Split, Layout]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a worker made of a task.
-
-    Args:
-        packed: content of the reply, or None if the client failed.
-        block: shared memory with its arrays.
-        error: what went wrong, if the client failed.
-        seconds: that it took.
-    """
-
-    packed: Packed | None
-    block: str
-    error: str
-    seconds: float
 
 
 class WorkerGrid(InlineGrid):
@@ -294,7 +229,7 @@ class _Worker:
         self._pipe, theirs = context.Pipe()
         self._prefix = shared.new_name()
         arguments = theirs, start, self._prefix
-        self._process = context.Process(target=_work, args=arguments, daemon=True)
+        self._process = context.Process(target=work, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
         self._attached = Attached()
@@ -360,92 +295,3 @@ def _ready(workers: Iterable[_Worker]) -> Iterator[_Worker]:
     busy = {worker.pipe: worker for worker in workers if worker.task is not None}
     for pipe in wait(list(busy)):
         yield busy[pipe]  # type: ignore[index]
-
-
-def _work(pipe: Connection[Any, Any], start: Start, prefix: str) -> None:
-    """Answer tasks until told to end, or until the main process is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what Ctrl-C means
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with repeatable(), freed_memory_kept(), flower_identity():
-        desk = _Desk(start, prefix)
-        with contextlib.suppress(EOFError):
-            while (task := pipe.recv()) is not None:
-                pipe.send(desk.do(task))
-        desk.close()
-    os._exit(0)  # at once: to take torch apart, which Python does otherwise, takes half a second
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent ends, however that ends."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-class _Desk:
-    """What a worker process keeps between tasks.
-
-    Args:
-        start: what the run is.
-        prefix: how the names of the shared memory that it makes begin; a number follows.
-    """
-
-    def __init__(self, start: Start, prefix: str) -> None:
-        import torch
-
-        from fedsim.flower.client_app import make_client_app
-        from fedsim.flower.workplace import Workplace
-        from fedsim.scenario import from_data, open_population
-
-        scenario = from_data(start.scenario, "worker")
-        self._population = open_population(scenario)
-        self._app = make_client_app(
-            Workplace(scenario, self._population, torch.device(start.device))
-        )
-        self._num_sites = start.num_sites
-        self._attached = Attached()
-        self._model: tuple[str, RecordDict] = ("", RecordDict())
-        self._out: Made | None = None
-        self._prefix, self._num_made = prefix, 0
-
-    def do(self, task: Task) -> Answer:
-        """Answer one task."""
-        begun = time.perf_counter()
-        try:
-            self._take(task.node, task.examples)
-            reply = self._app(self._message(task), make_context(task.node, self._num_sites))
-            packed, parts = shared.pack(reply.content)
-            block = self._written(packed.num_bytes, parts)
-        except Exception as error:  # whatever a client does; the main process raises it again
-            return Answer(None, "", f"{type(error).__name__}: {error}", 0.0)
-        return Answer(packed, block, "", time.perf_counter() - begun)
-
-    def _take(self, node: int, examples: Mapping[Split, Layout]) -> None:
-        """Put shared examples where the client looks for them."""
-        for split, layout in examples.items():
-            self._population.provide(site_of(node), split, *self._attached.arrays(layout))
-
-    def _message(self, task: Task) -> Message:
-        """Return the message; one global model is unpacked once for all sites."""
-        if self._model[0] != task.block:
-            memory = self._attached.memory(task.block)
-            self._model = task.block, shared.unpack(task.packed, memory)
-            self._attached.forget(task.block)
-        return Message(self._model[1], task.node, task.type)
-
-    def _written(self, num_bytes: int, parts: Sequence[Buffer]) -> str:
-        """Write the arrays of a reply and return the name of their block."""
-        if self._out is None or self._out.memory.size < num_bytes:
-            if self._out is not None:
-                self._out.close()
-            self._num_made += 1
-            self._out = Made(num_bytes, f"{self._prefix}-{self._num_made}")
-        shared.fill(self._out.buffer, parts)
-        return str(self._out.memory.name)
-
-    def close(self) -> None:
-        """Give shared memory back."""
-        if self._out is not None:
-            self._out.close()
-        self._attached.close()

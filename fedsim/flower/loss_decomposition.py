@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from clients.batch import Batch
-from fedsim.data.population import systematic
+from fedsim.data.divided_sites import systematic
 from fedsim.flower.workplace import Workplace
 
 LARGEST_SHARE = 0.5

@@ -16,9 +16,10 @@ import numpy as np
 
 from fedsim import environment
 from fedsim.data.apportioning import IntArray
+from fedsim.data.divided_sites import form
 from fedsim.data.duplicates import look_at
 from fedsim.data.partition import NO_COLUMNS, ByColumn, Partition
-from fedsim.data.population import Population, form
+from fedsim.data.population import Population
 from fedsim.data.source import SPLITS, Columns, Facts, Split
 from fedsim.errors import DataError
 from fedsim.scenario import Scenario, recorded

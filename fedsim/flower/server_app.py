@@ -64,7 +64,7 @@ Model = dict[str, Tensor]
 Watcher = Callable[[Progress], None]
 
 
-class Told:
+class Tally:
     """What the replies of a round say, noted as they come in.
 
     Args:
@@ -189,21 +189,21 @@ class Server:
         messages = self._configure(round, model, sites) if sites else []
         bytes_down = sum(map(wire.num_bytes, messages))
         lens = self.decomposition if self._is_evaluated(round) else None
-        told = Told(with_models=lens is not None)
-        after = self._aggregate(round, model, self._trained(round, messages, told), told)
-        train_loss = _mean(told.losses, told.sizes) if told.losses else None
-        terms = _finite(lens.measure(told.models, after)) if lens and told.models else None
+        tally = Tally(with_models=lens is not None)
+        after = self._aggregate(round, model, self._trained(round, messages, tally), tally)
+        train_loss = _mean(tally.losses, tally.sizes) if tally.losses else None
+        terms = _finite(lens.measure(tally.models, after)) if lens and tally.models else None
         self.folder.add_round(
             {
                 "round": round,
-                "cohort": [self.names[site] for site in told.losses],
-                "dropped": [self.names[site] for site in told.failed],
+                "cohort": [self.names[site] for site in tally.losses],
+                "dropped": [self.names[site] for site in tally.failed],
                 **self.dispatcher.row(),
                 "train_loss": _number(train_loss),
-                "site_train_loss": {self.names[s]: _number(v) for s, v in told.losses.items()},
-                "num_examples": {self.names[s]: n for s, n in told.sizes.items()},
+                "site_train_loss": {self.names[s]: _number(v) for s, v in tally.losses.items()},
+                "num_examples": {self.names[s]: n for s, n in tally.sizes.items()},
                 "bytes_down": bytes_down,
-                "bytes_up": told.num_bytes,
+                "bytes_up": tally.num_bytes,
                 "loss_decomposition": terms,
             }
         )
@@ -231,14 +231,14 @@ class Server:
         if due:
             raise RunError(f"no reply from {', '.join(self.names[site] for site in due)}")
 
-    def _trained(self, round: int, messages: list[Message], told: Told) -> Iterator[Message]:
+    def _trained(self, round: int, messages: list[Message], tally: Tally) -> Iterator[Message]:
         """Yield what sites that trained reply, in site order, and note what it says."""
         for site, reply in self._replies(messages):
             if reply.has_error():
-                told.failed.append(site)
+                tally.failed.append(site)
                 self._refuse_or_note(round, site, str(reply.error.reason))
             else:
-                told.note(site, reply)
+                tally.note(site, reply)
                 self.dispatcher.bring_up_to_date(site, reply)
                 yield reply
 
@@ -253,17 +253,19 @@ class Server:
             raise RunError(failure)
         log.warning("%s; the round goes on without", failure)
 
-    def _refuse_diverged(self, round: int, told: Told) -> None:
+    def _refuse_diverged(self, round: int, tally: Tally) -> None:
         """Stop where training diverged: nothing that follows would mean anything."""
-        if told.diverged:
+        if tally.diverged:
             raise DivergedError(
                 f"round {round}: training diverged at "
-                f"{', '.join(self.names[site] for site in told.diverged)} (the local model is "
+                f"{', '.join(self.names[site] for site in tally.diverged)} (the local model is "
                 "not finite). The rounds before are recorded; resuming would repeat this: start a "
                 "new run with a lower client.optimizer.learning_rate, or a warm-up"
             )
 
-    def _aggregate(self, round: int, model: Model, replies: Iterator[Message], told: Told) -> Model:
+    def _aggregate(
+        self, round: int, model: Model, replies: Iterator[Message], tally: Tally
+    ) -> Model:
         """Return the next global model, or the same one if no site trained."""
         first = next(replies, None)
         if first is None:
@@ -273,9 +275,9 @@ class Server:
         except RunError:
             raise
         except Exception:
-            self._refuse_diverged(round, told)
+            self._refuse_diverged(round, tally)
             raise
-        self._refuse_diverged(round, told)
+        self._refuse_diverged(round, tally)
         if arrays is None:
             raise RunError(f"round {round}: the strategy returned no model")
         if not wire.is_finite(arrays):

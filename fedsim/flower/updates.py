@@ -180,7 +180,7 @@ class Gathering:
         reported = {name: self._column(name) for name in self._strategy.reports}
         if self._sum is not None and self._strategy.mean is not None:
             divisor = self._strategy.mean.divisor(weights, reported)
-            return self._strategy.follow(self._sum.mean(divisor), state)
+            return self._strategy.from_mean(self._sum.mean(divisor), state)
         updates = Stacked(self.parameters, self._start, self._held, self._device)
         if reported:
             return self._strategy.aggregate(updates, weights, state, reported)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from clients.metrics import evaluate
-from fedsim.data import drawn_sites
-from fedsim.data.population import ExternalSet, Pooled, Population, form
+from fedsim.data import divided_sites, drawn_sites
+from fedsim.data.pooled import Pooled
+from fedsim.data.population import ExternalSet, Population
 from fedsim.data.resampled import Resampled
 from fedsim.data.source import HELD_OUT, PATIENT
 from fedsim.fleet.assignment import assign
@@ -66,7 +67,7 @@ def _formed(scenario: Scenario) -> Population:
     dataset = scenario.data.source.open(streams)
     if isinstance(partition, Resampled):
         return drawn_sites.form(dataset, rule=partition, **asked)
-    return form(
+    return divided_sites.form(
         dataset,
         partition=partition,
         label_noise=sites.label_noise,

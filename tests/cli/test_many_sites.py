@@ -46,7 +46,7 @@ def test_validate_says_how_sites_draw(fedsim: Any, many: Path) -> None:
 def test_a_plan_shows_the_pool(
     fedsim: Any, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedsim.plan.PROBE_S", 0.01)
+    monkeypatch.setattr("fedsim.probe.PROBE_S", 0.01)
     code, out, err = fedsim("plan", many, "--out", tmp_path / "runs")
     assert (code, err) == (0, "")
     assert SENTENCE in out

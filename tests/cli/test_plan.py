@@ -13,7 +13,7 @@ from fedsim.cli.quantities import scaled
 
 @pytest.fixture(autouse=True)
 def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedsim.plan.PROBE_S", 0.01)
+    monkeypatch.setattr("fedsim.probe.PROBE_S", 0.01)
 
 
 def test_a_plan_is_shown(fedsim: Any, quickstart: Path, tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fedsim.data.divided_sites import form
 from fedsim.data.duplicates import look_at
 from fedsim.data.normalisation import Unit
 from fedsim.data.partition import ByColumn
-from fedsim.data.population import ExternalSet, Population, form
+from fedsim.data.population import ExternalSet, Population
 from fedsim.data.source import Dataset
 from fedsim.scenario import Scenario, open_population
 from fedsim.seeds import Streams

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from fedsim.data.divided_sites import form, hold_out, systematic
 from fedsim.data.label_noise import Symmetric
 from fedsim.data.normalisation import PerImage, Unit
 from fedsim.data.partition import ByColumn, Dirichlet, Iid, Partition, Quantity
-from fedsim.data.population import Population, form, hold_out, systematic
+from fedsim.data.population import Population
 from fedsim.data.scanner import Scanner
 from fedsim.data.site_names import NumberedSites
 from fedsim.data.source import SPLITS, Dataset, Split

@@ -108,6 +108,6 @@ def test_workers_get_their_devices(tiny, tmp_path: Path, monkeypatch: pytest.Mon
         asked.append(num_workers)
         return ["cpu:0", "cpu"][:num_workers]
 
-    monkeypatch.setattr("fedsim.simulate.place", spread)
+    monkeypatch.setattr("fedsim.execution.place", spread)
     assert run(tiny(rounds=1), out=tmp_path, device="cpu", workers=2).finished
     assert asked == [2]

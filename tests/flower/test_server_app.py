@@ -65,7 +65,7 @@ def test_arrival_order_and_node_ids_change_no_bit(
         cohort={"kind": "fixed_size", "num_sites": 5},
     )
     orderly = run(scenario, out=tmp_path, name="orderly", device="cpu")
-    monkeypatch.setattr("fedsim.simulate.InlineGrid", Unruly)
+    monkeypatch.setattr("fedsim.execution.InlineGrid", Unruly)
     unruly = run(scenario, out=tmp_path, name="unruly", device="cpu")
     assert bits(orderly) == bits(unruly)
 
@@ -150,7 +150,7 @@ class Deaf(InlineGrid):
 def test_a_missing_reply_is_named(
     tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedsim.simulate.InlineGrid", Deaf)
+    monkeypatch.setattr("fedsim.execution.InlineGrid", Deaf)
     with pytest.raises(RunError, match="no reply from site-02"):
         run(tiny(), out=tmp_path, device="cpu")
 
@@ -171,7 +171,7 @@ def test_the_models_buffers_are_told_to_the_strategy(
         return build(scenario, buffers, *more)
 
     monkeypatch.setattr(Mlp, "build", with_buffer)
-    monkeypatch.setattr("fedsim.simulate.build", note)
+    monkeypatch.setattr("fedsim.execution.build", note)
     run(tiny(), out=tmp_path, device="cpu")
     assert told[-1] == {"mood"}
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedsim.data.divided_sites import form
 from fedsim.data.normalisation import Unit
 from fedsim.data.npz import Npz
 from fedsim.data.partition import Iid
-from fedsim.data.population import Population, form
+from fedsim.data.population import Population
 from fedsim.report.contact_sheet import (
     LARGEST,
     MAX_CLASSES,

@@ -183,7 +183,7 @@ def test_what_needs_a_mean_alone_does_the_same_with_a_sum(strategy: Strategy, wa
             own = {what: float(numbers[k]) for what, numbers in told.items()}
             sums[name] += rule.coefficient(n, own) * stack[k]
     mean = {name: value / rule.divisor(weights, told) for name, value in sums.items()}
-    found, state = strategy.follow(mean, state)
+    found, state = strategy.from_mean(mean, state)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-14, atol=1e-15)
     for a, b in zip(leaves(state), leaves(after), strict=True):
@@ -195,7 +195,7 @@ def test_what_needs_all_updates_refuses_a_mean(strategy: Strategy) -> None:
     updates = make_updates()
     mean = {name: stack.mean(0) for name, stack in updates.items()}
     with pytest.raises(TypeError, match="needs all updates at once"):
-        strategy.follow(mean, state_of(strategy, updates, warm=False))
+        strategy.from_mean(mean, state_of(strategy, updates, warm=False))
 
 
 @every_strategy

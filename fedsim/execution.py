@@ -1,0 +1,156 @@
+"""One run from its run folder as it stands to its end, wherever its clients run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from fedsim import environment
+from fedsim.data.population import Population
+from fedsim.engines.allocator import freed_memory_kept
+from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
+from fedsim.engines.placement import adding_device, most, needed_bytes, place, rooms
+from fedsim.engines.workers import WorkerGrid
+from fedsim.flower import baselines, intervals
+from fedsim.flower.client_app import make_client_app
+from fedsim.flower.dispatcher import Dispatcher
+from fedsim.flower.loss_decomposition import LossDecomposition
+from fedsim.flower.muster import muster
+from fedsim.flower.runtime_grid import RuntimeGrid
+from fedsim.flower.server_app import Progress, Server, Watcher
+from fedsim.flower.strategy import build
+from fedsim.flower.workplace import Workplace
+from fedsim.records import RunFolder, RunRecord, read
+from fedsim.scenario import Scenario
+
+Reach = Callable[[Workplace, ExitStack], InlineGrid | RuntimeGrid]
+"""Makes what reaches the sites; the stack ends its processes, if it has any."""
+Workers = int | Literal["auto"]
+"""Processes that train sites side by side; `auto` is one for each processor that has room."""
+log = logging.getLogger("fedsim")
+
+
+def execute(
+    scenario: Scenario,
+    population: Population,
+    folder: RunFolder,
+    devices: Sequence[torch.device],
+    reach: Reach,
+    watch: Watcher,
+) -> RunRecord:
+    """Go on with a run to its end.
+
+    Args:
+        scenario: of the run.
+        population: its sites.
+        folder: where everything is recorded; closed afterwards.
+        devices: where to compute, the server's first.
+        reach: makes what reaches the sites.
+        watch: called after every round.
+
+    Raises:
+        RunError: if the run fails.
+    """
+    with ExitStack() as stack:
+        stack.callback(folder.close)
+        stack.enter_context(_logged(folder.path))
+        stack.enter_context(repeatable())
+        stack.enter_context(freed_memory_kept())
+        _note_environment(folder, devices)
+        workplace = Workplace(scenario, population, devices[0])
+        if workplace.fitted is not None:
+            log.info("starting weights: %s", workplace.fitted.text())
+        grid = reach(workplace, stack)
+        server = Server(
+            scenario,
+            population.names,
+            build(scenario, workplace.buffers, adding_device(devices[0])),
+            LossDecomposition(workplace) if scenario.evaluation.loss_decomposition else None,
+            None if population.server is None else workplace.predict_held_out,
+            workplace.predict_external,
+            folder,
+            grid,
+            grid.nodes,
+            Dispatcher(scenario.round_policy, muster(workplace)),
+        )
+        server.run(workplace.initial, watch)
+        _conclude(workplace, folder, watch)
+        log.info("finished; the run folder holds %.1f MB", folder.num_bytes() / 1e6)
+    return read(folder.path)
+
+
+def own(
+    devices: Sequence[torch.device], workers: Workers, workplace: Workplace, stack: ExitStack
+) -> InlineGrid:
+    """Return what reaches sites in this process or in workers of our own."""
+    stack.enter_context(flower_identity())
+    population = workplace.population
+    found, needed = rooms(devices), needed_bytes(workplace)
+    num = min(most(found, needed) if workers == "auto" else workers, len(population))
+    if num == 1:
+        return InlineGrid(make_client_app(workplace), len(population))
+    places = place(num, found, needed)
+    grid = WorkerGrid(workplace.scenario.resolved(), population, places)
+    stack.callback(grid.close)
+    return grid
+
+
+def _conclude(workplace: Workplace, folder: RunFolder, watch: Watcher) -> None:
+    """Do what follows the last round: trainings for comparison, then intervals."""
+    scenario = workplace.scenario
+
+    def tell(stage: str, round: int) -> None:
+        watch(Progress(round, scenario.rounds, None, "", False, None, stage))
+
+    baselines.run(workplace, folder, tell)
+    record = read(folder.path)
+    trained = record.trainings()
+    methods = {
+        ("federated", "final"): record.predictions(record.selection.final_round),
+        ("federated", "best"): record.predictions(record.selection.best_round),
+        **baselines.methods(trained),
+    }
+    tell("bootstrap intervals", scenario.rounds)
+    folder.conclude(
+        baselines.scores(scenario, trained),
+        intervals.rows(scenario, workplace.population, methods),
+    )
+
+
+def _note_environment(folder: RunFolder, devices: Sequence[torch.device]) -> None:
+    names = [str(device) for device in devices]
+    before, now = read(folder.path).environment, environment.describe(names)
+    folder.started(now)
+    if before and (changed := environment.differences(before, now)):
+        log.warning("resumed elsewhere, bits may differ: %s", "; ".join(changed))
+    log.info("started on %s with %d thread", ", ".join(names), torch.get_num_threads())
+
+
+@contextmanager
+def _logged(folder: Path) -> Iterator[None]:
+    """Write what fedsim logs into the folder, and keep Flower's round messages off the screen."""
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    flower = logging.getLogger("flwr")
+    levels = log.level, flower.level
+    log.setLevel(logging.INFO)
+    flower.setLevel(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.info("interrupted; `fedsim resume` goes on after the last finished round")
+        raise
+    except Exception:
+        log.exception("failed")
+        raise
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+        log.setLevel(levels[0])
+        flower.setLevel(levels[1])
