@@ -115,7 +115,7 @@ def compare_servers(
 
     def server(strategy: Strategy) -> Callable[[], object]:
         adapter = StrategyAdapter(strategy)
-        adapter.start_arrays, adapter.state = to_arrays(start), strategy.init(start)
+        adapter.start_arrays, adapter.state = to_arrays(start), strategy.init(start, sites)
         adapter.aggregate_train(1, replies)
         return lambda: adapter.aggregate_train(2, replies)
 
@@ -134,7 +134,7 @@ def seconds(run: Callable[[], object]) -> float:
 def prepared(strategy: Strategy, updates: Mapping[str, Tensor]) -> Callable[[], object]:
     """Return one aggregation of the updates by a strategy that has aggregated them before."""
     examples = torch.ones(len(next(iter(updates.values()))), dtype=torch.float64)
-    initial = strategy.init({name: stack[0] for name, stack in updates.items()})
+    initial = strategy.init({n: stack[0] for n, stack in updates.items()}, len(examples))
     _, state = strategy.aggregate(updates, examples, initial)
     return lambda: strategy.aggregate(updates, examples, state)
 

@@ -69,7 +69,7 @@ def execute(
         server = Server(
             scenario,
             population.names,
-            build(scenario, workplace.buffers, adding_device(devices[0])),
+            build(scenario, workplace.buffers, len(population), adding_device(devices[0])),
             LossDecomposition(workplace) if scenario.evaluation.loss_decomposition else None,
             None if population.server is None else workplace.predict_held_out,
             workplace.predict_external,

@@ -6,7 +6,7 @@ any of them.
 
 >>> import torch
 >>> strategy = WithServerOptimizer(strategy=WeightedMean(), optimizer=ServerSgd(momentum=0.5))
->>> state = strategy.init({"bias": torch.zeros(2)})
+>>> state = strategy.init({"bias": torch.zeros(2)}, num_sites=2)
 >>> examples = torch.tensor([300.0, 100.0])
 >>> updates = {"bias": torch.tensor([[2.0, 0.0], [-2.0, 4.0]])}
 >>> for _ in range(2):

@@ -46,11 +46,12 @@ class Strategy(BaseModel, ABC):
         return None
 
     @abstractmethod
-    def init(self, parameters: Mapping[str, Tensor]) -> State:
+    def init(self, parameters: Mapping[str, Tensor], num_sites: int) -> State:
         """Return the state before the first round.
 
         Args:
             parameters: the initial global parameters by name.
+            num_sites: of the population, N; a round's cohort may be smaller.
         """
 
     @abstractmethod
@@ -105,7 +106,7 @@ class Mean(Strategy):
     def divisor(self, weights: Tensor, reported: Mapping[str, Tensor]) -> float:
         """Return d, positive; arguments as in `aggregate`."""
 
-    def init(self, parameters: Mapping[str, Tensor]) -> State:
+    def init(self, parameters: Mapping[str, Tensor], num_sites: int) -> State:
         """Return an empty state."""
         return {}
 

@@ -85,7 +85,7 @@ class PrincipalGradient(Strategy):
   year = {2024},
 }"""
 
-    def init(self, parameters: Mapping[str, Tensor]) -> State:
+    def init(self, parameters: Mapping[str, Tensor], num_sites: int) -> State:
         """Return the state in which no parameter has moved."""
         return {"moved": dict.fromkeys(parameters, False)}
 

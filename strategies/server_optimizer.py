@@ -93,10 +93,10 @@ class WithServerOptimizer(Strategy):
   year = {2019},
 }"""
 
-    def init(self, parameters: Mapping[str, Tensor]) -> State:
+    def init(self, parameters: Mapping[str, Tensor], num_sites: int) -> State:
         """Return the states of the strategy and of the optimizer, side by side."""
         return {
-            "strategy": self.strategy.init(parameters),
+            "strategy": self.strategy.init(parameters, num_sites),
             "optimizer": self.optimizer.init(parameters),
         }
 

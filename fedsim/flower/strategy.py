@@ -55,6 +55,7 @@ class StrategyAdapter(FedAvg):
         buffers: names of the model's buffers; by default integer arrays and the statistics of
             batch normalisation, by name.
         device: where updates are added.
+        num_sites: of the population; by default those that the grid shows at first.
         options: keyword arguments of Flower's FedAvg.
     """
 
@@ -64,12 +65,14 @@ class StrategyAdapter(FedAvg):
         *,
         buffers: Collection[str] | None = None,
         device: torch.device = CPU,
+        num_sites: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.strategy = strategy
         self.buffers = buffers
         self.device = device
+        self.num_sites = num_sites
         self.state: dict[str, Any] | None = None
         self.start_arrays: ArrayRecord | None = None
 
@@ -84,7 +87,8 @@ class StrategyAdapter(FedAvg):
                     name: to_tensor(array).to(self.device)
                     for name, array in arrays.items()
                     if not self._is_buffer(name, array)
-                }
+                },
+                self.num_sites or len(list(grid.get_node_ids())),
             )
         return super().configure_train(server_round, arrays, config, grid)
 
@@ -163,12 +167,18 @@ def rounded_like(model: Mapping[str, Tensor], arrays: ArrayRecord) -> dict[str, 
     return after
 
 
-def build(scenario: Scenario, buffers: Collection[str], device: torch.device = CPU) -> FlowerBase:
+def build(
+    scenario: Scenario,
+    buffers: Collection[str],
+    num_sites: int | None = None,
+    device: torch.device = CPU,
+) -> FlowerBase:
     """Return the scenario's strategy as Flower's round protocol needs it.
 
     Args:
         scenario: whose strategy.
         buffers: names of the model's buffers.
+        num_sites: of the population.
         device: where updates are added; Flower's own strategies do it on the CPU.
 
     Raises:
@@ -179,7 +189,7 @@ def build(scenario: Scenario, buffers: Collection[str], device: torch.device = C
         return _flower(chosen)
     if scenario.server_optimizer is not None:
         chosen = WithServerOptimizer(strategy=chosen, optimizer=scenario.server_optimizer)
-    return StrategyAdapter(chosen, buffers=buffers, device=device, **_SAMPLING)
+    return StrategyAdapter(chosen, buffers=buffers, device=device, num_sites=num_sites, **_SAMPLING)
 
 
 def _flower(chosen: FlowerStrategy) -> FlowerBase:

@@ -119,8 +119,8 @@ def test_what_comes_one_by_one_is_aggregated_as_if_it_came_together(strategy: St
     parameters = {name: START[name] for name in NAMES}
     stacks = Stacked(NAMES, to_arrays(START), [to_arrays(local) for local in LOCAL], CPU)
     sizes = torch.tensor(SIZES, dtype=torch.float64)
-    expected, _ = strategy.aggregate(stacks, sizes, strategy.init(parameters))
-    found, _ = gathered(strategy).aggregate(strategy.init(parameters))
+    expected, _ = strategy.aggregate(stacks, sizes, strategy.init(parameters, len(sizes)))
+    found, _ = gathered(strategy).aggregate(strategy.init(parameters, len(sizes)))
     for name in NAMES:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-14, atol=1e-16)
 

@@ -62,7 +62,8 @@ def aggregate(strategy: Strategy, updates: Any, weights: Tensor, state: Any) -> 
 
 def state_of(strategy: Strategy, updates: dict[str, Tensor], warm: bool) -> Any:
     """Return the state before the first round, or after one with other updates."""
-    state = strategy.init({name: torch.zeros_like(stack[0]) for name, stack in updates.items()})
+    parameters = {name: torch.zeros_like(stack[0]) for name, stack in updates.items()}
+    state = strategy.init(parameters, len(next(iter(updates.values()))))
     if not warm:
         return state
     sites, dtype = len(updates["bias"]), updates["bias"].dtype

@@ -193,7 +193,7 @@ def test_a_layer_takes_the_mean_until_it_has_moved() -> None:
     G = np.random.default_rng(0).normal(size=(3, 4))
     moving, still = torch.from_numpy(G), torch.zeros(3, 4, dtype=torch.float64)
     strategy, counts = PrincipalGradient(), torch.ones(3, dtype=torch.float64)
-    state = strategy.init({"a": moving[0], "b": still[0]})
+    state = strategy.init({"a": moving[0], "b": still[0]}, len(moving))
 
     first, state = strategy.aggregate({"a": moving, "b": still}, counts, state)
     assert state == {"moved": {"a": True, "b": False}}

@@ -32,7 +32,7 @@ def test_sgd_is_that_of_torch(learning_rate: float, momentum: float) -> None:
     theirs = {name: value.clone().requires_grad_() for name, value in parameters.items()}
     sgd = torch.optim.SGD(theirs.values(), lr=learning_rate, momentum=momentum)
 
-    state = strategy.init(parameters)
+    state = strategy.init(parameters, num_sites=3)
     for updates in rounds(6):
         mean, _ = WeightedMean().aggregate(updates, examples, {})
         update, state = strategy.aggregate(updates, examples, state)
@@ -49,7 +49,7 @@ def test_the_default_changes_nothing(inner: Strategy) -> None:
     strategy = WithServerOptimizer(strategy=inner, optimizer=ServerSgd())
     parameters = {name: stack[0] for name, stack in rounds(1)[0].items()}
     examples = torch.ones(3, dtype=torch.float64)
-    state, inner_state = strategy.init(parameters), inner.init(parameters)
+    state, inner_state = strategy.init(parameters, 3), inner.init(parameters, 3)
     for updates in rounds(3):
         update, state = strategy.aggregate(updates, examples, state)
         expected, inner_state = inner.aggregate(updates, examples, inner_state)
