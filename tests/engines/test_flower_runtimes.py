@@ -98,7 +98,12 @@ def test_ctrl_c_ends_the_simulation_runtime(tiny: Make, tmp_path: Path, mark: st
     file.write_text(yaml.safe_dump(tiny(rounds=5000).resolved()))
     command = [sys.executable, "-m", "fedsim", "run", file, "--out", tmp_path]
     command += ["--run-name", folder.name, "--device", "cpu", "--engine", "flower"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background
+    )
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline and not read_lines(folder / "rounds.jsonl"):
         time.sleep(0.2)
