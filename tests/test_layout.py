@@ -36,7 +36,7 @@ def python(code: str, *paths: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_layers_hold() -> None:
-    code = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
+    code = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports())"
     subprocess.run([sys.executable, "-c", code], cwd=HOME, check=True, capture_output=True)
 
 
