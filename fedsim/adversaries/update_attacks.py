@@ -26,8 +26,8 @@ class SignFlip(UpdateAttack):
     scale: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="of what is sent")
 
     reference: ClassVar[str] = """@inproceedings{li2019rsa,
-  title = {{RSA}: {Byzantine}-Robust Stochastic Aggregation Methods for Distributed Learning from
-           Heterogeneous Datasets},
+  title = {{RSA}: {Byzantine}-Robust Stochastic Aggregation Methods for Distributed Learning
+           from Heterogeneous Datasets},
   author = {Li, Liping and Xu, Wei and Chen, Tianyi and Giannakis, Georgios B. and Ling, Qing},
   booktitle = {AAAI Conference on Artificial Intelligence},
   year = {2019},

@@ -58,7 +58,7 @@ def test_who_attacks_is_shown(fedsim: Any, quickstart: Path, tmp_path: Path) -> 
     assert (code, err) == (0, "")
     assert f"attack:       {says}\n" in out
     assert f"\n{says}\n" in fedsim("validate", quickstart, "--set", attack)[1]
-    assert "attack" not in fedsim("validate", quickstart)[1]
+    assert "sites attack" not in fedsim("validate", quickstart)[1]
 
 
 def test_a_plan_can_be_read_by_programs(fedsim: Any, quickstart: Path, tmp_path: Path) -> None:
