@@ -2,7 +2,7 @@
 
 An attack on labels acts where the site trains. An attack on updates acts on the client update
 (local minus global parameters) as the strategy would get it: after a discount for staleness, in
-double precision, parameters alone. Buffers, losses and example counts are the site's own.
+double precision, parameters alone. Buffers and whatever else a site reports are its own.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Replies are held back only in a round with an omniscient attack, which needs the
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 
 import torch
 from flwr.app import ArrayRecord, Message
@@ -69,7 +70,7 @@ class Attack:
         start, together = wire.to_arrays(model), dict[int, Update]()
         if omniscient := self._omniscient():
             replies = list(replies)
-            honest = [_model(reply)[1] for site, reply in replies if site not in self._parts]
+            honest = [_model(reply) for site, reply in replies if site not in self._parts]
             known = self._updates(honest or [start], start)  # nobody honest: nothing new is known
             together = {key: part.forge(known) for key, part in omniscient.items()}
         for site, reply in replies:
@@ -78,7 +79,7 @@ class Attack:
             yield reply
 
     def _omniscient(self) -> dict[int, OmniscientAttack]:
-        parts = (part for parts in self._parts.values() for part in parts)
+        parts = chain.from_iterable(self._parts.values())
         return {id(part): part for part in parts if isinstance(part, OmniscientAttack)}
 
     def _forge(
@@ -88,7 +89,7 @@ class Attack:
         parts = [p for p in self._parts[site] if isinstance(p, UpdateAttack | OmniscientAttack)]
         if not parts:
             return
-        key, local = _model(reply)
+        local = _model(reply)
         updates = self._updates([local], start)
         update: Update = {name: updates[name][0] for name in updates}
         rng = self._streams.numpy("adversary", round=self._starts[site], site=site)
@@ -96,7 +97,7 @@ class Attack:
             update = (
                 part.forge(update, rng) if isinstance(part, UpdateAttack) else together[id(part)]
             )
-        reply.content[key] = wire.to_arrays(
+        reply.content[wire.ARRAYS] = wire.to_arrays(
             {
                 name: add(wire.to_tensor(start[name]), update[name])
                 if name in update
@@ -106,10 +107,9 @@ class Attack:
         )
 
     def _updates(self, local: list[ArrayRecord], start: ArrayRecord) -> Stacked:
-        names = [name for name in start if name not in self._buffers]
+        names = [name for name in local[0] if name not in self._buffers]
         return Stacked(names, start, local, self._device)
 
 
-def _model(reply: Message) -> tuple[str, ArrayRecord]:
-    ((key, local),) = reply.content.array_records.items()
-    return key, local
+def _model(reply: Message) -> ArrayRecord:
+    return reply.content.array_records[wire.ARRAYS]

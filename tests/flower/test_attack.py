@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedsim.adversaries import Gaussian, InnerProduct, choose
 from fedsim.engines.inline import flower_identity, repeatable
-from fedsim.errors import RunError
+from fedsim.errors import DivergedError, RunError
 from fedsim.flower import wire
 from fedsim.flower.attack import Attack
 from fedsim.flower.workplace import Workplace
@@ -207,6 +207,13 @@ def test_an_attack_that_leaves_the_numbers_is_told(tiny: Make, tmp_path: Path) -
     scenario = tiny(population={**SITES, "adversaries": [part]})
     with pytest.raises(RunError, match=r"round 1: .* not finite: .* or weaker adversaries"):
         run(scenario, out=tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["inner_product", "sign_flip"])
+def test_an_honest_site_that_diverges_is_named(tiny: Make, tmp_path: Path, kind: str) -> None:
+    hot = {"epochs": 1, "batch_size": 16, "optimizer": {"kind": "sgd", "learning_rate": 1e30}}
+    with pytest.raises(DivergedError, match=r"round 1: training diverged at site-0[013]"):
+        run(attacked(tiny, kind, client=hot), out=tmp_path, device="cpu")
 
 
 def test_the_lens_looks_at_what_was_trained_not_at_what_was_sent(
