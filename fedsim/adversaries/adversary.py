@@ -36,7 +36,7 @@ class Adversary(Part, ABC):
         default=None,
         gt=0,
         lt=1,
-        description="of all sites that attack, instead of names; drawn among those that no other "
+        description="of the sites that train, instead of names; drawn among those that no other "
         "adversary names or has drawn",
     )
     from_round: int = Field(
