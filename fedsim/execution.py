@@ -17,6 +17,7 @@ from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
 from fedsim.engines.placement import adding_device, most, needed_bytes, place, rooms
 from fedsim.engines.workers import WorkerGrid
 from fedsim.flower import baselines, intervals
+from fedsim.flower.attack import Attack
 from fedsim.flower.client_app import make_client_app
 from fedsim.flower.dispatcher import Dispatcher
 from fedsim.flower.loss_decomposition import LossDecomposition
@@ -66,10 +67,11 @@ def execute(
         if workplace.fitted is not None:
             log.info("starting weights: %s", workplace.fitted.text())
         grid = reach(workplace, stack)
+        adding = adding_device(devices[0])
         server = Server(
             scenario,
             population.names,
-            build(scenario, workplace.buffers, len(population), adding_device(devices[0])),
+            build(scenario, workplace.buffers, len(population), adding),
             LossDecomposition(workplace) if scenario.evaluation.loss_decomposition else None,
             None if population.server is None else workplace.predict_held_out,
             workplace.predict_external,
@@ -77,6 +79,7 @@ def execute(
             grid,
             grid.nodes,
             Dispatcher(scenario.round_policy, muster(workplace)),
+            Attack(workplace.attackers, workplace.buffers, workplace.streams, adding),
         )
         server.run(workplace.initial, watch)
         _conclude(workplace, folder, watch)

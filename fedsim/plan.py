@@ -56,6 +56,7 @@ class Plan:
         drawn: how sites draw their training images; None where every site has its own.
         external: as `Population.external_table` has them.
         num_mislabelled: training images with a wrong label by site, empty without label noise.
+        adversaries: as `Attackers.describe` has them.
         looks: appearance parameters by site, empty without a shift.
         duplicates: equal images; None if not all images could be read.
         num_patients: if patients are known.
@@ -90,6 +91,7 @@ class Plan:
     drawn: dict[str, Any] | None
     external: list[dict[str, Any]]
     num_mislabelled: Mapping[str, int]
+    adversaries: list[dict[str, Any]]
     looks: Mapping[str, Mapping[str, Any]]
     duplicates: Duplicates | None
     num_patients: int | None
@@ -166,6 +168,7 @@ def make(
         drawn=drawn_sites.describe(population),
         external=population.external_table(),
         num_mislabelled=dict(population.num_mislabelled),
+        adversaries=workplace.attackers.describe(),
         looks={name: dict(look) for name, look in population.looks.items()},
         duplicates=duplicates,
         num_patients=None if patients is None else len(set(patients.tolist())),

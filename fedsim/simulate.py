@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 
 import fedsim.flower  # noqa: F401  (before flwr: it switches telemetry off)
+from fedsim.adversaries import choose
 from fedsim.data import drawn_sites
 from fedsim.data.duplicates import look_at
 from fedsim.data.population import Population
@@ -28,6 +29,7 @@ from fedsim.flower.workplace import Workplace
 from fedsim.models import weights
 from fedsim.records import RunFolder, RunRecord, read
 from fedsim.scenario import Scenario, from_data, open_population, recorded
+from fedsim.seeds import Streams
 
 Engine = Literal["own", "flower"]
 log = logging.getLogger("fedsim")
@@ -249,6 +251,7 @@ def describe(
         duplicates: images that are there twice.
     """
     facts, weights_file = scenario.data.source.facts(), scenario.model.weights
+    attackers = choose(scenario.population.adversaries, population.names, Streams(scenario.seed))
     checksums = dict(checksums)
     if weights_file is not None:
         checksums[weights_file.name] = f"sha256:{weights.sha256(weights_file)}"
@@ -270,4 +273,5 @@ def describe(
         "appearance": {name: dict(look) for name, look in population.looks.items()},
         "num_mislabelled": dict(population.num_mislabelled),
         "devices": device_names(scenario, population),
+        "adversaries": attackers.describe(),
     }

@@ -319,6 +319,10 @@ def test_a_run_on_nodes_does_not_go_on_with_other_images(
         ({"population": {"outages": [{"probability": 0.5}]}}, "sites have real computers"),
         ({"population": {"label_noise": [{"kind": "symmetric", "rate": 0.1}]}},
          "sites have real labels"),
+        (
+            {"population": {"adversaries": [{"kind": "sign_flip", "sites": [SITES[0]]}]}},
+            "would tell real sites to attack",
+        ),
         ({"population": {"holdout_sites": [SITES[0]]}}, "start no SuperNode there"),
         ({"evaluation": {"loss_decomposition": True}}, "set it to false"),
         ({"baselines": ["pooled"]}, "train at the server on images of the sites"),

@@ -26,6 +26,7 @@ USES = {
     "partitions": ("population.partition", "how examples are spread over sites"),
     "appearances": ("population.appearance", "how the images of a site look"),
     "label_noises": ("population.label_noise", "mistakes in training labels"),
+    "adversaries": ("population.adversaries", "how sites attack the training"),
     "models": ("model", "the network that is trained"),
     "objectives": ("client.objective", "what a site minimises"),
     "optimizers": ("client.optimizer", "how a site takes its steps"),

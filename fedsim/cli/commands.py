@@ -181,7 +181,9 @@ def validate(file: File, changes: Set = None) -> None:
         typer.echo("the data are not on this computer: sites are checked when they are there")
         return
     population = opening.sites(file, draft, scenario)
+    from fedsim import adversaries
     from fedsim.data import drawn_sites
+    from fedsim.seeds import Streams
 
     typer.echo(valid)
     if drawn := drawn_sites.describe(population):
@@ -193,6 +195,10 @@ def validate(file: File, changes: Set = None) -> None:
             f"{sum(sizes)} in all"
         )
     typer.echo(f"{sites}; classes: {', '.join(population.class_names)}")
+    parts, streams = scenario.population.adversaries, Streams(scenario.seed)
+    described = adversaries.choose(parts, population.names, streams).describe()
+    if attack := adversaries.text(described, len(population)):
+        typer.echo(attack)
 
 
 for _command in (plan, export, predict):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedsim import adversaries
 from fedsim.cli import opening
 from fedsim.cli.options import File, Set
 from fedsim.cli.plan_fleet import about_fleet
@@ -122,6 +123,7 @@ def _about_images(found: Plan) -> dict[str, str]:
         "patients": "not known" if found.num_patients is None else str(found.num_patients),
         "duplicates": duplicates,
         "wrong labels": ", ".join(f"{name} {num}" for name, num in found.num_mislabelled.items()),
+        "attack": adversaries.text(found.adversaries, found.num_sites),
         "appearance": f"\n{'':14}".join(looks),
     }
 

@@ -2,8 +2,8 @@
 
 Both start from the run's initial model and train as often as a site does in the run, rounds times
 local epochs (or steps), with the same local objective, optimiser and schedule. They are plain
-training: the optimiser lives from the first round to the last. No hospital could do the first, as
-no image would leave it; any could do the second without the others.
+training: the optimiser lives from the first round to the last, and no site attacks. No hospital
+could do the first, as no image would leave it; any could do the second without the others.
 """
 
 from __future__ import annotations

@@ -59,6 +59,10 @@ class Dispatcher:
         self._tasks = {task.site: task for task in self._turn.counted}
         return list(self._tasks)
 
+    def starts(self) -> dict[int, int]:
+        """Return for each site that trains the round that it started in."""
+        return {site: task.version + 1 for site, task in self._tasks.items()}
+
     def address(self, site: int, message: Message) -> None:
         """Put into a message what its site starts from and what it does, where that is its own."""
         task = self._tasks[site]

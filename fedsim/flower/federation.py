@@ -73,6 +73,11 @@ def unsuited(scenario: Scenario) -> Iterator[Problem]:
         yield Problem(("population", "appearance"), "is for simulation: sites have real scanners")
     if sites.label_noise:
         yield Problem(("population", "label_noise"), "is for simulation: sites have real labels")
+    if sites.adversaries:
+        yield Problem(
+            ("population", "adversaries"),
+            "is for simulation: it would tell real sites to attack their own study",
+        )
     for key in ("devices", "outages"):
         if getattr(sites, key):
             yield Problem(("population", key), "is for simulation: sites have real computers")

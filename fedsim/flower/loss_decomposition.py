@@ -10,7 +10,10 @@ an identity that carries the names of Zeng et al., MICCAI 2024 (their displayed 
 hand; this is the telescoping that fits the names). The risks are cross-entropy on training images,
 estimated on subsamples that are drawn once per run, stratified by class: a part of every site for
 L_i(w_i) and a smaller part of all sites together for L, so that all passes over them cost less
-than the round's training. An instrument of the simulator: no site could measure this alone.
+than the round's training. Adversaries change neither labels nor w_i here: the model of a site is
+the one that it trained, not what it sent, so the harm of forged updates is in the aggregation loss,
+that of flipped labels in the local loss. An instrument of the simulator: no site could measure this
+alone.
 """
 
 from __future__ import annotations

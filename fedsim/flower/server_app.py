@@ -24,6 +24,7 @@ from torch import Tensor
 from fedsim.data.source import POOLED
 from fedsim.errors import DivergedError, RunError
 from fedsim.flower import wire
+from fedsim.flower.attack import Attack
 from fedsim.flower.cohort_grid import CohortGrid
 from fedsim.flower.dispatcher import Dispatcher
 from fedsim.flower.loss_decomposition import LossDecomposition
@@ -107,6 +108,7 @@ class Server:
         grid: reaches the sites.
         nodes: of the sites, in site order.
         dispatcher: decides who trains, from which model and in how much virtual time.
+        attack: what adversaries make of their updates.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class Server:
         grid: Grid,
         nodes: Sequence[int],
         dispatcher: Dispatcher,
+        attack: Attack,
     ) -> None:
         self.scenario = scenario
         self.names = names
@@ -133,6 +136,7 @@ class Server:
         self.streams = Streams(scenario.seed)
         self.nodes = nodes
         self.dispatcher = dispatcher
+        self.attack = attack
 
     def run(self, initial: Model, watch: Watcher) -> Model:
         """Run from the last checkpoint, or from the initial model, to the last round.
@@ -186,11 +190,13 @@ class Server:
             len(self.nodes), self.streams.numpy("cohort", round=round)
         )
         sites = self.dispatcher.begin(round, cohort, model)
+        self.attack.begin(self.dispatcher.starts())
         messages = self._configure(round, model, sites) if sites else []
         bytes_down = sum(map(wire.num_bytes, messages))
         lens = self.decomposition if self._is_evaluated(round) else None
         tally = Tally(with_models=lens is not None)
-        after = self._aggregate(round, model, self._trained(round, messages, tally), tally)
+        replies = self.attack.forged(self._trained(round, messages, tally), model)
+        after = self._aggregate(round, model, replies, tally)
         train_loss = _mean(tally.losses, tally.sizes) if tally.losses else None
         terms = _finite(lens.measure(tally.models, after)) if lens and tally.models else None
         self.folder.add_round(
@@ -198,6 +204,7 @@ class Server:
                 "round": round,
                 "cohort": [self.names[site] for site in tally.losses],
                 "dropped": [self.names[site] for site in tally.failed],
+                "attackers": [self.names[s] for s in tally.losses if s in self.attack.sites],
                 **self.dispatcher.row(),
                 "train_loss": _number(train_loss),
                 "site_train_loss": {self.names[s]: _number(v) for s, v in tally.losses.items()},
@@ -231,8 +238,10 @@ class Server:
         if due:
             raise RunError(f"no reply from {', '.join(self.names[site] for site in due)}")
 
-    def _trained(self, round: int, messages: list[Message], tally: Tally) -> Iterator[Message]:
-        """Yield what sites that trained reply, in site order, and note what it says."""
+    def _trained(
+        self, round: int, messages: list[Message], tally: Tally
+    ) -> Iterator[tuple[int, Message]]:
+        """Yield sites that trained and their replies, in site order, and note what these say."""
         for site, reply in self._replies(messages):
             if reply.has_error():
                 tally.failed.append(site)
@@ -240,7 +249,7 @@ class Server:
             else:
                 tally.note(site, reply)
                 self.dispatcher.bring_up_to_date(site, reply)
-                yield reply
+                yield site, reply
 
     def _refuse_or_note(self, round: int, site: int, reason: str) -> None:
         """Stop the run over a site that failed to train, or go on without it, as it says.
@@ -261,7 +270,13 @@ class Server:
                 f"{', '.join(self.names[site] for site in tally.diverged)} (the local model is "
                 "not finite). The rounds before are recorded; resuming would repeat this: start a "
                 "new run with a lower client.optimizer.learning_rate, or a warm-up"
+                + self._or_weaker(round)
             )
+
+    def _or_weaker(self, round: int) -> str:
+        """Return what else may help where numbers are not finite: nothing without adversaries."""
+        parts = self.scenario.population.adversaries
+        return ", or weaker adversaries" * any(part.from_round <= round for part in parts)
 
     def _aggregate(
         self, round: int, model: Model, replies: Iterator[Message], tally: Tally
@@ -281,7 +296,10 @@ class Server:
         if arrays is None:
             raise RunError(f"round {round}: the strategy returned no model")
         if not wire.is_finite(arrays):
-            raise RunError(f"round {round}: the strategy returned a model that is not finite")
+            raise RunError(
+                f"round {round}: the strategy returned a model that is not finite: use another "
+                f"strategy{self._or_weaker(round)}"
+            )
         return rounded_like(model, arrays)
 
     def _evaluate(self, round: int, model: Model) -> float | None:

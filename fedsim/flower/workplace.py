@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from clients.batch import Batch
 from clients.evaluation import log_probabilities
 from clients.training import Plan, train
+from fedsim.adversaries import LabelFlip, choose
 from fedsim.data.source import HELD_OUT
 from fedsim.models import weights
 from fedsim.seeds import Streams
@@ -70,6 +71,7 @@ class Workplace:
         self.population = population
         self.device = device
         self.streams = Streams(scenario.seed)
+        self.attackers = choose(scenario.population.adversaries, population.names, self.streams)
         network, self.fitted = initial_network(scenario)
         self.model: nn.Module = network.to(device)
         self.initial = {name: t.detach().clone().cpu() for name, t in network.state_dict().items()}
@@ -106,9 +108,18 @@ class Workplace:
         """
         plan = plan or self.scenario.client.plan
         self.load(state)
-        examples = self.examples(site, "train")
+        examples = self._as_taught(site, round)
         loss = self.fit(examples, round, self.optimizer(round), plan, proximal_mu, site=site)
         return Trained(self._tensors(), loss, len(examples), plan.num_steps(len(examples)))
+
+    def _as_taught(self, site: int, round: int) -> Batch:
+        """Return a site's training examples with the labels that it trains on in a round."""
+        examples = self.examples(site, "train")
+        for part in self.attackers.at(site, round):
+            if isinstance(part, LabelFlip):
+                wrong = part.flip(examples.labels, len(self.population.class_names))
+                examples = Batch(examples.images, wrong)
+        return examples
 
     def optimizer(self, round: int) -> torch.optim.Optimizer:
         """Return a fresh optimiser over the network, at the round's learning rate."""

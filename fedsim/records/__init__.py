@@ -33,6 +33,8 @@ A row of `rounds.jsonl`: one round from 1 on; site names in site order.
     cohort              list[str]      sites that took part, may be empty
     dropped             list[str]      sites of the cohort that failed, in a scenario that says
                                        `on_client_failure: drop`
+    attackers           list[str]      sites of the cohort that attacked (population.adversaries);
+                                       their other numbers in this row are what they report
     absent              list[str]      sites that were asked but not there (outages, availability)
     virtual             object|null    null without population.devices; else the round on the
                                        virtual clock, in simulated seconds since the run began:
@@ -79,7 +81,8 @@ their training images from a pool, see `fedsim.data.drawn_sites`; then sites hol
 name "server", whose train is the pool; else null); duplicates (images that are there twice, see
 `fedsim.data.duplicates`); licence, citation and checksums of the data; appearance {site:
 parameters}, empty for drawn sites; num_mislabelled {site: training examples}; devices {site: name
-of its device}, empty without any.
+of its device}, empty without any; adversaries [{kind, from_round, sites}], one of each in the
+scenario, with the sites that attack.
 
 `rounds.jsonl`, `metrics.jsonl`, `baselines.jsonl`, `intervals.jsonl`, the predictions and the
 checkpoints hold the same bytes whenever the same scenario

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clients.metrics import METRICS
+from fedsim import adversaries
 from fedsim.data import drawn_sites
 from fedsim.report.rows import external, results, sites
 from fedsim.report.scores import (
@@ -104,8 +105,17 @@ def warnings(record: RunRecord) -> Iterable[str]:
     if wrong := {n: c for n, c in record.population["num_mislabelled"].items() if c}:
         listed = ", ".join(f"{name} {num}" for name, num in wrong.items())
         yield f"Training labels were made wrong on purpose (label noise): {listed}."
+    if said := attack(record):
+        yield f"{said}."
     if drawn := record.population["drawn"]:
         yield f"{drawn_sites.text(drawn)}."
+
+
+def attack(record: RunRecord) -> str:
+    """Return which sites attack and how, in a sentence; nothing without adversaries."""
+    population = record.population
+    num = population["drawn"]["num_sites"] if population["drawn"] else len(population["sites"])
+    return adversaries.text(population["adversaries"], num)
 
 
 def notes(record: RunRecord) -> Iterable[str]:

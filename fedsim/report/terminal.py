@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fedsim.report.rows import Result, external, results
 from fedsim.report.scores import METHODS, arrowed, describe
-from fedsim.report.tables import HEADINGS, bracketed, notes, result_cells, selection
+from fedsim.report.tables import HEADINGS, attack, bracketed, notes, result_cells, selection
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +27,8 @@ def render(record: RunRecord, console: Console) -> None:
     from rich.text import Text
 
     console.print(Text(describe(record), style="bold"))
+    if said := attack(record):
+        console.print(Text(said))
     console.print(_results(record))
     if record.population["external"]:
         console.print(_external(record))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import clients.objectives
+import fedsim.adversaries
 import fedsim.data.appearances
 import fedsim.data.partition
 import fedsim.data.sources
@@ -31,6 +32,7 @@ FAMILIES = {
     ),
     "appearances": load("appearances", fedsim.data.appearances.BUILTIN, Appearance),
     "label_noises": load("label_noises", label_noise.BUILTIN, label_noise.LabelNoise),
+    "adversaries": load("adversaries", fedsim.adversaries.BUILTIN, fedsim.adversaries.Adversary),
     "models": load("models", fedsim.models.BUILTIN, fedsim.models.Model),
     "objectives": load("objectives", clients.objectives.BUILTIN, clients.objectives.Objective),
     "optimizers": load("optimizers", optimizer.BUILTIN, optimizer.Optimizer),
@@ -45,6 +47,7 @@ FAMILIES = {
 if TYPE_CHECKING:
     from clients.objectives import Objective
     from clients.optimizer import Optimizer, Schedule
+    from fedsim.adversaries import Adversary
     from fedsim.data.label_noise import LabelNoise
     from fedsim.data.normalisation import Normalisation
     from fedsim.data.partition import Partition
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     AnyPartition = Partition | Resampled
     AnyAppearance = Appearance
     AnyLabelNoise = LabelNoise
+    AnyAdversary = Adversary
     AnyModel = Model
     AnyObjective = Objective
     AnyOptimizer = Optimizer
@@ -72,6 +76,7 @@ else:
     AnyPartition = union(FAMILIES["partitions"])
     AnyAppearance = union(FAMILIES["appearances"])
     AnyLabelNoise = union(FAMILIES["label_noises"])
+    AnyAdversary = union(FAMILIES["adversaries"])
     AnyModel = union(FAMILIES["models"])
     AnyObjective = union(FAMILIES["objectives"])
     AnyOptimizer = union(FAMILIES["optimizers"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +117,16 @@ def no_site(name: str, names: Sequence[str]) -> str:
     few = names[:SEARCHED]
     listed = ", ".join(names[:12]) + ", ..." * (len(names) > 12)
     return f"there is no site {name!r}{nearest(name, few)} (one of {listed})"
+
+
+def mistaken(mapping: Mapping[int, int] | None, num_classes: int, path: Path) -> Iterator[Problem]:
+    """Yield the classes of a mapping that are not taken for another class of the task."""
+    for true, taken in (mapping or {}).items():
+        if not (0 <= true < num_classes and 0 <= taken < num_classes and true != taken):
+            yield Problem(
+                (*path, str(true)),
+                f"must take one class of the task, 0 to {num_classes - 1}, for another",
+            )
 
 
 def show(value: Any) -> str:

@@ -15,11 +15,11 @@ from fedsim.data.partition import Partition
 from fedsim.data.resampled import Resampled
 from fedsim.data.source import POOLED, SPLITS, Facts
 from fedsim.errors import DataError
-from fedsim.scenario import drawn_rules
+from fedsim.scenario import adversary_rules, drawn_rules
 from fedsim.scenario.cohort import FixedSize
 from fedsim.scenario.fleet_rules import broken_by_fleet
 from fedsim.scenario.flower_strategy import RESERVED, UNSUITED, USABLE, FlowerStrategy
-from fedsim.scenario.messages import Problem, nearest, no_site
+from fedsim.scenario.messages import Problem, mistaken, nearest, no_site
 from fedsim.scenario.scenario import HeldOut, Scenario
 from fedsim.scenario.yaml_tree import Path
 
@@ -39,6 +39,7 @@ def broken(scenario: Scenario) -> list[Problem]:
         *_images(scenario, facts),
         *_sites(scenario, facts),
         *drawn_rules.broken(scenario),
+        *adversary_rules.broken(scenario),
         *_client(scenario),
         *broken_by_fleet(scenario),
         *_server(scenario),
@@ -207,7 +208,7 @@ def _named(scenario: Scenario, names: Sequence[str]) -> Iterator[Problem]:
     for index, noise in enumerate(sites.label_noise):
         lists.append((("population", "label_noise", index, "sites"), noise.sites or ()))
         if isinstance(noise, Mistaken):
-            yield from _mistakes(
+            yield from mistaken(
                 noise.mistakes,
                 len(scenario.data.classes),
                 ("population", "label_noise", index, "mistakes"),
@@ -222,14 +223,6 @@ def _named(scenario: Scenario, names: Sequence[str]) -> Iterator[Problem]:
             yield Problem(("population", "appearance", "sites", name), no_site(name, names))
     if len({name for name in sites.holdout_sites if name in names}) == len(names):
         yield Problem(("population", "holdout_sites"), "leaves no site to train")
-
-
-def _mistakes(mistakes: Mapping[int, int], num: int, path: Path) -> Iterator[Problem]:
-    for true, taken in mistakes.items():
-        if not (0 <= true < num and 0 <= taken < num and true != taken):
-            yield Problem(
-                (*path, str(true)), f"must take one class of the task, 0 to {num - 1}, for another"
-            )
 
 
 def _external(scenario: Scenario, facts: Facts) -> Iterator[Problem]:

@@ -28,6 +28,7 @@ from fedsim.models import SmallCnn
 from fedsim.plugins import Part
 from fedsim.scenario.cohort import AllSites
 from fedsim.scenario.families import (
+    AnyAdversary,
     AnyAppearance,
     AnyCohort,
     AnyLabelNoise,
@@ -117,6 +118,11 @@ class Sites(Part):
     )
     label_noise: tuple[AnyLabelNoise, ...] = Field(
         default=(), description="mistakes in training labels, one after the other; default: none"
+    )
+    adversaries: tuple[AnyAdversary, ...] = Field(
+        default=(),
+        description="sites that attack the training; one that is named several times does one "
+        "after the other; default: none",
     )
     holdout_sites: tuple[str, ...] = Field(
         default=(),

@@ -51,6 +51,16 @@ def test_the_fleet_is_shown(fedsim: Any, quickstart: Path, tmp_path: Path) -> No
     assert "last to arrive: site-0" in out
 
 
+def test_who_attacks_is_shown(fedsim: Any, quickstart: Path, tmp_path: Path) -> None:
+    attack = "population.adversaries=[{kind: sign_flip, sites: [site-01, site-04]}]"
+    says = "2 of 6 sites attack: sign_flip from round 1 (site-01, site-04)"
+    code, out, err = fedsim("plan", quickstart, "--out", tmp_path, "--set", attack)
+    assert (code, err) == (0, "")
+    assert f"attack:       {says}\n" in out
+    assert f"\n{says}\n" in fedsim("validate", quickstart, "--set", attack)[1]
+    assert "sites attack" not in fedsim("validate", quickstart)[1]
+
+
 def test_a_plan_can_be_read_by_programs(fedsim: Any, quickstart: Path, tmp_path: Path) -> None:
     code, out, _ = fedsim("plan", quickstart, "--json", "--out", tmp_path)
     found = json.loads(out)

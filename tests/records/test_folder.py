@@ -364,6 +364,7 @@ ROUND = {
     "round": int,
     "cohort": list,
     "dropped": list,
+    "attackers": list,
     "absent": list,
     "virtual": (dict, type(None)),
     "train_loss": (float, type(None)),
@@ -528,6 +529,7 @@ def test_the_other_files_are_as_documented(record: RunRecord) -> None:
         "appearance",
         "num_mislabelled",
         "devices",
+        "adversaries",
     }
     assert record.population["devices"] == {}
     for site in record.population["sites"]:

@@ -115,6 +115,7 @@ def record(
             "drawn": None,
             "duplicates": {"num_groups": 0, "across_sites": 0},
             "num_mislabelled": {},
+            "adversaries": [],
             "class_names": ["normal", "pneumonia", *(f"finding {i}" for i in range(2, classes))],
             "task": "binary" if classes == 2 else "multiclass",
             "sites": [

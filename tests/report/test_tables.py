@@ -202,6 +202,17 @@ def with_everything(record: Any) -> Any:
     return record
 
 
+def test_who_attacks_is_told(small: Any) -> None:
+    assert "attack" not in tables.to_markdown(small)
+    attack = {"kind": "sign_flip", "from_round": 2, "sites": ["east"]}
+    small.population["adversaries"] = [attack]
+    says = "1 of 3 sites attacks: sign_flip from round 2 (east)"
+    assert f"\n\n{says}.\n\n" in tables.to_markdown(small)
+    console = Console(record=True, width=100, file=io.StringIO())
+    terminal.render(small, console)
+    assert says in console.export_text()
+
+
 def test_what_no_site_can_know_of_another_is_not_counted(small: Any) -> None:
     record = with_everything(small)
     assert "8 of them in several splits, 3 at several sites, 1 with" in tables.to_markdown(record)

@@ -141,6 +141,57 @@ BROKEN = [
         "t4 has no units for bf16: use fp32 or fp16",
     ),
     (["population.outages=[{sites: [Bern]}]"], "population.outages.0.sites.0", "no site 'Bern'"),
+    (
+        ["population.adversaries=[{kind: sign_flip, sites: [site-1]}]"],
+        "population.adversaries.0.sites.0",
+        "no site 'site-1'; did you mean",
+    ),
+    (
+        ["population.adversaries=[{kind: sign_flip, sites: [site-01, site-01]}]"],
+        "population.adversaries.0.sites.1",
+        "listed twice",
+    ),
+    (
+        ["population.adversaries=[{kind: sign_flip, share: 0.1}]"],
+        "population.adversaries.0.share",
+        "0.1 of 3 sites is none: give at least 0.33",
+    ),
+    (
+        ["population.adversaries=[{kind: sign_flip, share: 0.4, from_round: 5}]"],
+        "population.adversaries.0.from_round",
+        "there are 4 rounds",
+    ),
+    (
+        [
+            "population.adversaries=[{kind: inner_product, epsilon: 1, sites: [site-02]}, "
+            "{kind: sign_flip, share: 0.6}]"
+        ],
+        "population.adversaries",
+        "leave no honest site: 3 of the 3",
+    ),
+    (
+        [
+            "population.adversaries=[{kind: inner_product, epsilon: 1, sites: [site-00, site-02]}]",
+            "population.holdout_sites=[site-01]",
+        ],
+        "population.adversaries",
+        "leave no honest site: 2 of the 2",
+    ),
+    (
+        ["population.adversaries=[{kind: label_flip, share: 0.4, mapping: {1: 2}}]"],
+        "population.adversaries.0.mapping.1",
+        "one class of the task, 0 to 1, for another",
+    ),
+    (
+        ["population.adversaries=[{kind: sign_flip}]"],
+        "population.adversaries.0",
+        "give share or sites",
+    ),
+    (
+        ["population.adversaries=[{kind: gaussian, share: 0.4}]"],
+        "population.adversaries.0",
+        "give std or norm_ratio",
+    ),
     (["round_policy={kind: deadline, seconds: 5}"], "round_policy", "give population.devices"),
     (
         [DEVICES, "round_policy={kind: over_select}"],
@@ -236,6 +287,15 @@ def test_a_broken_rule_names_its_key(author: Any, changes: list[str], key: str, 
             "population.holdout_sites=[site-02]",
         ],
         ["population.outages=[{sites: [site-00], from_round: 40}]"],
+        ["population.adversaries=[{kind: sign_flip, share: 0.6, from_round: 4}]"],
+        [
+            "population.adversaries=[{kind: label_flip, sites: [site-00]}, "
+            "{kind: scaled_update, factor: 3, sites: [site-00]}]"
+        ],
+        [
+            "population.adversaries=[{kind: sign_flip, sites: [site-00]}]",
+            "population.holdout_sites=[site-00]",
+        ],
         [DEVICES, "round_policy={kind: buffered_async, buffer_size: 3}"],
         [
             DEVICES,
