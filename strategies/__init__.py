@@ -1,8 +1,8 @@
 """Aggregation strategies: how the updates of the sites become one update of the global model.
 
-A strategy is a frozen value with its settings and a pure rule. Built-in are `WeightedMean`
-(FedAvg), `PrincipalGradient` (FedLD) and `FedNova`; `WithServerOptimizer` puts an optimizer behind
-any of them.
+A strategy is a frozen value with its settings and a pure rule: `BUILTIN` are ours, and
+docs/strategies.md says what to expect of each. `WithServerOptimizer` puts one of
+`SERVER_OPTIMIZERS` behind any of them.
 
 >>> import torch
 >>> strategy = WithServerOptimizer(strategy=WeightedMean(), optimizer=ServerSgd(momentum=0.5))
@@ -19,20 +19,63 @@ every strategy promises. The package stands alone: it knows of no simulator, fil
 """
 
 from strategies.base import Mean, Strategy
+from strategies.cagrad import CAGrad
+from strategies.coordinate_median import CoordinateMedian
+from strategies.coordinate_wise import CoordinateWise
+from strategies.fed_exp import FedExP
 from strategies.fed_nova import FedNova
+from strategies.fed_opt import FedAdagrad, FedAdam, FedYogi
+from strategies.geometric_median import GeometricMedian
+from strategies.gradient_harmonization import GradientHarmonization
+from strategies.gram_rule import GramRule
+from strategies.krum import Krum
+from strategies.mgda import Mgda
 from strategies.principal_gradient import PrincipalGradient
-from strategies.server_optimizer import ServerSgd, WithServerOptimizer
+from strategies.q_fed_avg import QFedAvg
+from strategies.server_optimizer import ServerOptimizer, WithServerOptimizer
+from strategies.server_sgd import ServerSgd
+from strategies.trimmed_mean import TrimmedMean
 from strategies.weighted_mean import WeightedMean
 
-BUILTIN = (WeightedMean, PrincipalGradient, FedNova)
+BUILTIN = (
+    WeightedMean,
+    FedNova,
+    FedExP,
+    QFedAvg,
+    PrincipalGradient,
+    GradientHarmonization,
+    CAGrad,
+    Mgda,
+    GeometricMedian,
+    Krum,
+    CoordinateMedian,
+    TrimmedMean,
+)
+SERVER_OPTIMIZERS = (ServerSgd, FedAdagrad, FedAdam, FedYogi)
 
 __all__ = [
     "BUILTIN",
+    "SERVER_OPTIMIZERS",
+    "CAGrad",
+    "CoordinateMedian",
+    "CoordinateWise",
+    "FedAdagrad",
+    "FedAdam",
+    "FedExP",
     "FedNova",
+    "FedYogi",
+    "GeometricMedian",
+    "GradientHarmonization",
+    "GramRule",
+    "Krum",
     "Mean",
+    "Mgda",
     "PrincipalGradient",
+    "QFedAvg",
+    "ServerOptimizer",
     "ServerSgd",
     "Strategy",
+    "TrimmedMean",
     "WeightedMean",
     "WithServerOptimizer",
 ]

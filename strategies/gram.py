@@ -2,8 +2,7 @@
 
 Most aggregation rules return G^T c, where the m client updates of a layer are the rows of G (m x d)
 and c depends only on K = G G^T and on how much each site counts. Each layer is thus read twice,
-with O(m^2) numbers in between, and never copied: both passes go through fixed column chunks, so a
-result repeats bit for bit on the same machine with the same number of threads.
+with O(m^2) numbers in between, and never copied: both passes go through it in chunks of columns.
 
 >>> import torch
 >>> stack = torch.tensor([[3.0, 4.0], [1.0, 0.0]])
@@ -25,11 +24,10 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from strategies.stack import chunks, over_sites, rows
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-COMBINE_ELEMENTS = 2**18
-"""Elements of a stack, over all sites, that `combine` widens at a time: 2 MiB in float64."""
 
 GRAM_ELEMENTS = 2**22
 """Elements of a stack, over all sites, that `gram` multiplies at a time."""
@@ -61,12 +59,12 @@ def gram(stack: Tensor) -> Tensor:
         stack: the updates G of one layer, (site, *shape), floating point; float16 and bfloat16 are
             multiplied in float32. Read in place if its elements are contiguous per site.
     """
-    rows = _rows(stack)
+    m = len(stack)
     dtype = torch.promote_types(stack.dtype, torch.float32)
-    K = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=stack.device)
-    for chunk in _chunks(rows, GRAM_ELEMENTS // len(rows)):
+    K = torch.zeros(m, m, dtype=torch.float64, device=stack.device)
+    for chunk in chunks(rows(stack), GRAM_ELEMENTS // m):
         for G in _blocks(chunk.to(dtype)):
-            for i in range(0, len(rows), TILE_SITES):
+            for i in range(0, m, TILE_SITES):
                 tile = G[:, i:] @ G[:, i : i + TILE_SITES].mT
                 K[i:, i : i + TILE_SITES] += tile.sum(dim=0, dtype=torch.float64)
     return (K.tril() + K.tril(-1).T).cpu()
@@ -79,27 +77,12 @@ def combine(stack: Tensor, coefficients: Tensor) -> Tensor:
         stack: the updates G of one layer, (site, *shape), floating point.
         coefficients: c, (site,), floating point.
     """
-    rows = _rows(stack)
     c = coefficients.to(stack.device, torch.float64)
-    combined = stack.new_empty(rows.shape[1])
-    width = COMBINE_ELEMENTS // len(rows)
-    for source, target in zip(_chunks(rows, width), _chunks(combined, width), strict=True):
-        target.copy_(c @ source.double())
-    return combined.reshape(stack.shape[1:])
+    return over_sites(stack, lambda G: c @ G)
 
 
-def _rows(stack: Tensor) -> Tensor:
-    """Return a stack as a matrix, (site, element), also for scalar and for empty layers."""
-    return stack.reshape(len(stack), stack.shape[1:].numel())
-
-
-def _chunks(elements: Tensor, width: int) -> tuple[Tensor, ...]:
-    """Return views of some columns each, which follow each other along the last axis."""
-    return torch.split(elements, max(1, width), dim=-1)
-
-
-def _blocks(rows: Tensor) -> tuple[Tensor, Tensor]:
+def _blocks(G: Tensor) -> tuple[Tensor, Tensor]:
     """Return a matrix cut along its columns, (block, site, column): whole blocks and the rest."""
-    count = rows.shape[1] // BLOCK_COLUMNS
-    whole, rest = rows.tensor_split([count * BLOCK_COLUMNS], dim=1)
-    return whole.reshape(len(rows), count, BLOCK_COLUMNS).transpose(0, 1), rest.unsqueeze(0)
+    count = G.shape[1] // BLOCK_COLUMNS
+    whole, rest = G.tensor_split([count * BLOCK_COLUMNS], dim=1)
+    return whole.reshape(len(G), count, BLOCK_COLUMNS).transpose(0, 1), rest.unsqueeze(0)

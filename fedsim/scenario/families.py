@@ -20,7 +20,6 @@ from fedsim.fleet import round_policy
 from fedsim.plugins import load, union
 from fedsim.scenario import cohort
 from fedsim.scenario.flower_strategy import FlowerStrategy
-from strategies.server_optimizer import SERVER_OPTIMIZERS
 
 FAMILIES = {
     "sources": load("sources", fedsim.data.sources.BUILTIN, Source),
@@ -40,7 +39,9 @@ FAMILIES = {
     "cohorts": load("cohorts", cohort.BUILTIN, cohort.Cohort),
     "round_policies": load("round_policies", round_policy.BUILTIN, round_policy.RoundPolicy),
     "strategies": load("strategies", (*strategies.BUILTIN, FlowerStrategy), strategies.Strategy),
-    "server_optimizers": load("server_optimizers", SERVER_OPTIMIZERS),
+    "server_optimizers": load(
+        "server_optimizers", strategies.SERVER_OPTIMIZERS, strategies.ServerOptimizer
+    ),
 }
 """Family name -> its parts, in the order in which they are listed."""
 
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from fedsim.fleet.round_policy import RoundPolicy
     from fedsim.models import Model
     from fedsim.scenario.cohort import Cohort
-    from strategies import ServerSgd, Strategy
+    from strategies import ServerOptimizer, Strategy
 
     AnySource = Source
     AnyNormalisation = Normalisation
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     AnyCohort = Cohort
     AnyRoundPolicy = RoundPolicy
     AnyStrategy = Strategy | FlowerStrategy
-    AnyServerOptimizer = ServerSgd
+    AnyServerOptimizer = ServerOptimizer
 else:
     AnySource = union(FAMILIES["sources"])
     AnyNormalisation = union(FAMILIES["normalisations"])

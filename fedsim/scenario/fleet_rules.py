@@ -10,7 +10,6 @@ from fedsim.fleet.round_policy import BufferedAsync, OverSelect
 from fedsim.scenario.cohort import AllSites, FixedSize
 from fedsim.scenario.messages import Problem, no_site
 from fedsim.scenario.scenario import Scenario
-from strategies import FedNova
 
 SHARES_TOLERANCE = 1e-9
 
@@ -25,7 +24,6 @@ def broken_by_fleet(scenario: Scenario) -> Iterator[Problem]:
     yield from _devices(scenario, names)
     yield from _policy(scenario, names)
     yield from _batch(scenario)
-    yield from _normalised(scenario)
 
 
 def _named(scenario: Scenario, names: Sequence[str]) -> Iterator[Problem]:
@@ -119,15 +117,4 @@ def _batch(scenario: Scenario) -> Iterator[Problem]:
             f"this {client.objective.kind} is no mean over examples, so gradients of parts of a "
             "batch do not add up to it: use batch: whole and a smaller batch_size, or another "
             "objective",
-        )
-
-
-def _normalised(scenario: Scenario) -> Iterator[Problem]:
-    """Steps are counted by what local momentum makes of them."""
-    strategy, momentum = scenario.strategy, getattr(scenario.client.optimizer, "momentum", 0.0)
-    if isinstance(strategy, FedNova) and strategy.momentum != momentum:
-        yield Problem(
-            ("strategy", "momentum"),
-            f"is {strategy.momentum:g}, but the sites' is {momentum:g}: fed_nova counts steps by "
-            f"it, so give {momentum:g} here too",
         )

@@ -21,6 +21,7 @@ from fedsim.scenario.fleet_rules import broken_by_fleet
 from fedsim.scenario.flower_strategy import RESERVED, UNSUITED, USABLE, FlowerStrategy
 from fedsim.scenario.messages import Problem, mistaken, nearest, no_site
 from fedsim.scenario.scenario import HeldOut, Scenario
+from fedsim.scenario.strategy_rules import broken_by_strategy
 from fedsim.scenario.yaml_tree import Path
 
 LARGEST_BYTES = 2**40
@@ -43,6 +44,7 @@ def broken(scenario: Scenario) -> list[Problem]:
         *_client(scenario),
         *broken_by_fleet(scenario),
         *_server(scenario),
+        *broken_by_strategy(scenario),
         *_evaluation(scenario),
         *_external(scenario, facts),
     ]

@@ -69,7 +69,12 @@ def plain_app() -> ClientApp:
         content = {
             "arrays": ArrayRecord(arrays),
             "metrics": MetricRecord(
-                {"num-examples": SIZES[site], "num-steps": 1 + site, "loss": 1.0}
+                {
+                    "num-examples": SIZES[site],
+                    "num-steps": 1 + site,
+                    "start-loss": 0.5 + site,
+                    "loss": 1.0,
+                }
             ),
         }
         return Message(RecordDict(content), reply_to=message)

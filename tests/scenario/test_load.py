@@ -143,7 +143,14 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         ("model.widths.1=32", lambda s: s.model.widths == (8, 32)),
         ("model.widths=[8]", lambda s: s.model.widths == (8,)),
         ("model={kind: mlp, widths: [4]}", lambda s: s.model.kind == "mlp"),
-        ("server_optimizer.momentum=0.5", lambda s: s.server_optimizer.momentum == 0.5),
+        (
+            "server_optimizer={kind: sgd, momentum: 0.5}",
+            lambda s: s.server_optimizer.momentum == 0.5,
+        ),
+        (
+            "server_optimizer={kind: fed_adam, tau: 1e-2}",
+            lambda s: s.server_optimizer.tau == 0.01,
+        ),
         ("cohort={kind: fixed_size, num_sites: 2}", lambda s: s.cohort.num_sites == 2),
         ("description=a=b", lambda s: s.description == "a=b"),
         ("data.label_map.1=1", lambda s: s.data.label_map[1] == 1),
@@ -186,8 +193,8 @@ def test_two_changes_can_swap_epochs_for_steps(author: Any) -> None:
         ("model.widths.x=8", "--set model.widths.x=8: model.widths has 2 entries"),
         ("cohort.num_sites=2", "--set cohort.num_sites=2: cohort\n  `kind` is required"),
         (
-            "server_optimizer.momentum=2",
-            "--set server_optimizer.momentum=2: server_optimizer.momentum\n"
+            "server_optimizer={kind: sgd, momentum: 2}",
+            "--set server_optimizer={kind: sgd, momentum: 2}: server_optimizer.momentum\n"
             "  expected a number >= 0 and < 1, got 2",
         ),
         (

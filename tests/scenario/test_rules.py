@@ -17,6 +17,7 @@ COLOUR = "{kind: synthetic, anatomy: fundus, image_size: 16}"
 TWO = "{0: 0, 1: 0, 2: 1, 3: 1, 4: 1}"
 
 DEVICES = "population.devices=[{profile: t4, share: 1}]"
+KRUM_2 = "strategy={kind: krum, num_byzantine: 2}"
 
 BROKEN = [
     (["data.label_map={0: 0, 1: 1}"], "data.label_map", "0 to 4; missing: [2, 3, 4]"),
@@ -222,6 +223,13 @@ BROKEN = [
         "strategy.momentum",
         "but the sites' is 0.9",
     ),
+    (["strategy={kind: q_fed_avg, learning_rate: 0.7}"], "strategy.learning_rate", "give 0.1 here"),
+    (["strategy={kind: krum, num_byzantine: 1}"], "strategy.num_byzantine", "need 5 sites"),
+    (
+        ["population.num_sites=9", "cohort={kind: fixed_size, num_sites: 6}", KRUM_2],
+        "strategy.num_byzantine",
+        "of 6 sites in a round Krum withstands at most 1",
+    ),
     (
         [
             DEVICES,
@@ -238,7 +246,7 @@ BROKEN = [
     ),
     (["client.schedule={kind: constant, warmup_rounds: 4}"], "client.schedule.warmup_rounds", "4"),
     (
-        ["strategy={kind: flower, name: FedAvg}", "server_optimizer.momentum=0.9"],
+        ["strategy={kind: flower, name: FedAvg}", "server_optimizer={kind: sgd}"],
         "server_optimizer",
         "such as FedAvgM",
     ),
@@ -305,6 +313,12 @@ def test_a_broken_rule_names_its_key(author: Any, changes: list[str], key: str, 
         [DEVICES, "client.batch=fit", "client.objective={kind: margin}"],
         ["client.optimizer.momentum=0.9", "strategy={kind: fed_nova, momentum: 0.9}"],
         ["client.optimizer={kind: adam, learning_rate: 0.1}", "strategy={kind: fed_nova}"],
+        ["strategy={kind: q_fed_avg, learning_rate: 0.1}"],
+        ["strategy={kind: krum}"],
+        ["population.num_sites=7", KRUM_2],
+        ["population.num_sites=9", "cohort={kind: fixed_size, num_sites: 7}", KRUM_2],
+        ["population.num_sites=9", "cohort={kind: poisson, sampling_rate: 0.2}", KRUM_2],
+        ["server_optimizer={kind: fed_adam, learning_rate: 0.01, tau: 1.0e-3}"],
         ["model.widths=[8, 8, 8, 8]"],
     ],
     ids=str,

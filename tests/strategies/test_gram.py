@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from strategies import gram as module
+from strategies import stack as stack_module
 from strategies.gram import combine, gram, shares
 
 SHAPES = [(), (1,), (7,), (4, 3, 2), (0,)]
@@ -37,7 +38,7 @@ def test_combine_is_a_linear_combination(shape: tuple[int, ...]) -> None:
 def test_chunks_change_rounding_only(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     stack, c = stack_of(3, 11, 5), stack_of(3, seed=1)
     K, combined = gram(stack), combine(stack, c)
-    monkeypatch.setattr(module, "COMBINE_ELEMENTS", elements)
+    monkeypatch.setattr(stack_module, "CHUNK_ELEMENTS", elements)
     monkeypatch.setattr(module, "GRAM_ELEMENTS", elements)
     monkeypatch.setattr(module, "BLOCK_COLUMNS", 4)
     torch.testing.assert_close(gram(stack), K, rtol=1e-13, atol=1e-13)
