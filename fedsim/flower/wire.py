@@ -4,7 +4,7 @@ Down: one ArrayRecord `arrays` (the global model) and one ConfigRecord `config` 
 weight of a proximal term where Flower's FedProx asks for one); to a site that does other than the
 scenario's client section says, a ConfigRecord `plan` with the fields of `clients.training.Plan`.
 Up: `train` sends the local model back as `arrays` with `metrics` {num-examples, num-steps,
-train_loss};
+train_loss, and start-loss where the strategy asks for it};
 `evaluate` sends for each split the log-probabilities and labels of the site's images, which a
 simulation may look at and no private protocol would release.
 On Flower's own runtimes every message also brings a ConfigRecord `task`: the scenario as JSON and
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clients.training import Plan
+from strategies.q_fed_avg import START_LOSS
 
 if TYPE_CHECKING:
     from fedsim.flower.workplace import Trained
@@ -172,6 +173,8 @@ def train_reply(message: Message, trained: Trained) -> Message:
             TRAIN_LOSS: trained.loss,
         }
     )
+    if trained.start_loss is not None:
+        metrics[START_LOSS] = trained.start_loss
     return Message(RecordDict({ARRAYS: to_arrays(state), METRICS: metrics}), reply_to=message)
 
 

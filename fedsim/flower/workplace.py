@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import nll_loss
 
 from clients.batch import Batch
 from clients.evaluation import log_probabilities
@@ -16,7 +17,9 @@ from clients.training import Plan, train
 from fedsim.adversaries import LabelFlip, choose
 from fedsim.data.source import HELD_OUT
 from fedsim.models import weights
+from fedsim.scenario.flower_strategy import FlowerStrategy
 from fedsim.seeds import Streams
+from strategies.q_fed_avg import START_LOSS
 
 if TYPE_CHECKING:
     from fedsim.data.population import Examples, Population
@@ -49,12 +52,14 @@ class Trained:
         loss: mean objective.
         num_examples: of the site, for training.
         num_steps: taken by the optimiser.
+        start_loss: mean cross-entropy of the model that came, if the strategy asks for it.
     """
 
     state: Mapping[str, Tensor]
     loss: float
     num_examples: int
     num_steps: int
+    start_loss: float | None = None
 
 
 class Workplace:
@@ -109,8 +114,19 @@ class Workplace:
         plan = plan or self.scenario.client.plan
         self.load(state)
         examples = self._as_taught(site, round)
+        before = self._cross_entropy(examples) if self._asked_for(START_LOSS) else None
         loss = self.fit(examples, round, self.optimizer(round), plan, proximal_mu, site=site)
-        return Trained(self._tensors(), loss, len(examples), plan.num_steps(len(examples)))
+        num_steps = plan.num_steps(len(examples))
+        return Trained(self._tensors(), loss, len(examples), num_steps, before)
+
+    def _asked_for(self, report: str) -> bool:
+        strategy = self.scenario.strategy
+        return not isinstance(strategy, FlowerStrategy) and report in strategy.reports
+
+    def _cross_entropy(self, examples: Batch) -> float:
+        """Return the mean over examples, in evaluation mode, of the network as it stands."""
+        scores = log_probabilities(self.model, examples)
+        return float(nll_loss(scores, examples.labels))
 
     def _as_taught(self, site: int, round: int) -> Batch:
         """Return a site's training examples with the labels that it trains on in a round."""

@@ -77,6 +77,19 @@ def test_a_local_model_stays_as_it_is_when_the_next_site_trains(tiny: Make) -> N
     assert all(torch.equal(handed_out[name], kept[name]) for name in kept)
 
 
+def test_the_loss_of_the_model_that_came_is_told_if_the_strategy_asks(tiny: Make) -> None:
+    asking = workplace(tiny(strategy={"kind": "q_fed_avg", "learning_rate": 0.1}))
+    silent = workplace(tiny())
+    told, untold = (place.train(1, 1, place.initial) for place in (asking, silent))
+    asking.load(asking.initial)
+    examples = asking.examples(1, "train")
+    with torch.no_grad():
+        expected = nn.functional.cross_entropy(asking.model(examples.images), examples.labels)
+    assert told.start_loss == pytest.approx(float(expected), rel=1e-6)
+    assert untold.start_loss is None
+    assert told.loss == untold.loss  # asking changes nothing else
+
+
 def test_the_initial_model_comes_from_the_seed_alone(tiny: Make) -> None:
     torch.manual_seed(1)
     first = workplace(tiny()).initial
