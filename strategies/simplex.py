@@ -17,6 +17,7 @@ there are more sites than coordinates it can take the most steps allowed, about 
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _shortest(K: Array, b: Array, w: Array, lower: Array, upper: Array) -> Array
 
     for _ in range(MAX_STEPS):
         Kw = K @ w
-        norm = max(float(w @ Kw), 0.0) ** 0.5
+        norm = sqrt(max(float(w @ Kw), 0.0))
         slope = Kw + norm * b  # the gradient, times the norm
         i = int(np.where(w < upper, slope, np.inf).argmin())
         j = int(np.where(w > lower, slope, -np.inf).argmax())
@@ -96,11 +97,11 @@ def _best(norm: float, inner: float, square: float, rise: float) -> float:
         square: ||h||^2.
         rise: slope of the linear part.
     """
-    length = max(square, 0.0) ** 0.5
+    length = sqrt(max(square, 0.0))
     if length == 0 or rise <= -length:
         return float("inf")
     if rise >= length:
         return 0.0
     kappa = -rise / length
-    distance = max(norm**2 - inner**2 / square, 0.0) ** 0.5  # of the line v + t h from the origin
-    return float(kappa * distance * (1 - kappa**2) ** -0.5 - inner / length) / length
+    distance = sqrt(max(norm**2 - inner**2 / square, 0.0))  # of the line v + t h from the origin
+    return (kappa * distance / sqrt(1 - kappa**2) - inner / length) / length

@@ -24,7 +24,14 @@ from fedsim.records.checkpoint import load, save
 from fedsim.scenario import Scenario, open_population
 from fedsim.scenario.flower_strategy import UNSUITED
 from fedsim.simulate import run
-from strategies import BUILTIN, PrincipalGradient, ServerSgd, WeightedMean, WithServerOptimizer
+from strategies import (
+    BUILTIN,
+    FedYogi,
+    PrincipalGradient,
+    ServerSgd,
+    WeightedMean,
+    WithServerOptimizer,
+)
 
 Make = Callable[..., Scenario]
 SIZES = (10, 30, 60)
@@ -205,6 +212,15 @@ def test_flowers_fedavg_in_a_scenario_is_weighted_mean(tiny: Make, tmp_path: Pat
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-5, atol=1e-6)
 
 
+def test_a_strategy_that_asks_for_losses_gets_them_in_a_run(tiny: Make, tmp_path: Path) -> None:
+    fair = {"kind": "q_fed_avg", "q": 2.0, "learning_rate": 0.1}
+    mean = final_model(tiny(), tmp_path)
+    unfair = final_model(tiny(strategy={**fair, "q": 0.0}), tmp_path)
+    for name, tensor in final_model(tiny(strategy=fair), tmp_path).items():
+        torch.testing.assert_close(unfair[name], mean[name], rtol=1e-5, atol=1e-6)
+        assert not torch.allclose(tensor, mean[name], atol=1e-4)
+
+
 FLOWERS = {
     name: {"client_learning_rate": 0.1} if name == "QFedAvg" else {}
     for name in sorted(flwr.serverapp.strategy.__all__)
@@ -260,10 +276,11 @@ def test_options_that_flower_refuses_are_told(tiny: Make) -> None:
     "make",
     [
         lambda: StrategyAdapter(PrincipalGradient()),
+        lambda: StrategyAdapter(WithServerOptimizer(strategy=WeightedMean(), optimizer=FedYogi())),
         lambda: FedAvgM(server_momentum=0.9, server_learning_rate=0.5),
         lambda: FedMedian(),
     ],
-    ids=["ours", "FedAvgM", "FedMedian"],
+    ids=["ours", "with an optimizer", "FedAvgM", "FedMedian"],
 )
 def test_memory_survives_a_checkpoint(make: Callable[[], FedAvg], tmp_path: Path) -> None:
     def one_round(strategy: FedAvg, arrays: ArrayRecord, round: int) -> ArrayRecord:
