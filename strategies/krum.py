@@ -7,7 +7,7 @@ least. On the Gram matrix ||g_i - g_j||^2 = K_ii + K_jj - 2 K_ij.
 
 Differences from the paper: its guarantee needs m >= 2 f + 3; a round with fewer sites, or as soon
 as m - f - 2 < 1, scores by the closest neighbour alone. Equal scores are decided by the order of
-the sites.
+the sites. A site without examples is chosen last, if examples count.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class Krum(GramRule):
         distances.fill_diagonal_(torch.inf)
         num_closest = min(max(len(p) - self.num_byzantine - 2, 1), len(p) - 1)
         scores = distances.sort(dim=1).values[:, :num_closest].sum(dim=1)
+        scores[p == 0] = torch.inf
         selected = scores.argsort(stable=True)[: self.num_selected]
         c = torch.zeros_like(p)
         c[selected] = p[selected]

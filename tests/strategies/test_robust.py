@@ -70,6 +70,12 @@ def test_krum_of_few_sites_scores_by_the_closest(sites: int) -> None:
     assert aggregate(Krum(num_byzantine=5), G) == pytest.approx(1.0)
 
 
+def test_krum_by_examples_passes_over_sites_without_any() -> None:
+    G = np.array([[1.0], [1.1], [1.3], [9.0]])
+    rule = Krum(weights="examples")
+    assert aggregate(rule, G, np.array([0.0, 5.0, 5.0, 5.0])) == pytest.approx(1.1)
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("by_examples", [False, True])
 def test_the_geometric_median_has_the_least_sum_of_distances(seed: int, by_examples: bool) -> None:
