@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 class Mgda(GramRule):
     """Weigh the updates so that their sum is as short as possible.
 
-    Expect short steps: the aggregate is never longer than the shortest update (of those that
-    `epsilon` lets decide alone), and it vanishes when sites disagree in every direction. A site
-    whose update is zero stops the others.
+    Expect short steps: with `epsilon: 1` the aggregate is never longer than the shortest update,
+    and it vanishes where no direction serves all sites; one without an update stops the others.
 
     >>> import torch
     >>> updates = {"bias": torch.tensor([[2.0, 0.0], [0.0, 1.0]])}
