@@ -15,8 +15,8 @@ ATTACKS = {
     "sign_flip": {"kind": "sign_flip", "scale": 5.0, "share": 0.2},
     "inner_product": {"kind": "inner_product", "epsilon": 6.0, "share": 0.2},
 }
-MEDIAN = {"kind": "flower", "name": "FedMedian"}
-KRUM = {"kind": "flower", "name": "Krum", "options": {"num_malicious_nodes": 2}}
+MEDIAN = {"kind": "coordinate_median"}
+KRUM = {"kind": "krum", "num_byzantine": 2}
 
 
 @pytest.mark.slow
