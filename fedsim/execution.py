@@ -98,7 +98,7 @@ def own(
     if num == 1:
         return InlineGrid(make_client_app(workplace), len(population))
     places = place(num, found, needed)
-    grid = WorkerGrid(workplace.scenario.resolved(), population, places)
+    grid = WorkerGrid(workplace.scenario, population, places)
     stack.callback(grid.close)
     return grid
 

@@ -65,9 +65,7 @@ def test_a_sum_against_a_direct_one(name: str) -> None:
         for n, local in zip(SIZES, LOCAL, strict=True)
     )
     mean = total.mean(sum(SIZES))[name]
-    torch.testing.assert_close(
-        mean, torch.as_tensor(expected) / sum(SIZES), rtol=1e-14, atol=1e-15
-    )
+    torch.testing.assert_close(mean, torch.as_tensor(expected) / sum(SIZES), rtol=1e-14, atol=1e-15)
 
 
 @pytest.mark.parametrize("coefficients", [(49.0,), (0.0, 49.0), (0.0, 49.0, 0.0)])
