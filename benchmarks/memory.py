@@ -10,7 +10,7 @@ With the cohort: the highest memory of a run with a model of 25 million paramete
 one step per site) at cohorts of 20 and of 200 of the same 200 sites, in units of one model.
 
 Memory is the proportional set size of all processes of a run (Linux): what several of them share
-counts once.
+counts once. The code of libraries is left out.
 """
 
 from __future__ import annotations

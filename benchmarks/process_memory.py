@@ -1,4 +1,8 @@
-"""The memory of a process and of all that it started (Linux)."""
+"""The memory of a process and of all that it started (Linux).
+
+What files hold, such as the code of libraries, is left out: its share for one process grows
+whenever another one on the machine that uses the same library ends.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PROC = Path("/proc")
+COUNTED = ("Pss_Anon:", "Pss_Shmem:")
 
 
 def family(pid: int) -> Iterator[int]:
@@ -22,9 +27,8 @@ def family(pid: int) -> Iterator[int]:
 def proportional(pid: int) -> int:
     """Return the bytes of a process; a page that n processes share counts as 1 / n of a page."""
     with suppress(FileNotFoundError, ProcessLookupError):
-        for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return 1024 * int(line.split()[1])
+        lines = (PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+        return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(COUNTED))
     return 0
 
 

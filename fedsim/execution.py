@@ -93,12 +93,14 @@ def own(
     """Return what reaches sites in this process or in workers of our own."""
     stack.enter_context(flower_identity())
     population = workplace.population
-    found, needed = rooms(devices), needed_bytes(workplace)
+    found = rooms(devices)
+    limited = workers != 1 and any(room.free_bytes is not None for room in found)
+    needed = needed_bytes(workplace) if limited else 0
     num = min(most(found, needed) if workers == "auto" else workers, len(population))
     if num == 1:
         return InlineGrid(make_client_app(workplace), len(population))
     places = place(num, found, needed)
-    grid = WorkerGrid(workplace.scenario.resolved(), population, places)
+    grid = WorkerGrid(workplace.scenario, population, places)
     stack.callback(grid.close)
     return grid
 

@@ -160,7 +160,7 @@ def make(
         name=scenario.name,
         digest=scenario.digest,
         source=scenario.data.source.kind,
-        images=(facts.num_channels, facts.image_size, facts.image_size),
+        images=facts.image_shape,
         licence=facts.licence,
         class_names=population.class_names,
         num_sites=len(population),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,16 @@ class Examples:
 
     images: NDArray[np.float32]
     labels: Indices
+
+
+class Kept(Protocol):
+    """Where examples are kept, by holder and split, once they are made."""
+
+    def __contains__(self, key: object, /) -> bool: ...
+
+    def __getitem__(self, key: tuple[int, Split], /) -> Examples: ...
+
+    def __setitem__(self, key: tuple[int, Split], examples: Examples, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,7 @@ class Population:
         num_mislabelled: training examples with a wrong label by site, empty without label noise.
         server: where sites draw their training examples when they are looked at, what they draw
             from and all that is held out; None where every site has its own.
+        kept: examples that are made; by default in this process alone.
     """
 
     names: Sequence[str]
@@ -101,7 +112,7 @@ class Population:
     looks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     num_mislabelled: Mapping[str, int] = field(default_factory=dict)
     server: Mapping[Split, Indices] | None = None
-    _cache: dict[tuple[int, Split], Examples] = field(default_factory=dict, repr=False)
+    kept: Kept = field(default_factory=dict[tuple[int, Split], Examples], repr=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -145,18 +156,14 @@ class Population:
 
     def examples(self, holder: int, split: Split) -> Examples:
         """Return the examples of a site or the server; made once, then kept if it `keeps` them."""
-        if (holder, split) in self._cache:
-            return self._cache[holder, split]
+        if (holder, split) in self.kept:
+            return self.kept[holder, split]
         chosen = self.held(holder)[split]
         examples = Examples(self.make_images(holder, chosen), self.labels[chosen])
-        if self.keeps(holder):
-            self._cache[holder, split] = examples
-        return examples
-
-    def provide(self, site: int, split: Split, images: NDArray[Any], labels: NDArray[Any]) -> None:
-        """Take a site's examples as another process made them, in place of making them here."""
-        if (site, split) not in self._cache:
-            self._cache[site, split] = Examples(images, labels)
+        if not self.keeps(holder):
+            return examples
+        self.kept[holder, split] = examples
+        return self.kept[holder, split]
 
     def patients(self, holder: int, split: Split) -> Texts | None:
         """Return whose image each of the examples is, or None if that is not known."""

@@ -59,6 +59,11 @@ class Facts:
     synthetic: bool = False
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channel, height, width)."""
+        return self.num_channels, self.image_size, self.image_size
+
+    @property
     def has_official_splits(self) -> bool:
         """Whether the publisher divided the images into train, validation and test."""
         return "all" not in self.num_examples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +11,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from fedsim.errors import InputError
+from fedsim.fleet.fleet import plan_for
+from fedsim.flower.muster import footprint
 
 if TYPE_CHECKING:
+    from fedsim.data.population import Population
     from fedsim.flower.workplace import Workplace
+    from fedsim.scenario import Scenario
 
 CUDA_CONTEXT_BYTES = 600_000_000
 """What a process takes on a GPU before it holds a tensor: about what CUDA 12 and cuDNN need."""
@@ -71,14 +76,24 @@ def adding_device(device: torch.device) -> torch.device:
 
 
 def needed_bytes(workplace: Workplace) -> int:
-    """Return about what a worker takes on a GPU: a context, the model four times, all images.
+    """Return about what a worker takes on a GPU.
 
-    Four times: parameters, gradients and two numbers of an optimiser's for each.
+    That is a context, the largest training step there is (parameters, gradients, optimiser state
+    and what autograd keeps, measured in float32), the global model, a local one on its way, and all
+    images. Evaluation keeps nothing for a way back and is taken to need less.
     """
+    scenario, population = workplace.scenario, workplace.population
     model = sum(tensor.nbytes for tensor in workplace.initial.values())
-    population, facts = workplace.population, workplace.scenario.data.source.facts()
-    images = 4 * population.num_images() * facts.num_channels * facts.image_size**2
-    return int(CUDA_CONTEXT_BYTES + 4 * model + images)
+    images = 4 * population.num_images() * math.prod(scenario.data.source.facts().image_shape)
+    step = footprint(workplace, "fp32").memory(_largest_batch(scenario, population))
+    return int(CUDA_CONTEXT_BYTES + step + 2 * model + images)
+
+
+def _largest_batch(scenario: Scenario, population: Population) -> int:
+    """Return the most examples that a step may see at once."""
+    usual = scenario.client.plan
+    plans = [usual, *(plan_for(group, usual) for group in scenario.population.devices)]
+    return min(max(plan.batch_size for plan in plans), max(population.sizes()))
 
 
 def rooms(devices: Sequence[torch.device]) -> list[Room]:

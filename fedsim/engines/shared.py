@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
-from numpy.typing import NDArray
 
 from fedsim.flower.wire import Buffer, buffers, from_buffer
 
@@ -23,32 +21,9 @@ ALIGNED = 64
 """Bytes; so that arrays begin where processors like them to."""
 
 
-@dataclass(frozen=True)
-class Placed:
-    """Where an array lies in a block.
-
-    Args:
-        dtype: numpy's name.
-        shape: of the array.
-        start: first byte.
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Arrays in one block.
-
-    Args:
-        block: name of the shared memory.
-        arrays: one after the other.
-    """
-
-    block: str
-    arrays: tuple[Placed, ...]
+def aligned(num_bytes: int) -> int:
+    """Return so many bytes or a few more, after which an array may begin."""
+    return -(-num_bytes // ALIGNED) * ALIGNED
 
 
 def new_name() -> str:
@@ -84,11 +59,6 @@ class Attached:
     def __init__(self) -> None:
         self._blocks: dict[str, SharedMemory] = {}
 
-    def arrays(self, layout: Layout) -> list[NDArray[Any]]:
-        """Return the arrays in place; they must not outlive `close`."""
-        buffer = self.memory(layout.block)
-        return [np.ndarray(a.shape, a.dtype, buffer, a.start) for a in layout.arrays]
-
     def memory(self, block: str) -> memoryview:
         """Return the bytes of a block."""
         if block not in self._blocks:
@@ -119,22 +89,6 @@ def unlink(name: str) -> None:
 def _buffer(memory: SharedMemory) -> memoryview:
     assert memory.buf is not None, "closed already"
     return memory.buf
-
-
-def share(arrays: Sequence[NDArray[Any]]) -> tuple[Made, Layout]:
-    """Copy arrays into a new block.
-
-    Returns:
-        the block and where the arrays lie in it.
-    """
-    placed, end = [], 0
-    for array in arrays:
-        placed.append(Placed(array.dtype.str, array.shape, end))
-        end += -(-array.nbytes // ALIGNED) * ALIGNED
-    made = Made(end, new_name())
-    for array, place in zip(arrays, placed, strict=True):
-        np.ndarray(place.shape, place.dtype, made.buffer, place.start)[...] = array
-    return made, Layout(made.memory.name, tuple(placed))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What happens in a worker process: one message after the other, until told to end.
 
 A worker trains with one thread, as the in-process engine does, so a site computes the same bits
-wherever it runs. Images and the global model come through shared memory and local models go back
+wherever it runs. Images lie in shared memory, the global model comes and local models go back
 through it; small values go through a pipe.
 """
 
@@ -13,21 +13,18 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flwr.app import Message, RecordDict
 
 from fedsim.engines import shared
 from fedsim.engines.allocator import freed_memory_kept
-from fedsim.engines.inline import flower_identity, make_context, repeatable, site_of
-from fedsim.engines.shared import Attached, Layout, Made, Packed
+from fedsim.engines.inline import flower_identity, make_context, repeatable
+from fedsim.engines.shared import Attached, Made, Packed
 from fedsim.flower.wire import Buffer
-
-if TYPE_CHECKING:
-    from fedsim.data.source import Split
 
 
 @dataclass(frozen=True)
@@ -37,12 +34,12 @@ class Start:
     Args:
         scenario: resolved, plain data.
         device: torch's name of where to compute.
-        num_sites: of the run.
+        examples: shared memory with the examples of all sites.
     """
 
     scenario: dict[str, Any]
     device: str
-    num_sites: int
+    examples: str
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,6 @@ class Task:
         type: of the message.
         packed: its content.
         block: shared memory with the arrays of its content.
-        examples: the site's examples of each split that is needed.
     """
 
     number: int
@@ -63,7 +59,6 @@ class Task:
     type: str
     packed: Packed
     block: str
-    examples: Mapping[Split, Layout]
 
 
 @dataclass(frozen=True)
@@ -121,17 +116,19 @@ class _Desk:
     def __init__(self, start: Start, prefix: str) -> None:
         import torch
 
+        from fedsim.engines.shared_examples import Layout, SharedExamples
         from fedsim.flower.client_app import make_client_app
         from fedsim.flower.workplace import Workplace
         from fedsim.scenario import from_data, open_population
 
         scenario = from_data(start.scenario, "worker")
-        self._population = open_population(scenario)
-        self._app = make_client_app(
-            Workplace(scenario, self._population, torch.device(start.device))
-        )
-        self._num_sites = start.num_sites
+        population = open_population(scenario)
         self._attached = Attached()
+        layout = Layout(population, scenario.data.source.facts().image_shape)
+        kept = SharedExamples(layout, self._attached.memory(start.examples))
+        device = torch.device(start.device)
+        self._app = make_client_app(Workplace(scenario, replace(population, kept=kept), device))
+        self._num_sites = len(population)
         self._model: tuple[str, RecordDict] = ("", RecordDict())
         self._out: Made | None = None
         self._prefix, self._num_made = prefix, 0
@@ -140,18 +137,12 @@ class _Desk:
         """Answer one task."""
         begun = time.perf_counter()
         try:
-            self._take(task.node, task.examples)
             reply = self._app(self._message(task), make_context(task.node, self._num_sites))
             packed, parts = shared.pack(reply.content)
             block = self._written(packed.num_bytes, parts)
         except Exception as error:  # whatever a client does; the main process raises it again
             return Answer(None, "", f"{type(error).__name__}: {error}", 0.0)
         return Answer(packed, block, "", time.perf_counter() - begun)
-
-    def _take(self, node: int, examples: Mapping[Split, Layout]) -> None:
-        """Put shared examples where the client looks for them."""
-        for split, layout in examples.items():
-            self._population.provide(site_of(node), split, *self._attached.arrays(layout))
 
     def _message(self, task: Task) -> Message:
         """Return the message; one global model is unpacked once for all sites."""

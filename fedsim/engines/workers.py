@@ -10,23 +10,24 @@ import contextlib
 import logging
 import multiprocessing
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedsim.data.source import HELD_OUT
 from fedsim.engines import shared
 from fedsim.engines.inline import InlineGrid, failure, site_of
-from fedsim.engines.shared import Attached, Layout, Made, Packed
+from fedsim.engines.shared import Attached, Made, Packed
+from fedsim.engines.shared_examples import Layout
 from fedsim.engines.worker_process import Answer, Start, Task, work
-from fedsim.flower.wire import CONFIG, ROUND
+from fedsim.flower import wire
 
 if TYPE_CHECKING:
     from fedsim.data.population import Population
-    from fedsim.data.source import Split
+    from fedsim.scenario import Scenario
 
 log = logging.getLogger("fedsim")
 
@@ -34,34 +35,27 @@ WAITING_BYTES = 2**28
 """Of replies that may wait for those of sites before them; two for each worker always may."""
 GRACE_S = 5.0
 """Seconds that a worker gets to end by itself."""
-NEEDED: Mapping[str, tuple[Split, ...]] = {
-    "train": ("train",),
-    "evaluate": HELD_OUT,
-    "query": (),
-}
-"""Message type -> the splits that a client looks at."""
 
 
 class WorkerGrid(InlineGrid):
     """A grid whose nodes are spread over worker processes.
 
     Args:
-        scenario: resolved, plain data.
-        population: whose images are shared.
+        scenario: of the run.
+        population: its sites.
         devices: torch's name of the device of each worker.
     """
 
-    def __init__(
-        self, scenario: dict[str, Any], population: Population, devices: Sequence[str]
-    ) -> None:
+    def __init__(self, scenario: Scenario, population: Population, devices: Sequence[str]) -> None:
         super().__init__(ClientApp(), len(population))
         self._population = population
-        self._examples: dict[tuple[int, Split], tuple[Made, Layout]] = {}
         self._seconds: dict[tuple[str, int], float] = {}
         self._pace: dict[str, float] = {}
         self._num_tasks = 0
-        starts = [Start(scenario, device, len(population)) for device in devices]
-        self._workers = [_Worker(start) for start in starts]
+        layout = Layout(population, scenario.data.source.facts().image_shape)
+        self._examples = Made(layout.num_bytes, shared.new_name())
+        data, block = scenario.resolved(), self._examples.memory.name
+        self._workers = [_Worker(Start(data, device, block)) for device in devices]
 
     def close(self) -> None:
         """End all workers and give shared memory back."""
@@ -69,9 +63,7 @@ class WorkerGrid(InlineGrid):
             worker.ask_to_end()
         for worker in self._workers:
             worker.end()
-        for made, _ in self._examples.values():
-            made.close()
-        self._examples.clear()
+        self._examples.close()
 
     def _answers(self, messages: Sequence[Message]) -> Iterator[Message]:
         """Run the clients of these messages in workers and yield their replies in order.
@@ -81,10 +73,11 @@ class WorkerGrid(InlineGrid):
         """
         with contextlib.closing(_Exchange(messages)) as exchange:
             for due in range(len(messages)):
+                self._hand_out(exchange, due)
                 while due not in exchange.replies:
-                    self._hand_out(exchange, due)
                     for worker in _ready(self._workers):
                         self._collect(exchange, worker)
+                    self._hand_out(exchange, due)
                 yield exchange.replies.pop(due)
 
     def _hand_out(self, exchange: _Exchange, due: int) -> None:
@@ -104,18 +97,8 @@ class WorkerGrid(InlineGrid):
         message = exchange.messages[place]
         node, kind = message.metadata.dst_node_id, message.metadata.message_type
         packed, block = exchange.content(place)
-        site = site_of(node)
-        needed = NEEDED[kind] if self._population.keeps(site) else ()  # others draw their own
-        examples = {split: self._shared(site, split) for split in needed}
         self._num_tasks += 1
-        return Task(self._num_tasks, node, kind, packed, block, examples)
-
-    def _shared(self, site: int, split: Split) -> Layout:
-        """Return where a site's examples lie; they are made and shared when first needed."""
-        if (site, split) not in self._examples:
-            examples = self._population.examples(site, split)
-            self._examples[site, split] = shared.share([examples.images, examples.labels])
-        return self._examples[site, split][1]
+        return Task(self._num_tasks, node, kind, packed, block)
 
     def _collect(self, exchange: _Exchange, worker: _Worker) -> None:
         """Take the answer of a worker; one whose process died over its task is replaced."""
@@ -146,9 +129,9 @@ class WorkerGrid(InlineGrid):
         return len(self._population.indices[site]["train"]) if self._population.keeps(site) else 1
 
     def _named(self, task: Task) -> str:
-        config = task.packed.configs.get(CONFIG, {})
+        config = task.packed.configs.get(wire.CONFIG, {})
         name = self._population.names[site_of(task.node)]
-        return f"round {config.get(ROUND, 0)}: the process of {name} ({task.type})"
+        return f"round {config.get(wire.ROUND, 0)}: the process of {name} ({task.type})"
 
 
 class _Exchange:
@@ -160,6 +143,7 @@ class _Exchange:
     Attributes:
         waiting: places of messages that no worker has.
         replies: by place, those that are there and not yet taken.
+        num_affordable: how many replies of the size of the first message may wait at a time.
     """
 
     def __init__(self, messages: Sequence[Message]) -> None:
@@ -169,6 +153,9 @@ class _Exchange:
         self._running: dict[int, int] = {}
         self._killed: set[int] = set()
         self._contents: dict[int, tuple[Packed, Made]] = {}
+        self._num_due = Counter(id(message.content) for message in messages)
+        num_bytes = max(map(wire.num_bytes, messages[:1]), default=1)
+        self.num_affordable = WAITING_BYTES // max(1, num_bytes)
 
     def begin(self, place: int, number: int) -> None:
         """Note that a worker has a message as its task of this number."""
@@ -186,23 +173,17 @@ class _Exchange:
         packed, made = self._contents[id(content)]
         return packed, made.memory.name
 
-    @property
-    def num_affordable(self) -> int:
-        """How many replies of the size of the first content may wait at a time."""
-        packed, _ = self.content(0)
-        return WAITING_BYTES // max(1, packed.num_bytes)
-
     def reply(self, number: int, content: RecordDict) -> None:
         """Note what a task gave; a task of other messages, whose replies nobody wants, is none."""
         place = self._running.pop(number, None)
         if place is not None:
-            self.replies[place] = Message(content, reply_to=self.messages[place])
+            self._settle(place, Message(content, reply_to=self.messages[place]))
 
     def fail(self, number: int, reason: str) -> None:
         """Note that a task failed."""
         place = self._running.pop(number, None)
         if place is not None:
-            self.replies[place] = failure(self.messages[place], reason)
+            self._settle(place, failure(self.messages[place], reason))
 
     def died(self, number: int, last_words: str) -> None:
         """Note that a process died over a task: the first time its message waits again."""
@@ -213,6 +194,15 @@ class _Exchange:
         elif place is not None:
             self._killed.add(place)
             self.waiting.add(self._running.pop(number))
+
+    def _settle(self, place: int, reply: Message) -> None:
+        """Keep a reply, and give back a content that no message needs any more."""
+        self.replies[place] = reply
+        content = id(self.messages[place].content)
+        self._num_due[content] -= 1
+        if not self._num_due[content]:
+            _, made = self._contents.pop(content)
+            made.close()
 
     def close(self) -> None:
         """Give shared memory back."""

@@ -78,7 +78,7 @@ def footprint(workplace: Workplace, precision: Precision) -> Footprint:
     """
     facts = workplace.scenario.data.source.facts()
     num = max(MEASURED)
-    shape = (num, facts.num_channels, facts.image_size, facts.image_size)
+    shape = (num, *facts.image_shape)
     blank = Batch(
         torch.zeros(shape, device=workplace.device),
         torch.arange(num, device=workplace.device) % len(workplace.population.class_names),

@@ -1,6 +1,6 @@
 """The client updates of a round as a strategy sees them: all of them, or one sum that grows.
 
-An update is the local model minus the global one; updates are formed and added in double precision.
+An update is the local model minus the global one, in double precision.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from strategies import Strategy
 from strategies.base import State
 
 CHUNK = 2**16
-"""Numbers that are widened at a time, so that no update is held in double precision."""
+"""Numbers that are widened at a time, so that no model is held in double precision."""
 
 
 class Stacked(Mapping[str, Tensor]):
@@ -57,9 +57,10 @@ class Stacked(Mapping[str, Tensor]):
 
 
 class Sum:
-    """The sum of a_k times the update of site k, of which no update is kept.
+    """The sum of a_k times the update of site k, of which no update is kept or even formed.
 
-    It is held in units of the first a_k, so that the mean of one update is that update.
+    Local models are added up, and the global one is taken off once: sum a_k w_k - (sum a_k) w. All
+    is in units of the first a_k, so that the mean of one update is that update.
 
     Args:
         names: of the parameters.
@@ -68,7 +69,7 @@ class Sum:
     """
 
     def __init__(self, names: Collection[str], start: ArrayRecord, device: torch.device) -> None:
-        self._start, self._unit = start, 0.0
+        self._start, self._unit, self._num_units = start, 0.0, 0.0
         self._totals = {
             name: torch.zeros(tuple(start[name].shape), dtype=torch.float64, device=device)
             for name in names
@@ -84,12 +85,15 @@ class Sum:
         if not coefficient:
             return
         self._unit = self._unit or coefficient
+        factor = coefficient / self._unit
+        self._num_units += factor
         for name, total in self._totals.items():
-            _add(total, local[name], self._start[name], coefficient / self._unit)
+            _add(total, local[name], factor)
 
     def mean(self, divisor: float) -> dict[str, Tensor]:
         """Return the sum divided, by name; after this the sum is used up."""
-        for total in self._totals.values():
+        for name, total in self._totals.items():
+            _add(total, self._start[name], -self._num_units)
             total /= divisor / (self._unit or 1.0)
         return self._totals
 
@@ -106,33 +110,28 @@ def _put_on_device(target: Tensor, local: flwr.app.Array, start: flwr.app.Array)
     target.copy_(to_tensor(local)).sub_(to_tensor(start).to(target.device))
 
 
-def _add(total: Tensor, local: flwr.app.Array, start: flwr.app.Array, factor: float) -> None:
-    """Add factor * (local - start) in double precision."""
+def _add(total: Tensor, array: flwr.app.Array, factor: float) -> None:
+    """Add factor * array in double precision."""
     if total.device.type == "cpu":
-        _add_on_cpu(total, local, start, factor)
+        _add_on_cpu(total, array, factor)
     else:
-        _add_on_device(total, local, start, factor)
+        _add_on_device(total, array, factor)
 
 
-def _add_on_cpu(total: Tensor, local: flwr.app.Array, start: flwr.app.Array, factor: float) -> None:
-    sums, ends, starts = total.numpy().ravel(), view(local).ravel(), view(start).ravel()
-    wide = np.empty((2, min(CHUNK, len(sums))))
+def _add_on_cpu(total: Tensor, array: flwr.app.Array, factor: float) -> None:
+    sums, values = total.numpy().ravel(), view(array).ravel()
+    wide = np.empty(min(CHUNK, len(sums)))
     for first in range(0, len(sums), CHUNK):
         part = slice(first, first + CHUNK)
-        update, before = wide[:, : len(sums[part])]
-        update[...], before[...] = ends[part], starts[part]  # faster than a cast inside subtract
-        update -= before
+        term = wide[: len(sums[part])]
+        term[...] = values[part]  # faster than a cast inside multiply
         if factor != 1.0:
-            update *= factor
-        sums[part] += update
+            term *= factor
+        sums[part] += term
 
 
-def _add_on_device(
-    total: Tensor, local: flwr.app.Array, start: flwr.app.Array, factor: float
-) -> None:
-    update = torch.empty_like(total)
-    _put_on_device(update, local, start)
-    total.add_(update, alpha=factor)
+def _add_on_device(total: Tensor, array: flwr.app.Array, factor: float) -> None:
+    total.add_(to_tensor(array).to(total.device, torch.float64), alpha=factor)
 
 
 class Gathering:

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from fedsim.engines import placement
-from fedsim.engines.placement import Room, adding_device, choose_devices, most, place, rooms
+from fedsim.engines.placement import (
+    CUDA_CONTEXT_BYTES,
+    Room,
+    adding_device,
+    choose_devices,
+    most,
+    needed_bytes,
+    place,
+    rooms,
+)
 from fedsim.errors import InputError
+from fedsim.flower.workplace import Workplace
+from fedsim.scenario import Scenario, open_population
 from fedsim.simulate import run
 
 GB = 10**9
@@ -111,3 +124,54 @@ def test_workers_get_their_devices(tiny, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("fedsim.execution.place", spread)
     assert run(tiny(rounds=1), out=tmp_path, device="cpu", workers=2).finished
     assert asked == [2]
+
+
+def needed(scenario: Scenario) -> int:
+    return needed_bytes(Workplace(scenario, open_population(scenario), torch.device("cpu")))
+
+
+def with_batches(tiny: Callable[..., Scenario], size: int, **population: Any) -> Scenario:
+    return tiny(
+        client={"epochs": 1, "batch_size": size},
+        model={"kind": "mlp", "widths": [8, 4]},
+        population={"num_sites": 3, **population},
+    )
+
+
+def test_a_worker_needs_room_for_what_its_largest_batch_keeps(
+    tiny: Callable[..., Scenario],
+) -> None:
+    """By hand: 16 x 16 pixels, layers of 8, 4 and 2; SGD without momentum has no state."""
+    scenario = with_batches(tiny, 10)
+    population = open_population(scenario)
+    parameters = 4 * (256 * 8 + 8 + 8 * 4 + 4 + 4 * 2 + 2)
+    images = 4 * 256 * population.num_images()
+    rest = needed(scenario) - CUDA_CONTEXT_BYTES - 4 * parameters - images
+    kept = 10 * 4 * (256 + 8 + 4 + 2)  # inputs of the layers and of the loss
+    assert kept <= rest <= 3 * kept
+
+
+def test_room_grows_with_the_batch_up_to_what_sites_hold(tiny: Callable[..., Scenario]) -> None:
+    two, four, many, all_there_is = (
+        needed(with_batches(tiny, size)) for size in (2, 4, 10**6, 10**9)
+    )
+    assert 2 < four - two < many - two
+    assert many == all_there_is
+
+
+def test_a_device_with_larger_batches_needs_more_room(tiny: Callable[..., Scenario]) -> None:
+    profile = {"profile": "h100-sxm", "share": 1.0}
+    alike = with_batches(tiny, 4, devices=[profile])
+    larger = with_batches(tiny, 4, devices=[{**profile, "batch_size": 16}])
+    assert needed(larger) > needed(alike)
+
+
+def test_workers_that_fit_but_for_their_activations_are_refused(
+    tiny: Callable[..., Scenario], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    small = needed(with_batches(tiny, 1))
+    gpu = [Room("cuda:0", 2 * small)]
+    assert place(2, gpu, small) == ["cuda:0"] * 2
+    monkeypatch.setattr("fedsim.execution.rooms", lambda _: gpu)
+    with pytest.raises(InputError, match=r"2 workers do not fit: .* use --workers 1"):
+        run(with_batches(tiny, 30), out=tmp_path, device="cpu", workers=2)

@@ -192,6 +192,24 @@ def test_a_death_is_reported_with_site_and_round(
     assert told in (record.folder / "log.txt").read_text()
 
 
+def test_there_may_be_more_sites_than_open_files(tiny: Make, tmp_path: Path) -> None:
+    scenario = tiny(
+        data={
+            "source": {"kind": "synthetic", "anatomy": "chest", "num_examples": 700},
+            "task": "binary",
+        },
+        population={"num_sites": 80, "held_out": {"validation": 0.2, "test": 0.2}},
+        rounds=1,
+    )
+    resource = pytest.importorskip("resource")  # not on Windows
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 60, hard))
+    try:
+        assert run(scenario, out=tmp_path, device="cpu", workers=2).finished
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_what_goes_wrong_at_a_site_is_told_as_without_workers(tiny: Make, tmp_path: Path) -> None:
     hot = {"epochs": 1, "batch_size": 16, "optimizer": {"kind": "sgd", "learning_rate": 1e30}}
     with pytest.raises(RunError, match="training diverged at site-0"):
@@ -291,14 +309,3 @@ def test_content_goes_through_shared_memory_unchanged() -> None:
     assert dict(found.config_records["config"]) == {"round": 4, "name": "x", "on": True}
     for name, values in arrays.items():
         np.testing.assert_array_equal(found.array_records["arrays"][name].numpy(), values)
-
-
-def test_arrays_are_read_where_they_lie() -> None:
-    arrays = [np.arange(10, dtype=np.float32), np.zeros((0, 3), np.float32), np.arange(5)]
-    made, layout = shared.share(arrays)
-    attached = shared.Attached()
-    for found, expected in zip(attached.arrays(layout), arrays, strict=True):
-        np.testing.assert_array_equal(found, expected)
-        assert found.dtype == expected.dtype
-    attached.close()
-    made.close()
