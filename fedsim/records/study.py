@@ -10,9 +10,9 @@ The study folder lies beside the folder `cells`, which has the run folder of eve
 the digest of its scenario: studies that need the same run share it.
 
 `study.json`: format, digest; analysis {metric, split, pooled, model ("final" or "best"), reference,
-smallest_difference_of_interest, higher_is_better, tuned_by (the metric that judges trials, on
-validation images), target, confidence, correction}; methods [names], settings {name: {key: value}},
-seeds, tuning_seeds, num_trials {method: {setting: trials}}, notes [str] on unequal tuning.
+smallest_difference_of_interest, higher_is_better, target, confidence, correction}; methods [names],
+settings {name: {key: value}}, seeds, tuning_seeds, num_trials {method: {setting: trials}}, notes
+[str] on unequal tuning.
 
 A row of `cells.jsonl`; of several rows of one cell the last one counts:
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -59,15 +59,10 @@ class Design:
         return {
             **primary.model_dump(),
             "higher_is_better": METRICS[primary.metric].higher_is_better,
-            "tuned_by": self.base_of(primary.reference).evaluation.select_by,
             "target": self.study.target,
             "confidence": CONFIDENCE,
             "correction": "holm",
         }
-
-    def base_of(self, method: str) -> Scenario:
-        """Return the scenario of a method as it is set, in the first setting."""
-        return self.scenario(method, self.settings[0], {})
 
     def overrides(
         self, method: str, setting: Setting, values: Mapping[str, Any]
@@ -136,9 +131,13 @@ class Design:
             for seed in self.seeds
         ]
 
-    def pilot_cells(self, num_seeds: int) -> list[PlannedCell]:
-        """Return the cells of a pilot: every method as it is set, on seeds of their own."""
-        seeds = range(FIRST_PILOT_SEED, FIRST_PILOT_SEED + num_seeds)
+    def pilot_cells(self, numbers: Iterable[int]) -> list[PlannedCell]:
+        """Return the cells of a pilot: every method as it is set, on seeds of their own.
+
+        Args:
+            numbers: which of those seeds, from 0.
+        """
+        seeds = [FIRST_PILOT_SEED + number for number in numbers]
         return [
             self._cell(method, setting, seed, "pilot", None, {}, self.scenario(method, setting, {}))
             for method, setting in self.pairs()

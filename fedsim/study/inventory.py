@@ -11,6 +11,7 @@ from fedsim.records import RunRecord, read
 from fedsim.scenario import Scenario, UnmetError, open_population
 from fedsim.study.cells import PlannedCell
 from fedsim.study.design import Design
+from fedsim.study.folder import run_folder
 
 
 def finished(folder: Path, scenario: Scenario) -> RunRecord | None:
@@ -74,6 +75,31 @@ class Sites:
                 f"{record.folder}: was run on other data ({', '.join(other)}). Put the data back, "
                 "or give another --out for runs on the new ones"
             )
+
+
+class Shelf:
+    """The finished runs of a study's cells.
+
+    Args:
+        design: of the study.
+        out: folder with the runs.
+    """
+
+    def __init__(self, design: Design, out: Path) -> None:
+        self.sites = Sites(design)
+        self.done: list[tuple[PlannedCell, RunRecord]] = []
+        self._out = out
+
+    def look(self, cells: Iterable[PlannedCell]) -> dict[str, RunRecord]:
+        """Return the finished runs of these cells by the name of the cell."""
+        found = {}
+        for cell in cells:
+            record = finished(run_folder(cell, self._out), cell.scenario)
+            if record is not None:
+                self.sites.unchanged(cell, record)
+                self.done.append((cell, record))
+                found[cell.name] = record
+        return found
 
 
 def _open(cell: PlannedCell) -> Population:

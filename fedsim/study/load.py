@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from collections.abc import Iterable
 
 import yaml
 
-from fedsim.errors import ScenarioError
+from fedsim.errors import InputError, ScenarioError
+from fedsim.records.study import STUDY, is_study
 from fedsim.scenario import Scenario, from_data, load_scenario
 from fedsim.scenario.written import Written, read_file
 from fedsim.study import rules
@@ -27,10 +29,21 @@ def load_study(path: str | pathlib.Path, changes: Iterable[str] = ()) -> Design:
 
     Raises:
         ScenarioError: listing every problem with file, line, column, key and what was expected.
+        InputError: if the file in a study folder was changed since the study began.
     """
-    path = pathlib.Path(path)
-    if (path / "study.yaml").is_file():
-        path = path / "study.yaml"
+    path, changes = pathlib.Path(path), tuple(changes)
+    if is_study(path):
+        design = _read(path / "study.yaml", changes)
+        if not changes and design.digest != json.loads((path / STUDY).read_bytes())["digest"]:
+            raise InputError(
+                f"{path}: study.yaml does not say what it did when the study began. Put it back "
+                "as it was, or run it as a study of its own: copy it out of the folder"
+            )
+        return design
+    return _read(path, changes)
+
+
+def _read(path: pathlib.Path, changes: Iterable[str]) -> Design:
     written = read_file(path, changes, "`base:` and `methods:`")
     study = written.read_as(Study)
     folder = pathlib.Path(study.folder or written.folder)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clients.metrics import METRICS
 from fedsim.records.study import DIVERGED
 from fedsim.study import inventory
 from fedsim.study.cells import PlannedCell
@@ -168,16 +167,14 @@ class Race:
         if cell.purpose == "trial":
             entry, analysis = self._entries[cell.method, cell.setting], self._design.analysis
             entry.values[cell.name] = (
-                validation_value(record, analysis["tuned_by"], analysis["model"])
-                if record
-                else None
+                validation_value(record, analysis["metric"], analysis["model"]) if record else None
             )
             if len(entry.values) == len(entry.trials):
                 self._promote(self._entries.pop((cell.method, cell.setting)))
 
     def _promote(self, entry: _Entry) -> None:
         """Begin what is compared, with the values that the trials chose."""
-        better = METRICS[self._design.analysis["tuned_by"]].higher_is_better
+        better = self._design.analysis["higher_is_better"]
         trial = choose(entry.trials, entry.values, better)
         if trial is None:
             for cell in entry.finals:

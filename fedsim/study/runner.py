@@ -78,7 +78,7 @@ def pilot(
     Raises:
         InputError: as `run`.
     """
-    devices, cells = choose_devices(device), design.pilot_cells(num_seeds)
+    devices, cells = choose_devices(device), design.pilot_cells(range(num_seeds))
     sites = inventory.Sites(design)
     sites.check(cells)
     with closing(StudyFolder(design, out)) as folder:
