@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,6 +24,7 @@ OWN = {
     "version": "it is that of the base",
 }
 """Keys of a scenario that a study does not set, and why."""
+MOST_CELLS = 20_000
 
 
 def broken(design: Design) -> list[Problem]:
@@ -34,6 +36,7 @@ def broken(design: Design) -> list[Problem]:
         *_tuning(study),
         *_seeds(study),
         *_repeated_values(study),
+        *_size(study),
     ] or [*_scenarios(design)]
 
 
@@ -108,6 +111,19 @@ def _seeds(study: Study) -> Iterator[Problem]:
             ("tune", "seeds"),
             f"{', '.join(map(str, both))} is a seed of the study too: what was tuned on a seed "
             "must not be compared on it",
+        )
+
+
+def _size(study: Study) -> Iterator[Problem]:
+    num_seeds = len(study.seeds) if isinstance(study.seeds, list) else study.seeds
+    num_trials = study.tune.trials * len(study.tune.seeds) if study.tune else 0
+    num_settings = math.prod(map(len, study.vary.values()))
+    num = len(study.methods) * num_settings * (num_seeds + num_trials)
+    if num > MOST_CELLS:
+        yield Problem(
+            ("seeds",),
+            f"the study asks for {num:,} runs, at most {MOST_CELLS:,} are planned: fewer seeds, "
+            "settings or trials",
         )
 
 

@@ -8,7 +8,7 @@ the unit cube, so none is luckier than another.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedsim.scenario import Scenario
@@ -58,7 +58,7 @@ def look_up(data: Any, key: str) -> Any:
     for part in key.split("."):
         if isinstance(data, Mapping):
             data = data.get(part)
-        elif isinstance(data, Sequence) and part.isdecimal() and int(part) < len(data):
+        elif isinstance(data, list) and part.isdecimal() and int(part) < len(data):
             data = data[int(part)]
         else:
             return None

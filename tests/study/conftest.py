@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import pytest
 import yaml
 
-from fedsim.records.study import StudyRecord
 from fedsim.study.design import Design
 from fedsim.study.load import load_study
 
@@ -48,11 +46,11 @@ def base(tiny: Any) -> dict[str, Any]:
     return resolved
 
 
-@pytest.fixture
-def make(tmp_path: Path, base: dict[str, Any]) -> Make:
-    """Return a function that makes a small study with keys replaced."""
+@pytest.fixture(scope="session")
+def make_in(base: dict[str, Any]) -> Make:
+    """Return a function that makes a small study in a folder, with keys replaced."""
 
-    def design(folder: Path = tmp_path, **keys: Any) -> Design:
+    def design(folder: Path, **keys: Any) -> Design:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "base.yaml").write_text(yaml.safe_dump(base))
         content = {**copy.deepcopy(STUDY), **keys}
@@ -62,20 +60,7 @@ def make(tmp_path: Path, base: dict[str, Any]) -> Make:
     return design
 
 
-REPEATABLE = ("rounds.jsonl", "metrics.jsonl", "baselines.jsonl", "intervals.jsonl")
-
-
-def what_is_compared(record: StudyRecord) -> dict[str, Any]:
-    """Return all of a study that a comparison reads, byte for byte."""
-    found: dict[str, Any] = {"study.json": (record.folder / "study.json").read_bytes()}
-    for cell in record.cells:
-        files = [cell.folder / name for name in REPEATABLE]
-        files += sorted(cell.folder.glob("predictions/*")) if cell.folder.exists() else []
-        found[cell.cell] = (
-            cell.status,
-            cell.error,
-            json.dumps(cell.values),
-            cell.folder.name,
-            {file.name: file.read_bytes() for file in files if file.exists()},
-        )
-    return found
+@pytest.fixture
+def make(tmp_path: Path, make_in: Make) -> Make:
+    """Return a function that makes a small study, with keys replaced."""
+    return lambda folder=tmp_path, **keys: make_in(folder, **keys)
