@@ -32,7 +32,7 @@ def test_scenarios_are_here() -> None:
 
 
 def test_editors_find_the_schema_that_fedsim_prints() -> None:
-    """If this fails, write it anew: fedsim schema > scenarios/schema.json (--study: study_schema)."""
+    """If this fails, write it anew: fedsim schema [--study] > scenarios/schema.json."""
     for name, contract in (("schema", Scenario), ("study_schema", Study)):
         text = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
         assert json.loads(text) == contract.model_json_schema()

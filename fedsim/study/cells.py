@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -99,14 +99,6 @@ def for_tuning(scenario: Scenario) -> Scenario:
         update={"loss_decomposition": False, "num_resamples": 0}
     )
     return scenario.model_copy(update={"evaluation": evaluation, "baselines": ()})
-
-
-def distinct(cells: Sequence[PlannedCell]) -> Iterator[list[PlannedCell]]:
-    """Yield the cells that share a run, in the order in which their runs are first needed."""
-    by_run: dict[str, list[PlannedCell]] = {}
-    for cell in cells:
-        by_run.setdefault(cell.run, []).append(cell)
-    yield from by_run.values()
 
 
 def _at_its_source(problem: Problem, sources: Mapping[Path, Path], whose: str) -> Problem:

@@ -44,8 +44,7 @@ class Design:
     @property
     def seeds(self) -> list[int]:
         """Those of the comparison."""
-        seeds = self.study.seeds
-        return list(range(seeds)) if isinstance(seeds, int) else seeds
+        return self.study.all_seeds
 
     @property
     def tuning_seeds(self) -> list[int]:

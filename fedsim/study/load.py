@@ -58,7 +58,7 @@ def is_study_file(path: str | pathlib.Path) -> bool:
     path = pathlib.Path(path)
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return False
     return isinstance(data, dict) and "data" not in data and bool(KEYS & data.keys())
 

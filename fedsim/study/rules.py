@@ -99,7 +99,7 @@ def _tuning(study: Study) -> Iterator[Problem]:
 
 
 def _seeds(study: Study) -> Iterator[Problem]:
-    seeds = study.seeds if isinstance(study.seeds, list) else list(range(study.seeds))
+    seeds = study.all_seeds
     tuning = study.tune.seeds if study.tune else []
     for path, listed in ((("seeds",), seeds), (("tune", "seeds"), tuning)):
         if twice := sorted({seed for seed in listed if listed.count(seed) > 1}):
@@ -115,10 +115,9 @@ def _seeds(study: Study) -> Iterator[Problem]:
 
 
 def _size(study: Study) -> Iterator[Problem]:
-    num_seeds = len(study.seeds) if isinstance(study.seeds, list) else study.seeds
     num_trials = study.tune.trials * len(study.tune.seeds) if study.tune else 0
     num_settings = math.prod(map(len, study.vary.values()))
-    num = len(study.methods) * num_settings * (num_seeds + num_trials)
+    num = len(study.methods) * num_settings * (len(study.all_seeds) + num_trials)
     if num > MOST_CELLS:
         yield Problem(
             ("seeds",),

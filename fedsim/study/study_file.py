@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat, field_validator, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from fedsim.plugins import Part
 
@@ -110,7 +110,7 @@ class Study(Part):
         default=None, description="that files are relative to; default: that of this file"
     )
 
-    @field_validator("seeds", mode="after")
-    @classmethod
-    def _counted(cls, seeds: int | list[int]) -> list[int]:
-        return list(range(seeds)) if isinstance(seeds, int) else seeds
+    @property
+    def all_seeds(self) -> list[int]:
+        """The seeds of the comparison, one by one."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
