@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -167,11 +167,21 @@ def _conclude(
     failed = [cell for cell in record.cells if cell.status == "failed"]
     if as_json:
         failures = [{"cell": cell.cell, "error": cell.error} for cell in failed]
-        done = {"event": "done", "study": str(record.folder), "notes": notes, "failures": failures}
+        sentences = record.comparison["sentences"] if record.comparison else []
+        done = {
+            "event": "done",
+            "study": str(record.folder),
+            "notes": notes,
+            "failures": failures,
+            "sentences": sentences,
+        }
         typer.echo(json.dumps(done))
     else:
         for note in () if quiet else notes:
             typer.echo(f"note: {note}")
+        if record.comparison and not quiet:
+            _show_comparison(record.comparison)
+            typer.echo(f"tables and page: {record.folder / 'report' / 'index.html'}")
         for cell in failed:
             typer.echo(f"failed: {cell.cell}: {cell.error}", err=True)
         typer.echo(str(record.folder))
@@ -181,6 +191,36 @@ def _conclude(
             f"{len(lost)} of the cells to compare failed; their methods have fewer seeds. The same "
             "command tries again those that might succeed"
         )
+
+
+def _show_comparison(content: dict[str, Any]) -> None:
+    from fedsim.comparison.tables import readable
+
+    typer.echo(readable(content)["comparison"].markdown())
+    for sentence in content["sentences"]:
+        typer.echo(f"- {sentence}")
+
+
+def _show_power(found: dict[str, Any] | None) -> None:
+    """Say what the seeds can show, and how many the question needs."""
+    if found is None or not any(row["detectable"] is not None for row in found["rows"]):
+        typer.echo("what the seeds can show: not known before a pilot; try --pilot 3")
+        return
+    from rich.table import Table
+
+    num, power = found["num_seeds"], 100 * found["power"]
+    table = Table(
+        *("method", "setting", "sd of differences", "shown from", "seeds needed", "cautiously"),
+        title=f"what {num} seeds show with {power:.0f} % power, after correction for "
+        f"{found['num_comparisons']} comparisons; seeds for a difference of "
+        f"{found['smallest_difference_of_interest']:g}",
+        title_justify="left",
+    )
+    for row in found["rows"]:
+        keys = ("sd", "detectable", "seeds_needed", "cautious_seeds_needed")
+        values = ["-" if row[key] is None else f"{row[key]:.3g}" for key in keys]
+        table.add_row(row["method"], row["setting"], *values)
+    console().print(table)
 
 
 def _show_forecast(found: Forecast, as_json: bool) -> None:
@@ -203,4 +243,5 @@ def _show_forecast(found: Forecast, as_json: bool) -> None:
     source = "judged by finished cells" if found.measured else "estimated from a probe"
     workers = "one cell at a time" if found.num_workers == 1 else f"{found.num_workers} workers"
     typer.echo(f"time left: about {time(found.seconds)} with {workers}, {source}")
+    _show_power(found.power)
     typer.echo(f"study folder: {found.folder}")

@@ -13,6 +13,7 @@ from fedsim.scenario import open_population
 from fedsim.study import inventory
 from fedsim.study.cells import PlannedCell
 from fedsim.study.choice import choose, validation_value
+from fedsim.study.conclusion import power
 from fedsim.study.design import Design
 from fedsim.study.folder import folder_of
 from fedsim.study.pace import Pace
@@ -53,6 +54,8 @@ class Forecast:
         seconds: that the rest takes with them.
         measured: whether times are those of finished cells, or estimated from a probe.
         notes: what a reader should know about the methods' chances.
+        power: what the seeds can show, see `fedsim.comparison.foresee`; None without any run that
+            tells how much values differ between seeds.
     """
 
     folder: Path
@@ -61,6 +64,7 @@ class Forecast:
     seconds: float
     measured: bool
     notes: tuple[str, ...]
+    power: dict[str, Any] | None
 
     def as_data(self) -> dict[str, Any]:
         """Return the forecast as plain data."""
@@ -103,6 +107,7 @@ def forecast(
         pace.left(missing, (), num) or 0.0,
         measured,
         tuple(design.notes()),
+        power(design, out),
     )
 
 

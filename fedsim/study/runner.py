@@ -14,6 +14,7 @@ from fedsim.flower.workplace import Workplace
 from fedsim.records.study import StudyRecord
 from fedsim.scenario import Scenario, open_population
 from fedsim.study import inventory
+from fedsim.study.conclusion import conclude
 from fedsim.study.crew import Alone, Workers
 from fedsim.study.design import Design
 from fedsim.study.folder import StudyFolder
@@ -41,10 +42,11 @@ def run(
         watch: called whenever a cell or a round is done.
 
     Returns:
-        The record; cells that failed are among its cells and sink no other.
+        The record with its comparison; cells that failed are among its cells and sink no other.
 
     Raises:
         InputError: if study, data or folders cannot be used; nothing was run then.
+        RunError: if the system cannot write the comparison.
     """
     devices, cells, sites = choose_devices(device), design.first_cells(), inventory.Sites(design)
     sites.check(cells)
@@ -53,7 +55,7 @@ def run(
         for method, setting in design.pairs():
             race.enter(method, setting)
         _finish(race, cells[0].scenario, devices, workers)
-        return folder.read()
+        return conclude(folder.read())
 
 
 def pilot(

@@ -41,7 +41,12 @@ def test_a_study_is_run_and_its_folder_named_last(fedsim: Any, file: Path, tmp_p
     assert code == 0
     *before, folder = out.splitlines()
     assert (Path(folder) / "study.json").is_file()
-    assert before == ["note: no method is tuned: all run as they are set"]
+    assert before[0] == "note: no method is tuned: all run as they are set"
+    comparison = json.loads((Path(folder) / "comparison.json").read_text())
+    assert comparison["sentences"]
+    assert {f"- {sentence}" for sentence in comparison["sentences"]} <= set(before)
+    assert (Path(folder) / "report/index.html").is_file()
+    assert (Path(folder) / "report/comparison.tex").is_file()
     lines = err.splitlines()
     assert [line.partition(" (")[0] for line in lines] == [
         "cell 1/4: final/mean/base/seed 0 done",
@@ -63,6 +68,7 @@ def test_json_has_a_line_per_cell_and_the_study_last(
     assert [event["num_done"] for event in events[:4]] == [1, 2, 3, 4]
     assert events[3]["seconds_left"] == 0
     assert events[4]["failures"] == []
+    assert events[4]["sentences"]
 
 
 def test_a_failed_cell_is_told_at_the_end(
@@ -89,10 +95,23 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(
     code, out, _ = fedsim("study", file, "--out", tmp_path / "runs", "--dry-run")
     assert code == 0
     assert "estimated from a probe" in out
+    assert "not known before a pilot" in out
     assert str(tmp_path / "runs" / "small-") in out.replace("\n", "")
     assert not (tmp_path / "runs").exists()
     code, out, _ = fedsim("study", file, "--out", tmp_path / "runs", "--dry-run", "--json")
     assert [entry["num_finals"] for entry in json.loads(out)["entries"]] == [2, 2]
+
+
+def test_a_pilot_tells_what_the_seeds_can_show(fedsim: Any, file: Path, tmp_path: Path) -> None:
+    where = ("--out", tmp_path / "runs", "--device", "cpu")
+    assert fedsim("study", file, *where, "--pilot", "2", "-q")[0] == 0
+    code, out, _ = fedsim("study", file, *where, "--dry-run")
+    assert code == 0
+    assert "what 2 seeds show with 80 % power" in out
+    power = json.loads(fedsim("study", file, *where, "--dry-run", "--json")[1])["power"]
+    (row,) = power["rows"]
+    assert (row["method"], row["num_pairs"], power["num_seeds"]) == ("principal", 2, 2)
+    assert row["detectable"] > 0
 
 
 def test_validate_knows_studies(fedsim: Any, file: Path) -> None:

@@ -34,7 +34,9 @@ COMPARED = ("rounds.jsonl", "metrics.jsonl", "baselines.jsonl", "intervals.jsonl
 
 def what_is_compared(record: StudyRecord) -> dict[str, Any]:
     """Return all of a study that a comparison reads, byte for byte."""
-    found: dict[str, Any] = {"study.json": (record.folder / "study.json").read_bytes()}
+    found: dict[str, Any] = {
+        name: (record.folder / name).read_bytes() for name in ("study.json", "comparison.json")
+    }
     for cell in record.cells:
         files = [cell.folder / name for name in COMPARED]
         files += sorted(cell.folder.glob("predictions/*"))
