@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fedsim.study.progress import StudyProgress, StudyWatcher
 
-NAME_WIDTH = 58
+NAME_WIDTH = 40
 
 
 @contextmanager
@@ -111,7 +111,8 @@ class _Bars:
             self._all, total=progress.num_cells, completed=settled, about=state(progress)
         )
         if progress.error:
-            self._bars.console.print(f"{progress.settled} failed: {progress.error}", markup=False)
+            failure = f"{progress.settled} failed: {progress.error}"
+            self._bars.console.print(failure, markup=False, highlight=False)
         names = {running.cell for running in progress.running}
         for name in self._cells.keys() - names:
             self._bars.remove_task(self._cells.pop(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 import yaml
 
 from fedsim import simulate
-from fedsim.cli.study_progress import state
+from fedsim.cli.study_progress import state, watching_study
 from fedsim.errors import RunError
-from fedsim.study.progress import StudyProgress
+from fedsim.study.progress import Running, StudyProgress
 
 
 @pytest.fixture
@@ -140,3 +141,19 @@ def test_the_state_of_a_study_in_words() -> None:
     some = StudyProgress(4, 1, 2, 10, (), 90.0)
     assert state(some) == "1 failed, 2 were there, about 90 s left"
     assert state(StudyProgress(10, 0, 0, 10, (), 0.0)) == ""
+
+
+def test_a_terminal_shows_all_cells_and_those_that_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    long = f"final/fedavg/{'population.partition.alpha=0.1, ' * 4}/seed 3"
+    with watching_study(quiet=False, as_json=False) as watch:
+        watch(StudyProgress(1, 0, 0, 4, (Running(long, 2, 9, ""),), None))
+        watch(StudyProgress(2, 1, 0, 4, (Running("final/b", 1, 9, ""),), 30.0, long, "no [room]"))
+    shown = capsys.readouterr().err
+    assert "3/4" in shown
+    assert "1 failed, about 30 s left" in shown
+    assert "final/b" in shown
+    assert "2/9" not in shown.rpartition("3/4")[2]  # what is done is shown no longer
