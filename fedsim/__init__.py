@@ -21,36 +21,47 @@ if TYPE_CHECKING:
     from fedsim.leave_one_out import run as leave_one_site_out
     from fedsim.prediction import predict
     from fedsim.records import RunRecord, read
+    from fedsim.records.study import StudyRecord, read_study
     from fedsim.report import write as write_report
     from fedsim.scenario import Scenario, load_scenario
     from fedsim.simulate import resume, run
+    from fedsim.study.load import load_study
+    from fedsim.study.runner import run as run_study
     from fedsim.trained import load_model
 
 _EXPORTS = {
     "RunRecord": ("fedsim.records", "RunRecord"),
     "Scenario": ("fedsim.scenario", "Scenario"),
+    "StudyRecord": ("fedsim.records.study", "StudyRecord"),
     "export": ("fedsim.export_folder", "export"),
     "leave_one_site_out": ("fedsim.leave_one_out", "run"),
     "load_model": ("fedsim.trained", "load_model"),
     "load_scenario": ("fedsim.scenario", "load_scenario"),
+    "load_study": ("fedsim.study.load", "load_study"),
     "predict": ("fedsim.prediction", "predict"),
     "read": ("fedsim.records", "read"),
+    "read_study": ("fedsim.records.study", "read_study"),
     "write_report": ("fedsim.report", "write"),
     "resume": ("fedsim.simulate", "resume"),
     "run": ("fedsim.simulate", "run"),
+    "run_study": ("fedsim.study.runner", "run"),
 }
 
 __all__ = [
     "RunRecord",
     "Scenario",
+    "StudyRecord",
     "export",
     "leave_one_site_out",
     "load_model",
     "load_scenario",
+    "load_study",
     "predict",
     "read",
+    "read_study",
     "resume",
     "run",
+    "run_study",
     "write_report",
 ]
 

@@ -81,6 +81,7 @@ def test_every_module_says_what_it_is_for(file: Path) -> None:
         "import fedsim.records",
         "import fedsim.cli",
         "import fedsim; fedsim.load_scenario('scenarios/quickstart.yaml').resolved()",
+        "import fedsim; fedsim.load_study('scenarios/quick_study.yaml').resolved()",
         "import fedsim.scenario as s; "
         "s.open_population(s.load_scenario('scenarios/quickstart.yaml')).table()",
     ],

@@ -12,10 +12,13 @@ import pytest
 import fedsim
 from fedsim.data.unpacking import unpack
 from fedsim.scenario import Scenario, open_population
+from fedsim.study.load import is_study_file
+from fedsim.study.study_file import Study
 
 FOLDER = Path(__file__).resolve().parent.parent / "scenarios"
 OWN = FOLDER / "own_images.yaml"
-FILES = sorted(file for file in FOLDER.glob("*.yaml") if file != OWN)
+STUDIES = sorted(file for file in FOLDER.glob("*.yaml") if is_study_file(file))
+FILES = sorted(file for file in FOLDER.glob("*.yaml") if file not in (OWN, *STUDIES))
 SYNTHETIC = {"quickstart"}
 FEW = ["data.source.num_examples=200"]
 TWINS = sorted(file.stem.removesuffix("_fedld") for file in FOLDER.glob("*_fedld.yaml"))
@@ -29,9 +32,22 @@ def test_scenarios_are_here() -> None:
 
 
 def test_editors_find_the_schema_that_fedsim_prints() -> None:
-    """If this fails, write it anew: fedsim schema > scenarios/schema.json."""
-    text = (FOLDER / "schema.json").read_text(encoding="utf-8")
-    assert json.loads(text) == Scenario.model_json_schema()
+    """If this fails, write it anew: fedsim schema [--study] > scenarios/schema.json."""
+    for name, contract in (("schema", Scenario), ("study_schema", Study)):
+        text = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+        assert json.loads(text) == contract.model_json_schema()
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_a_study_is_valid_and_says_what_it_is(file: Path) -> None:
+    design = fedsim.load_study(file)
+    assert design.study.name == file.stem
+    assert design.notes() == []
+    schema, command = file.read_text(encoding="utf-8").split("\n")[:2]
+    assert schema == "# yaml-language-server: $schema=study_schema.json"
+    assert f"fedsim study scenarios/{file.name}" in command
+    real = design.base.data.source.kind != "synthetic"
+    assert real == ("FEDSIM_DATA_DIR=" in command)
 
 
 @each

@@ -17,10 +17,11 @@ import typer
 
 from fedsim.cli import opening
 from fedsim.cli.data_commands import data
-from fedsim.cli.options import File, Set
+from fedsim.cli.options import File, Set, number_of
 from fedsim.cli.plan_command import plan
 from fedsim.cli.progress import watching
 from fedsim.cli.streams import Lasting, console
+from fedsim.cli.study_command import study, validate_study
 from fedsim.cli.taking_away import export, predict
 from fedsim.errors import DivergedError, FedsimError, InputError, RunError
 
@@ -125,7 +126,7 @@ def run(
             )
         with draft.pointing():
             _leave_one_site_out(
-                scenario, out, run_name, device, keep_every, _number(workers), quiet, as_json
+                scenario, out, run_name, device, keep_every, number_of(workers), quiet, as_json
             )
         return
     from fedsim import simulate
@@ -138,7 +139,7 @@ def run(
             name=run_name,
             device=device,
             keep_every=keep_every,
-            workers=_number(workers),
+            workers=number_of(workers),
             engine=engine,
             watch=watch,
         )
@@ -162,17 +163,22 @@ def resume(
 
     with watching(quiet, as_json) as watch, _resumable(folder):
         record = simulate.resume(
-            folder, device=device, workers=_number(workers), engine=engine, watch=watch
+            folder, device=device, workers=number_of(workers), engine=engine, watch=watch
         )
     _conclude(record, quiet, as_json)
 
 
 @app.command()
 def validate(file: File, changes: Set = None) -> None:
-    """Check a scenario without running it; with the data at hand, also what the sites would hold.
+    """Check a scenario or study without running it; with the data at hand, also the sites.
 
     Every problem is printed with file, line, column and key.
     """
+    from fedsim.study.load import is_study_file
+
+    if is_study_file(file):
+        validate_study(file, changes)
+        return
     draft = opening.read(file, changes)
     scenario = draft.scenario()
     valid = f"{file}: valid; digest {scenario.digest[:10]}"
@@ -201,17 +207,21 @@ def validate(file: File, changes: Set = None) -> None:
         typer.echo(attack)
 
 
-for _command in (plan, export, predict):
+for _command in (plan, study, export, predict):
     app.command()(_command)
 app.add_typer(data, name="data")
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    of_studies: Annotated[bool, typer.Option("--study", help="of study files")] = False,
+) -> None:
     """Print the JSON Schema of scenarios, for completion and checks in an editor."""
     from fedsim.scenario import Scenario
+    from fedsim.study.study_file import Study
 
-    typer.echo(json.dumps(Scenario.model_json_schema(), indent=2))
+    contract = Study if of_studies else Scenario
+    typer.echo(json.dumps(contract.model_json_schema(), indent=2))
 
 
 @app.command("list")
@@ -230,24 +240,45 @@ def list_(
 
 
 @app.command()
-def report(folder: Folder) -> None:
-    """Print the results of a run and make its tables and figures again."""
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(help="folders of runs and studies", show_default=False)
+    ],
+) -> None:
+    """Print the results of runs and make tables, figures and page again; of studies, the page."""
     from fedsim.records import read
+    from fedsim.records.study import is_study, read_study
 
-    _conclude(read(folder), quiet=False, as_json=False)
+    for folder in folders:
+        if is_study(folder):
+            from fedsim.report.study import write
+
+            typer.echo(str(write(read_study(folder))))
+        else:
+            _conclude(read(folder), quiet=False, as_json=False)
 
 
-def _number(workers: str) -> int | Literal["auto"]:
-    """Return how many workers are meant.
+@app.command()
+def cite(
+    path: Annotated[
+        Path,
+        typer.Argument(help="folder of a run or study, or scenario (YAML)", show_default=False),
+    ],
+    changes: Set = None,
+) -> None:
+    """Print the BibTeX of methods, images and software that a run, study or scenario uses."""
+    from fedsim import citations
+    from fedsim.records import read
+    from fedsim.records.examples import examples
+    from fedsim.records.study import is_study, read_study
 
-    Raises:
-        InputError: if that is no number above 0.
-    """
-    if workers == "auto":
-        return "auto"
-    if not workers.isdecimal() or int(workers) < 1:
-        raise InputError(f"--workers {workers}: expected a number above 0, or auto")
-    return int(workers)
+    if is_study(path):
+        entries = citations.of_runs(examples(read_study(path)))
+    elif path.is_dir():
+        entries = citations.of_runs([read(path)])
+    else:
+        entries = citations.of_scenario(opening.read(path, changes).scenario())
+    typer.echo("\n\n".join(entries))
 
 
 @contextmanager
@@ -275,7 +306,7 @@ def _conclude(record: RunRecord, quiet: bool, as_json: bool) -> None:
         report.write(record)
         if not (quiet or as_json):
             size = sum(file.stat().st_size for file in record.folder.rglob("*") if file.is_file())
-            typer.echo(f"figures and tables: {record.folder / 'report'}")
+            typer.echo(f"figures, tables and page: {record.folder / 'report' / 'index.html'}")
             typer.echo(f"size of the run folder: {size / 1e6:.1f} MB")
     except (KeyboardInterrupt, RunError):
         typer.echo(

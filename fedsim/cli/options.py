@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from fedsim.errors import InputError
 
 File = Annotated[Path, typer.Argument(help="scenario file (YAML)", show_default=False)]
 Set = Annotated[
@@ -17,3 +19,16 @@ Set = Annotated[
         "Example: --set rounds=3 --set client.objective.weight=0.03",
     ),
 ]
+
+
+def number_of(workers: str) -> int | Literal["auto"]:
+    """Return how many workers are meant.
+
+    Raises:
+        InputError: if that is no number above 0.
+    """
+    if workers == "auto":
+        return "auto"
+    if not workers.isdecimal() or int(workers) < 1:
+        raise InputError(f"--workers {workers}: expected a number above 0, or auto")
+    return int(workers)

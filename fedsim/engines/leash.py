@@ -6,6 +6,7 @@ dies, however that happens; then the program gets Ctrl-C, and a while to end by 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -40,6 +41,18 @@ def follow(last: Callable[[], None]) -> None:
     """
     if holder := os.environ.get(HOLDER):
         threading.Thread(target=_end_with, args=(int(holder), last), daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """Let this process of `multiprocessing` end when its parent ends, however that ends."""
+    threading.Thread(target=_end_after_parent, daemon=True).start()
+
+
+def _end_after_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _end_with_input(process: subprocess.Popen[bytes]) -> None:

@@ -8,10 +8,8 @@ through it; small values go through a pipe.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +21,7 @@ from flwr.app import Message, RecordDict
 from fedsim.engines import shared
 from fedsim.engines.allocator import freed_memory_kept
 from fedsim.engines.inline import flower_identity, make_context, repeatable
+from fedsim.engines.leash import end_with_parent
 from fedsim.engines.shared import Attached, Made, Packed
 from fedsim.flower.wire import Buffer
 
@@ -87,7 +86,7 @@ def work(pipe: Connection[Any, Any], start: Start, prefix: str) -> None:
         prefix: of the names of the shared memory that is made here.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what Ctrl-C means
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     with repeatable(), freed_memory_kept(), flower_identity():
         desk = _Desk(start, prefix)
         with contextlib.suppress(EOFError):
@@ -95,14 +94,6 @@ def work(pipe: Connection[Any, Any], start: Start, prefix: str) -> None:
                 pipe.send(desk.do(task))
         desk.close()
     os._exit(0)  # at once: to take torch apart, which Python does otherwise, takes half a second
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent ends, however that ends."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 class _Desk:

@@ -118,6 +118,8 @@ class Expectation:
         resolved = self._flat(item)
         if len(resolved) > 1:
             return "numbers, texts, true or false"
+        if not resolved[0]:
+            return "values"
         return NAMES.get(str(resolved[0].get("type")), ("", "sections"))[1] + _range(resolved[0])
 
     def _flat(self, schema: Schema) -> list[Schema]:

@@ -18,9 +18,11 @@ from fedsim.errors import ScenarioError
 from fedsim.plugins import kind_of
 from fedsim.scenario import Scenario, from_data, load_scenario
 from fedsim.scenario.families import FAMILIES
+from fedsim.study.load import is_study_file
 
 SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
 SCENARIOS = [file for file in SCENARIOS if file.stem != "own_images"]  # needs pictures
+SCENARIOS = [file for file in SCENARIOS if not is_study_file(file)]
 FULL_PATH = Path(__file__).parent / "full.yaml"
 FULL = load_scenario(FULL_PATH)
 """A scenario that sets most keys."""

@@ -1,0 +1,80 @@
+"""From a study file to a valid study, or to errors that say where and how."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterable
+
+import yaml
+
+from fedsim.errors import InputError, ScenarioError
+from fedsim.records.study import STUDY, is_study
+from fedsim.scenario import Scenario, from_data, load_scenario
+from fedsim.scenario.written import Written, read_file
+from fedsim.study import rules
+from fedsim.study.design import Design
+from fedsim.study.study_file import Study
+
+KEYS = {"base", "methods", "primary", "question", "seeds", "vary"}
+"""Those of a study file that no scenario has."""
+
+
+def load_study(path: str | pathlib.Path, changes: Iterable[str] = ()) -> Design:
+    """Read a study file and validate every scenario in it.
+
+    Args:
+        path: a YAML file, or the folder of a study that has begun.
+        changes: `key.path=value` each, as `--set` takes them, such as `seeds=5`.
+
+    Raises:
+        ScenarioError: listing every problem with file, line, column, key and what was expected.
+        InputError: if the file in a study folder was changed since the study began.
+    """
+    path, changes = pathlib.Path(path), tuple(changes)
+    if is_study(path):
+        design = _read(path / "study.yaml", changes)
+        if not changes and design.digest != json.loads((path / STUDY).read_bytes())["digest"]:
+            raise InputError(
+                f"{path}: study.yaml does not say what it did when the study began. Put it back "
+                "as it was, or run it as a study of its own: copy it out of the folder"
+            )
+        return design
+    return _read(path, changes)
+
+
+def _read(path: pathlib.Path, changes: Iterable[str]) -> Design:
+    written = read_file(path, changes, "`base:` and `methods:`")
+    study = written.read_as(Study)
+    folder = pathlib.Path(study.folder or written.folder)
+    design = Design(study, _base(study, folder, written), folder)
+    if problems := rules.broken(design):
+        raise ScenarioError(written.located(dict.fromkeys(problems)))
+    return design
+
+
+def is_study_file(path: str | pathlib.Path) -> bool:
+    """Whether a file is a study's rather than a scenario's; whatever is wrong with it."""
+    path = pathlib.Path(path)
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return False
+    return isinstance(data, dict) and "data" not in data and bool(KEYS & data.keys())
+
+
+def _base(study: Study, folder: pathlib.Path, written: Written) -> Scenario:
+    """Return the scenario that all others start from.
+
+    Raises:
+        ScenarioError: if it is not valid by itself.
+    """
+    if isinstance(study.base, dict):
+        return from_data(study.base, f"{written.tree.origin}: base")
+    file = folder / study.base
+    if not file.is_file():
+        raise ScenarioError(
+            f"{written.tree.where(('base',))}: base\n  there is no file {file}: name a scenario, "
+            "relative to this file"
+        )
+    return load_scenario(file)
