@@ -168,7 +168,7 @@ def auroc(p: Predictions) -> float | None:
     if len(present) < 2:
         return None
     classes = [p.positive] if len(p.num_true) == 2 else present
-    scores = np.column_stack([_log_odds(p.log_probabilities, int(c)) for c in classes])
+    scores = np.column_stack([log_odds(p.log_probabilities, int(c)) for c in classes])
     return float(roc_auc_score(p.labels[:, None] == classes, scores))
 
 
@@ -188,7 +188,7 @@ def average_precision(p: Predictions) -> float | None:
     return float(
         np.mean(
             [
-                average_precision_score(p.labels == c, _log_odds(p.log_probabilities, int(c)))
+                average_precision_score(p.labels == c, log_odds(p.log_probabilities, int(c)))
                 for c in classes
             ]
         )
@@ -205,12 +205,12 @@ def sensitivity_at_90_specificity(p: Predictions) -> float | None:
 
     if not p.num_true.all():
         return None
-    scores = _log_odds(p.log_probabilities, p.positive)
+    scores = log_odds(p.log_probabilities, p.positive)
     fpr, tpr, _ = roc_curve(p.labels == p.positive, scores, drop_intermediate=False)
     return float(tpr[fpr <= LARGEST_FALSE_POSITIVE_RATE].max())
 
 
-def _log_odds(log_probabilities: NDArray[np.float64], c: int) -> NDArray[np.float64]:
+def log_odds(log_probabilities: NDArray[np.float64], c: int) -> NDArray[np.float64]:
     """Return log P(c) / (1 - P(c)), finite; tells images apart whose P(c) rounds to one."""
     with np.errstate(invalid="ignore"):
         others = np.logaddexp.reduce(np.delete(log_probabilities, c, axis=1), axis=1)

@@ -118,6 +118,8 @@ def _conclude(workplace: Workplace, folder: RunFolder, watch: Watcher) -> None:
         ("federated", "best"): record.predictions(record.selection.best_round),
         **baselines.methods(trained),
     }
+    unit, by_site = workplace.population.units("test")
+    folder.save_test_units(unit, {name: found.tolist() for name, found in by_site.items()})
     tell("bootstrap intervals", scenario.rounds)
     folder.conclude(
         baselines.scores(scenario, trained),

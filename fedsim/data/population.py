@@ -163,6 +163,20 @@ class Population:
         known = self.columns.get(PATIENT)
         return None if known is None else known[self.held(holder)[split]]
 
+    def units(self, split: Split) -> tuple[str, dict[str, Indices]]:
+        """Return what is drawn anew when results are resampled: "image" or "patient".
+
+        With it comes for every holder a number for each of its examples, (example,): the image's
+        position, or where patients are known, one that all images of a patient share.
+        """
+        positions, known = np.arange(len(self.labels)), self.columns.get(PATIENT)
+        whose = positions
+        if known is not None:
+            _, first, patient = np.unique(known, return_index=True, return_inverse=True)
+            whose = np.where(known == "", positions, first[patient])
+        unit = "image" if known is None else "patient"
+        return unit, {self.name(h): whose[self.held(h)[split]] for h in self.holders}
+
     def class_counts(self, holder: int, split: Split) -> Indices:
         """Return examples per class, (class,)."""
         chosen = self.held(holder)[split]

@@ -8,6 +8,7 @@
     metrics.jsonl        one line per value; pandas.read_json(path, lines=True)
     timing.jsonl         real seconds, one line per round executed
     baselines.jsonl      values of the yardsticks, one line each; written at the end
+    test_units.json      whose each test image is
     intervals.jsonl      bootstrap intervals of test values; written last of all
     log.txt              what happened, for people
     checkpoints/         global model and every state needed to go on
@@ -74,6 +75,9 @@ A row of `intervals.jsonl`: one percentile bootstrap interval on split "test" or
     confidence     float        0.95
     num_resamples  int          resamples that determine it
     unit           str          what is drawn: "image", or "patient" where patients are known
+
+`test_units.json`: unit ("image" or "patient") and sites {name: [a number for each test image, in
+the order of the predictions]}; the same unit has the same number in all runs on the same data.
 
 `population.json`: task, class_names; images {num_channels, image_size, synthetic}; sites [{name,
 train, validation, test}] and external [{name, test}] with examples per class; drawn (how sites draw

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,15 @@ from fedsim.drafts import whole_folder
 from fedsim.errors import InputError, RunError
 from fedsim.records import checkpoint
 from fedsim.records.files import Journal, cut_torn_line, sweep, to_line, write_text, writing
-from fedsim.records.read import BASELINES, FORMAT, PREDICTIONS, Predicted, read, select
+from fedsim.records.read import (
+    BASELINES,
+    FORMAT,
+    PREDICTIONS,
+    TEST_UNITS,
+    Predicted,
+    read,
+    select,
+)
 
 
 class RunFolder:
@@ -136,6 +144,16 @@ class RunFolder:
         with writing(self.path / BASELINES):
             (self.path / BASELINES).mkdir(exist_ok=True)
         checkpoint.save(checkpoint.path_of(self.path, number, BASELINES, "training"), result)
+
+    def save_test_units(self, unit: str, by_site: Mapping[str, Sequence[int]]) -> None:
+        """Record whose each test image is.
+
+        Args:
+            unit: "image" or "patient".
+            by_site: site -> a number for each test image, the same for the same unit.
+        """
+        content = {"unit": unit, "sites": {name: list(found) for name, found in by_site.items()}}
+        write_text(self.path / TEST_UNITS, json.dumps(content) + "\n")
 
     def conclude(
         self, baselines: Iterable[dict[str, Any]], intervals: Iterable[dict[str, Any]]

@@ -22,13 +22,14 @@ from fedsim.records.files import read_lines
 FORMAT = 3
 """Version of the run folder; to be raised when older readers would misread it."""
 
-PREDICTIONS, BASELINES = "predictions", "baselines"
+PREDICTIONS, BASELINES, TEST_UNITS = "predictions", "baselines", "test_units.json"
 Predicted = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Log-probabilities, (example, class), and labels, (example,)."""
 _NEEDED = {
     "run.json": ("format", "digest", "keep_every"),
     "scenario.yaml": ("rounds", "evaluation"),
     "population.json": ("sites",),
+    TEST_UNITS: ("unit", "sites"),
 }
 
 
@@ -105,6 +106,19 @@ class RunRecord:
         return {
             split: {site: (scores, labels) for site, (scores, labels) in by_site.items()}
             for split, by_site in found.items()
+        }
+
+    def test_units(self) -> tuple[str, dict[str, NDArray[np.int64]]]:
+        """Return whose each test image is: "image" or "patient", and site -> numbers of units.
+
+        Runs on the same data, whatever their seeds, have the same number for the same unit. Empty
+        where it was not recorded.
+        """
+        if not (self.folder / TEST_UNITS).is_file():
+            return "image", {}
+        found = _section(self.folder / TEST_UNITS, json.loads)
+        return found["unit"], {
+            site: np.array(units, np.int64) for site, units in found["sites"].items()
         }
 
     def trainings(self) -> list[dict[str, Any]]:

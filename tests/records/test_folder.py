@@ -514,6 +514,7 @@ def test_the_other_files_are_as_documented(record: RunRecord) -> None:
         "predictions",
         "baselines.jsonl",
         "intervals.jsonl",
+        "test_units.json",
     }
     assert set(record.population) == {
         "task",
