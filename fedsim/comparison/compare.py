@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from fedsim.comparison import costs, sites
-from fedsim.comparison.bootstrap import primary_intervals
 from fedsim.comparison.conclusions import conclusions
 from fedsim.comparison.differences import TIE_BELOW, differences, planned
 from fedsim.comparison.outcomes import Outcome, Primary, outcomes
 from fedsim.comparison.power import power_table
+from fedsim.comparison.primary_intervals import primary_intervals
 from fedsim.comparison.probabilities import calibration, decision_curves
 from fedsim.comparison.ranks import Ranking, rank
 from fedsim.comparison.tuning import tuned

@@ -50,17 +50,23 @@ def estimate(values: Iterable[float | None], confidence: float = CONFIDENCE) -> 
     return Estimate(len(found), mean, sd, mean - half, mean + half)
 
 
-def share_interval(
-    count: int, num: int, confidence: float = CONFIDENCE
-) -> tuple[float | None, float | None]:
-    """Return Wilson's score interval of a share (Wilson, JASA 1927); none of nothing.
+def share_interval(share: float, num: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return Wilson's score interval of a share (Wilson, JASA 1927, eq. 1).
 
-    >>> [round(end, 3) for end in share_interval(0, 10)]
+    For a mean of values between 0 and 1 that are not all 0 or 1 it is too wide, never too narrow:
+    of all with that mean, those vary most that are.
+
+    Args:
+        share: from 0 to 1.
+        num: of independent observations, at least one.
+        confidence: probability between the ends.
+
+    >>> [round(end, 3) for end in share_interval(0.0, 10)]
     [0.0, 0.278]
     """
-    from scipy.stats import binomtest
+    from scipy.stats import norm
 
-    if not num:
-        return None, None
-    interval = binomtest(count, num).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
+    z2 = float(norm.isf((1 - confidence) / 2)) ** 2 / num
+    middle = (share + z2 / 2) / (1 + z2)
+    half = (z2 * (share * (1 - share) + z2 / 4)) ** 0.5 / (1 + z2)
+    return max(middle - half, 0.0), min(middle + half, 1.0)

@@ -6,7 +6,7 @@ only this is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,7 @@ class Primary:
     @property
     def alpha(self) -> float:
         """Family-wise level."""
-        return 1 - self.confidence
+        return round(1 - self.confidence, 12)
 
 
 @dataclass(frozen=True)
@@ -246,3 +246,9 @@ def by_block(runs: Iterable[Outcome]) -> dict[tuple[str, int], list[Outcome]]:
     for run in runs:
         found.setdefault(run.block, []).append(run)
     return found
+
+
+def together(parts: Sequence[Predicted]) -> Predicted:
+    """Return the predictions of some sites as one."""
+    scores, labels = zip(*parts, strict=True)
+    return np.concatenate(scores), np.concatenate(labels)

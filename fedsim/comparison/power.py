@@ -15,6 +15,7 @@ interval, which gives the wanted power in four of five pilots (Browne, Statistic
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil, log2, sqrt
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from numpy.typing import NDArray
 POWER = 0.8
 MOST_SEEDS = 1000
 """Where the search for seeds ends."""
+LARGEST_SHIFT = 1e6
+"""Noncentrality beyond which scipy knows no power; it is 1."""
 LIMIT = 0.8
 """Confidence of the upper limit of a spread."""
 
@@ -38,7 +41,8 @@ def power_of(difference: float, sd: float, num_seeds: int, alpha: float) -> floa
     """
     from scipy.stats import nct, t
 
-    freedom, shift = num_seeds - 1, abs(difference) / sd * num_seeds**0.5
+    freedom = num_seeds - 1
+    shift = min(abs(difference) / sd * sqrt(num_seeds), LARGEST_SHIFT)
     critical = float(t.isf(alpha / 2, freedom))
     both = nct.sf(critical, freedom, [shift, -shift])  # cdf is nan for large shifts
     return float(both.sum())
@@ -90,7 +94,7 @@ def spread_limit(sd: float, num_pairs: int) -> float:
     from scipy.stats import chi2
 
     freedom = num_pairs - 1
-    return sd * float(freedom / chi2.ppf(1 - LIMIT, freedom)) ** 0.5
+    return sd * sqrt(freedom / float(chi2.ppf(1 - LIMIT, freedom)))
 
 
 def smallest_exact_p(num_seeds: int) -> float:
@@ -108,7 +112,7 @@ def seeds_for_exact_test(num_comparisons: int, alpha: float) -> int:
     >>> seeds_for_exact_test(1, 0.05), seeds_for_exact_test(7, 0.05)
     (6, 9)
     """
-    return int(np.ceil(1 - np.log2(alpha / num_comparisons) - 1e-12))
+    return ceil(1 - log2(alpha / num_comparisons) - 1e-12)
 
 
 def power_table(

@@ -20,9 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.metrics import NUM_BINS, evaluate
-from fedsim.comparison.bootstrap import together
 from fedsim.comparison.estimates import estimate
-from fedsim.comparison.outcomes import Outcome
+from fedsim.comparison.outcomes import Outcome, together
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 17))
 """Probabilities from 5 % to 80 %: from screening to treatment that does harm."""

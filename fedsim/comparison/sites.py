@@ -130,7 +130,8 @@ def join(
     """Return what a site gains from the federation, per setting, method and site.
 
     A last row of each method, of site "pooled", is over all sites: the mean gain and the share of
-    harmed sites of each seed, and then mean and interval of these over seeds.
+    harmed sites of each seed, and then their means over seeds. The interval of the share counts a
+    seed once, however many sites it has, as sites of one run are not independent.
 
     Args:
         runs: all of them.
@@ -165,7 +166,8 @@ def _join(
     for site, by_seed in alone.items():
         found = estimate(by_seed.values(), primary.confidence)
         num_harmed = sum(gain < 0 for gain in by_seed.values())
-        low, high = share_interval(num_harmed, len(by_seed), primary.confidence)
+        harm = num_harmed / len(by_seed)
+        low, high = share_interval(harm, len(by_seed), primary.confidence)
         yield {
             **front,
             "site": site,
@@ -175,7 +177,7 @@ def _join(
             "low": found.low,
             "high": found.high,
             "gain_over_pooled": estimate(pooled.get(site, {}).values()).mean,
-            "probability_of_harm": num_harmed / len(by_seed),
+            "probability_of_harm": harm,
             "harm_low": low,
             "harm_high": high,
         }
@@ -191,7 +193,8 @@ def _over_all(
 ) -> dict[str, Any]:
     by_seed = _by_seed(alone)
     gain = estimate((sum(gains) / len(gains) for gains in by_seed), confidence)
-    harm = estimate((sum(g < 0 for g in gains) / len(gains) for gains in by_seed), confidence)
+    harm = sum(sum(g < 0 for g in gains) / len(gains) for gains in by_seed) / len(by_seed)
+    harm_low, harm_high = share_interval(harm, len(by_seed), confidence)
     over = estimate(sum(gains) / len(gains) for gains in _by_seed(pooled))
     return {
         "site": POOLED,
@@ -201,9 +204,9 @@ def _over_all(
         "low": gain.low,
         "high": gain.high,
         "gain_over_pooled": over.mean,
-        "probability_of_harm": harm.mean,
-        "harm_low": None if harm.low is None else max(harm.low, 0.0),
-        "harm_high": None if harm.high is None else min(harm.high, 1.0),
+        "probability_of_harm": harm,
+        "harm_low": harm_low,
+        "harm_high": harm_high,
     }
 
 

@@ -208,8 +208,8 @@ def _join(comparison: Mapping[str, Any]) -> Table:
         f"What a site gains in {METRICS[comparison['primary']['metric']].title} on its own test "
         "images, over training alone and over pooled training (above zero the federation is "
         "better); mean over seeds with interval. Harm: share of seeds in which it would have been "
-        "better off alone (Wilson's interval; for all sites: mean over seeds of the share of "
-        "sites). Not corrected for the number of sites.",
+        "better off alone (for all sites: mean over seeds of the share of sites), with Wilson's "
+        "interval. Not corrected for the number of sites.",
         (
             "setting",
             "method",

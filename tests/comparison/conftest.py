@@ -14,7 +14,7 @@ import yaml
 from clients.metrics import Task, evaluate
 from fedsim.data.source import POOLED
 from fedsim.records import RunFolder
-from fedsim.records.checkpoint import path_of
+
 from fedsim.records.files import to_line
 
 ROUNDS = 4
@@ -249,6 +249,3 @@ def make_study(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
-
-
-__all__ = ["add_run", "path_of"]
