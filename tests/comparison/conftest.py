@@ -14,10 +14,9 @@ import yaml
 from clients.metrics import Task, evaluate
 from fedsim.data.source import POOLED
 from fedsim.records import RunFolder
-
 from fedsim.records.files import to_line
 
-ROUNDS = 4
+ROUNDS = 2
 Quality = Callable[[str, str, int], float]
 """Method, setting and seed -> how far a model's logits lie towards the truth."""
 
@@ -30,7 +29,7 @@ def add_run(
     noise_key: Sequence[int],
     task: Task = "binary",
     num_sites: int = 3,
-    per_class: int = 30,
+    per_class: int = 20,
     metrics: Sequence[str] = ("auroc", "loss"),
     baselines: Mapping[str, float] | None = None,
     units: bool = True,
@@ -94,10 +93,12 @@ def add_run(
         return found
 
     def rows(found: Mapping[str, Any], round: int | None) -> list[dict[str, Any]]:
+        """Return test values of all sites, validation values pooled: no more is looked at."""
         made = []
         for split, by_site in found.items():
             everything = [np.concatenate(part) for part in zip(*by_site.values(), strict=True)]
-            for site, (scores, truth) in {POOLED: everything, **by_site}.items():
+            alone = by_site if split == "test" else {}
+            for site, (scores, truth) in {POOLED: everything, **alone}.items():
                 for metric, value in evaluate(scores, truth, metrics, task).items():
                     made.append(
                         {
@@ -124,11 +125,12 @@ def add_run(
                     "bytes_up": 500,
                 }
             )
-        run.add_metrics(rows(found, round))
+        looked_at = found if round == ROUNDS else {"validation": found["validation"]}
+        run.add_metrics(rows(looked_at, round))
     run.save_predictions(ROUNDS, found)
     marks = []
     for kind, skill in (baselines or {}).items():
-        scored = rows(predict(skill, [*noise_key, 99]), ROUNDS)
+        scored = rows({"test": predict(skill, [*noise_key, 99])["test"]}, ROUNDS)
         marks += [
             {
                 "baseline": kind,
@@ -151,6 +153,11 @@ def add_run(
         )
     run.conclude(marks, [])
     run.close()
+
+
+@pytest.fixture
+def make_run() -> Callable[..., None]:
+    return add_run
 
 
 @pytest.fixture
@@ -186,7 +193,7 @@ def make_study(tmp_path: Path) -> Callable[..., Path]:
                     seed=seed,
                     quality=more.pop("quality"),
                     noise_key=number,
-                    **{k: v for k, v in run.items()},
+                    **run,
                 )
             lines.append(
                 {

@@ -19,6 +19,8 @@ from fedsim.records import read
 from fedsim.records.study import read_study
 
 Make = Callable[..., Path]
+LAST = 2
+"""Rounds of every run."""
 BASELINES = {"pooled": 2.5, "local": 1.0}
 
 
@@ -80,7 +82,7 @@ def test_values_are_those_of_the_runs(make_study: Make) -> None:
     folder = make_study(better, seeds=(3, 5))
     comparison = compared(folder)
     (cell,) = (c for c in read_study(folder).cells if (c.method, c.seed) == ("fedld", 5))
-    predictions = read(cell.folder).predictions(4)["test"]
+    predictions = read(cell.folder).predictions(LAST)["test"]
     scores, labels = (np.concatenate(part) for part in zip(*predictions.values(), strict=True))
     expected = evaluate(scores, labels, ("auroc",), "binary")["auroc"].value
     (found,) = (
@@ -175,9 +177,13 @@ def test_one_method_has_no_differences(make_study: Make) -> None:
     assert comparison["power"]["num_comparisons"] == 0
 
 
-def test_a_method_that_diverges_is_undefined(make_study: Make) -> None:
+def test_a_method_that_diverges_is_undefined(
+    make_study: Make, make_run: Callable[..., None]
+) -> None:
     folder = make_study(better, seeds=(0, 1))
-    broken = make_diverged(folder)
+    last = read_study(folder).cells[-1].folder
+    shutil.rmtree(last)
+    make_run(last, seed=1, quality=1.0, noise_key=[1], diverged=True)
     comparison = compared(folder)
     values = {
         (r["method"], r["seed"]): r["value"] for r in comparison["values"] if r["metric"] == "auroc"
@@ -186,17 +192,6 @@ def test_a_method_that_diverges_is_undefined(make_study: Make) -> None:
     assert primary_difference(comparison)["num_pairs"] == 1
     (row,) = (r for r in comparison["primary_intervals"] if r["method"] == "fedld")
     assert row["num_seeds"] == 1
-    assert broken.is_dir()
-
-
-def make_diverged(folder: Path) -> Path:
-    """Make the last run of a study one whose model says nothing but nan."""
-    from tests.comparison.conftest import add_run  # type: ignore[import-not-found]
-
-    last = read_study(folder).cells[-1].folder
-    shutil.rmtree(last)
-    add_run(last, seed=1, quality=1.0, noise_key=[1], diverged=True)
-    return last
 
 
 @pytest.mark.parametrize("task", ["multiclass", "ordinal"])
@@ -232,7 +227,7 @@ def test_the_mean_over_sites_leaves_out_sites_that_do_not_count(make_study: Make
         [
             row["value"]
             for row in rows
-            if (row["round"], row["split"], row["metric"]) == (4, "test", "auroc")
+            if (row["round"], row["split"], row["metric"]) == (LAST, "test", "auroc")
             and row["site"] in ("site-00", "site-01")
         ]
     )
@@ -274,7 +269,8 @@ def test_tuning_tells_what_it_chose(make_study: Make) -> None:
     expected = [
         r["value"]
         for r in value
-        if (r["round"], r["split"], r["site"], r["metric"]) == (4, "validation", "pooled", "auroc")
+        if (r["round"], r["split"], r["site"], r["metric"])
+        == (LAST, "validation", "pooled", "auroc")
     ]
     assert (row["method"], row["values"], row["num_trials"]) == ("fedld", {"knob": 1}, 3)
     assert [row["validation_value"]] == expected

@@ -332,6 +332,30 @@ def test_no_patient_is_in_two_places(seed: int, partition: Partition, validation
     assert all(len(where) == 1 for where in places.values())
 
 
+def test_images_of_a_patient_are_one_unit_whatever_the_seed() -> None:
+    dataset = with_patients(4, 40)
+    numbers: dict[str, set[int]] = {}
+    for seed in (0, 1, 2):
+        population = formed(dataset, num_sites=3, streams=Streams(seed))
+        kind, units = population.units("test")
+        assert kind == "patient"
+        for site, found in enumerate(units.values()):
+            whose = population.patients(site, "test")
+            assert whose is not None
+            for patient, number in zip(whose.tolist(), found.tolist(), strict=True):
+                numbers.setdefault(patient, set()).add(number)
+    assert all(len(found) == 1 for found in numbers.values())
+    assert len(set.union(*numbers.values())) == len(numbers) > 10
+
+
+def test_without_patients_every_image_is_a_unit_of_its_own() -> None:
+    population = formed(fake({"all": 60}), num_sites=2)
+    kind, units = population.units("test")
+    assert kind == "image"
+    for site, name in enumerate(population.names):
+        np.testing.assert_array_equal(units[name], population.indices[site]["test"])
+
+
 def test_patients_in_two_official_splits_are_refused() -> None:
     dataset = fake({"train": 40, "validation": 10, "test": 10})
     patients = {s: np.char.add(s, np.arange(len(v)).astype(str)) for s, v in dataset.labels.items()}
