@@ -34,7 +34,7 @@ docs/statistics.md.
     decision_curves     [{setting, method, num_seeds, thresholds, net_benefit, low, high,
                         treat_all}], lists along the thresholds; binary tasks alone
     tuned               [{setting, method, values, validation_value, num_trials, num_failed}]
-    failures            [{cell, error}]
+    failures            [{cell, setting, method, seed, error}]
     power               num_seeds, num_comparisons, alpha, power, smallest_difference_of_interest,
                         exact_test_seeds, rows [{setting, method, num_pairs, sd, detectable,
                         seeds_needed, cautious_seeds_needed}]

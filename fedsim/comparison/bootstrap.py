@@ -12,7 +12,7 @@ For each setting two things are resampled, independently of each other and alike
   Where it was not recorded which images they are, those of two seeds count as different ones.
 - seeds, with replacement. The deviations of their means are stretched by sqrt(n / (n - 1)) t / z,
   as few seeds vary too little under the bootstrap and its percentiles are a normal's, not
-  Student's (Hesterberg, The American Statistician 2015, section 4.3).
+  Student's (Hesterberg, The American Statistician 2015).
 
 Intervals are percentiles. Models are taken as they are.
 """

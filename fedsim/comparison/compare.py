@@ -7,8 +7,9 @@ from typing import Any
 from fedsim.comparison import costs, sites
 from fedsim.comparison.conclusions import conclusions
 from fedsim.comparison.differences import TIE_BELOW, differences, planned
-from fedsim.comparison.outcomes import Outcome, Primary, outcomes
+from fedsim.comparison.outcomes import Outcome, outcomes
 from fedsim.comparison.power import power_table
+from fedsim.comparison.primary import Primary
 from fedsim.comparison.primary_intervals import primary_intervals
 from fedsim.comparison.probabilities import calibration, decision_curves
 from fedsim.comparison.ranks import Ranking, rank
@@ -66,18 +67,18 @@ def compare(record: StudyRecord) -> dict[str, Any]:
     return {**content, "sentences": conclusions(content)}
 
 
-def foresee(record: StudyRecord, purpose: str = "pilot") -> dict[str, Any]:
-    """Return what the planned seeds can show, from the spread of a pilot's runs.
+def foresee(record: StudyRecord) -> dict[str, Any]:
+    """Return what the planned seeds can show, from the spread of the final runs or of a pilot.
 
     Args:
-        record: of the study.
-        purpose: of the cells whose paired differences give the spread.
+        record: of the study; where it has no final cells those of the pilot count.
 
     Returns:
         As `fedsim.comparison.power.power_table`.
     """
     primary = Primary.of(record.analysis)
-    runs, _ = outcomes(record, purpose)
+    purposes = {cell.purpose for cell in record.cells}
+    runs, _ = outcomes(record, "final" if "final" in purposes else "pilot")
     seeds = tuple(sorted({run.seed for run in runs}))
     found = values(runs, primary, record.methods, record.settings, seeds)
     return _power(found, primary, len(record.seeds))

@@ -58,8 +58,18 @@ def _harm(content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _missing(content: Mapping[str, Any]) -> Iterator[str]:
-    if num := len(content["failures"]):
-        yield (f"{num} final run{'s' * (num != 1)} failed; means and pairs are over all others.")
+    planned = len(content["settings"]) * len(content["seeds"])
+    for method in content["methods"]:
+        there = sum(
+            row["num_seeds"]
+            for row in content["summary"]
+            if (row["method"], row["metric"]) == (method, content["primary"]["metric"])
+        )
+        if there < planned:
+            yield (
+                f"{method} has no value in {planned - there} of {planned} runs. They are left out, "
+                "which flatters a method that failed because it diverged."
+            )
     if not content["yardsticks"]:
         yield (
             "Whether a hospital should join is not answered: the runs have no yardsticks "

@@ -14,7 +14,8 @@ from math import inf, isfinite
 from typing import Any
 
 from fedsim.comparison.estimates import estimate
-from fedsim.comparison.outcomes import Outcome, Primary, Step
+from fedsim.comparison.outcomes import Outcome, Step
+from fedsim.comparison.primary import Primary
 
 COSTS = ("rounds", "virtual_s", "bytes")
 

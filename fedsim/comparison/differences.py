@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from clients.metrics import METRICS
-from fedsim.comparison.outcomes import Primary
 from fedsim.comparison.paired import compare_pairs, holm
 from fedsim.comparison.power import detectable_difference, seeds_needed
+from fedsim.comparison.primary import Primary
 from fedsim.comparison.values import Values
 from fedsim.comparison.verdicts import Question, Reach, judge
 

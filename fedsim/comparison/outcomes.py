@@ -13,66 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.metrics import METRICS, Task
-from fedsim.comparison.estimates import CONFIDENCE
-from fedsim.comparison.power import POWER
+from clients.metrics import Task
+from fedsim.comparison.primary import Primary
 from fedsim.data.source import POOLED
 from fedsim.errors import InputError
 from fedsim.records import RunRecord, read
 from fedsim.records.read import Predicted
 from fedsim.records.study import Cell, StudyRecord
-
-
-@dataclass(frozen=True)
-class Primary:
-    """What a study said beforehand that it would compare.
-
-    Args:
-        metric: its name.
-        split: on whose images, "test" or "external".
-        pooled: over the images of all sites together; else the unweighted mean over sites.
-        reference: the method that all others are compared to.
-        smallest_difference: of interest, None without one.
-        model: "final" or "best" (by validation images).
-        target: validation value of the metric whose time is reported, None without one.
-        confidence: of intervals, and 1 minus the family-wise level.
-        power: wanted.
-    """
-
-    metric: str
-    split: str
-    pooled: bool
-    reference: str
-    smallest_difference: float | None
-    model: str
-    target: float | None
-    confidence: float
-    power: float
-
-    @classmethod
-    def of(cls, analysis: Mapping[str, Any]) -> Primary:
-        """Return what `study.json` holds of it."""
-        return cls(
-            metric=analysis["metric"],
-            split=analysis["split"],
-            pooled=analysis["pooled"],
-            reference=analysis["reference"],
-            smallest_difference=analysis.get("smallest_difference_of_interest"),
-            model=analysis.get("model", "final"),
-            target=analysis.get("target"),
-            confidence=analysis.get("confidence", CONFIDENCE),
-            power=analysis.get("power", POWER),
-        )
-
-    @property
-    def higher_is_better(self) -> bool:
-        """Direction of the metric."""
-        return METRICS[self.metric].higher_is_better
-
-    @property
-    def alpha(self) -> float:
-        """Family-wise level."""
-        return round(1 - self.confidence, 12)
 
 
 @dataclass(frozen=True)
@@ -151,7 +98,8 @@ def outcomes(
         purpose: of the cells.
 
     Returns:
-        Outcomes in the order of the cells, and {"cell", "error"} for every other cell.
+        Outcomes in the order of the cells, and {"cell", "setting", "method", "seed", "error"} for
+        every other cell.
     """
     primary = Primary.of(record.analysis)
     found, failures = [], []
@@ -159,13 +107,23 @@ def outcomes(
         if cell.purpose != purpose:
             continue
         if cell.status != "done":
-            failures.append({"cell": cell.cell, "error": cell.error})
+            failures.append(_failure(cell, cell.error))
             continue
         try:
             found.append(outcome(cell, read(cell.folder), primary))
         except (InputError, OSError) as error:
-            failures.append({"cell": cell.cell, "error": str(error)})
+            failures.append(_failure(cell, str(error)))
     return found, failures
+
+
+def _failure(cell: Cell, error: str | None) -> dict[str, Any]:
+    return {
+        "cell": cell.cell,
+        "setting": cell.setting,
+        "method": cell.method,
+        "seed": cell.seed,
+        "error": error,
+    }
 
 
 def outcome(cell: Cell, record: RunRecord, primary: Primary) -> Outcome:

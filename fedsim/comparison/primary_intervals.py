@@ -9,7 +9,8 @@ import numpy as np
 
 from clients.counted import counted_values
 from fedsim.comparison.bootstrap import Floats, Ints, draw_units, left_rate, over_seeds, percentiles
-from fedsim.comparison.outcomes import Outcome, Primary, common_sites, together
+from fedsim.comparison.outcomes import Outcome, common_sites, together
+from fedsim.comparison.primary import Primary
 from fedsim.records.read import Predicted
 from fedsim.seeds import Streams
 

@@ -23,7 +23,8 @@ from typing import Any
 
 from clients.metrics import METRICS
 from fedsim.comparison.estimates import estimate, share_interval
-from fedsim.comparison.outcomes import Outcome, Primary, by_block, common_sites
+from fedsim.comparison.outcomes import Outcome, by_block, common_sites
+from fedsim.comparison.primary import Primary
 from fedsim.data.source import POOLED
 
 KINDS = ("pooled", "local")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fedsim.comparison.estimates import estimate
-from fedsim.comparison.outcomes import Primary
+from fedsim.comparison.primary import Primary
 from fedsim.errors import InputError
 from fedsim.records import read
 from fedsim.records.study import Cell, StudyRecord

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsim.comparison.estimates import estimate
-from fedsim.comparison.outcomes import Outcome, Primary, by_block, common_sites
+from fedsim.comparison.outcomes import Outcome, by_block, common_sites
+from fedsim.comparison.primary import Primary
 from fedsim.data.source import POOLED
 
 Key = tuple[str, str, str, int]

@@ -132,7 +132,10 @@ def test_a_failed_run_and_one_that_is_not_there_yet_are_left_out_and_told(
     counts = {(r["method"], r["metric"]): r["num_seeds"] for r in comparison["summary"]}
     assert (counts["fedavg", "auroc"], counts["fedld", "auroc"]) == (5, 4)
     assert [failure["error"] for failure in comparison["failures"]] == ["it broke"]
-    assert any("1 final run failed" in sentence for sentence in comparison["sentences"])
+    assert (
+        "fedld has no value in 2 of 6 runs. They are left out, which flatters a method that failed "
+        "because it diverged."
+    ) in comparison["sentences"]
     assert comparison["rank_blocks"] == 3
 
 
@@ -278,13 +281,22 @@ def test_tuning_tells_what_it_chose(make_study: Make) -> None:
 
 
 def test_a_pilot_foresees_what_the_study_can_show(make_study: Make) -> None:
-    record = read_study(make_study(better, seeds=tuple(range(4))))
-    found = foresee(record, "final")
+    folder = make_study(better, seeds=tuple(range(4)))
+    lines = (folder / "cells.jsonl").read_text().splitlines()
+    pilot = [line.replace("final", "pilot", 1) for line in lines if '"seed": 3' not in line]
+    pilot = [line.replace('"purpose": "final"', '"purpose": "pilot"') for line in pilot]
+    (folder / "cells.jsonl").write_text("\n".join(pilot) + "\n")
+    found = foresee(read_study(folder))
     (row,) = found["rows"]
-    assert (found["num_seeds"], row["num_pairs"]) == (4, 4)
+    assert (found["num_seeds"], row["num_pairs"]) == (4, 3)
     assert row["detectable"] > 0
-    (unknown,) = foresee(record)["rows"]  # no pilot has run
-    assert unknown["detectable"] is None
+
+
+def test_without_any_run_nothing_is_foreseen(make_study: Make) -> None:
+    folder = make_study(better, seeds=(0,))
+    (folder / "cells.jsonl").unlink()
+    (row,) = foresee(read_study(folder))["rows"]
+    assert (row["num_pairs"], row["detectable"]) == (0, None)
 
 
 def test_tables_mark_what_is_shown_not_what_is_largest(make_study: Make) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fedsim.comparison.costs import time_summary, time_to_target, traffic
-from fedsim.comparison.outcomes import Outcome, Primary, Step
+from fedsim.comparison.outcomes import Outcome, Step
+from fedsim.comparison.primary import Primary
 from fedsim.comparison.probabilities import (
     THRESHOLDS,
     calibration,
