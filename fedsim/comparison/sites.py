@@ -157,7 +157,7 @@ def _join(
     pooled: dict[str, dict[int, float]] = {}
     sizes: dict[str, list[int]] = {}
     for run in runs:
-        for site in count[run.block]:
+        for site in (name for name in count[run.block] if name in run.num_train):
             sizes.setdefault(site, []).append(run.num_train[site])
             for kind, gains in (("local", alone), ("pooled", pooled)):
                 gain = _gain(run, bars[run.block], kind, site, primary.metric)

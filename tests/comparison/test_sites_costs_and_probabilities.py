@@ -118,6 +118,12 @@ def test_without_yardsticks_nothing_is_said_of_joining() -> None:
     assert yardsticks({}, ("auroc",), PRIMARY) == []
 
 
+def test_sets_that_no_site_holds_cannot_join() -> None:
+    abroad = {"sites": ("abroad",), "valid": ("abroad",), "scores": {("abroad", "auroc"): 0.9}}
+    runs = [run(**abroad, yardsticks={("pooled", "abroad", "auroc"): 0.8})]
+    assert join(runs, with_yardsticks(runs, PRIMARY), PRIMARY) == []
+
+
 def test_time_to_target_is_of_the_first_round_as_good() -> None:
     (row,) = time_to_target([run()], PRIMARY)
     assert (row["rounds"], row["virtual_s"], row["bytes"]) == (2, 6.0, 20)
