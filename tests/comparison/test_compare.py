@@ -168,7 +168,7 @@ def test_the_reference_has_failed_everywhere(make_study: Make) -> None:
 
 
 def test_one_seed_shows_nothing(make_study: Make) -> None:
-    comparison = compared(make_study(better, seeds=(4,)))
+    comparison = compared(make_study(better, seeds=(4,), baselines=BASELINES))
     row = primary_difference(comparison)
     assert (row["num_pairs"], row["low"], row["p"], row["verdict"]) == (1, None, None, "not shown")
     (interval, _) = comparison["primary_intervals"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fedsim.comparison.costs import time_summary, time_to_target, traffic
+from fedsim.comparison.joining import join
 from fedsim.comparison.outcomes import Outcome, Step
 from fedsim.comparison.primary import Primary
 from fedsim.comparison.probabilities import (
@@ -18,7 +19,8 @@ from fedsim.comparison.probabilities import (
     net_benefit,
     reliability,
 )
-from fedsim.comparison.sites import join, with_yardsticks, worst_site, yardsticks
+from fedsim.comparison.worst_site import worst_site
+from fedsim.comparison.yardsticks import with_yardsticks, yardsticks
 
 PRIMARY = Primary("auroc", "test", True, "fedavg", 0.02, "final", 0.8, 0.95, 0.8)
 
