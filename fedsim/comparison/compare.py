@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedsim.comparison import costs, sites
+from fedsim.comparison import costs
 from fedsim.comparison.conclusions import conclusions
 from fedsim.comparison.differences import TIE_BELOW, differences, planned
+from fedsim.comparison.joining import join
 from fedsim.comparison.outcomes import Outcome, outcomes
 from fedsim.comparison.power import power_table
 from fedsim.comparison.primary import Primary
@@ -15,6 +16,8 @@ from fedsim.comparison.probabilities import calibration, decision_curves
 from fedsim.comparison.ranks import Ranking, rank
 from fedsim.comparison.tuning import tuned
 from fedsim.comparison.values import Values, values
+from fedsim.comparison.worst_site import worst_site, worst_site_summary
+from fedsim.comparison.yardsticks import with_yardsticks, yardsticks
 from fedsim.records.study import StudyRecord
 
 FORMAT = 1
@@ -36,8 +39,8 @@ def compare(record: StudyRecord) -> dict[str, Any]:
         alpha=primary.alpha,
     )
     times = costs.time_to_target(runs, primary)
-    worst = sites.worst_site(runs, primary)
-    bars = sites.with_yardsticks(runs, primary)
+    worst = worst_site(runs, primary)
+    bars = with_yardsticks(runs, primary)
     content = {
         "format": FORMAT,
         "question": record.study.get("question") or "",
@@ -55,9 +58,9 @@ def compare(record: StudyRecord) -> dict[str, Any]:
         "time_summary": costs.time_summary(times),
         "traffic": costs.traffic(runs),
         "worst_site": worst,
-        "worst_site_summary": sites.worst_site_summary(worst, primary.confidence),
-        "yardsticks": sites.yardsticks(bars, found.metrics, primary),
-        "join": sites.join(runs, bars, primary),
+        "worst_site_summary": worst_site_summary(worst, primary.confidence),
+        "yardsticks": yardsticks(bars, found.metrics, primary),
+        "join": join(runs, bars, primary),
         "calibration": calibration(runs, primary.confidence),
         "decision_curves": decision_curves(runs, primary.confidence),
         "tuned": tuned(record, primary),

@@ -47,7 +47,7 @@ def _power(power: Mapping[str, Any]) -> Iterator[str]:
 def _harm(content: Mapping[str, Any]) -> Iterator[str]:
     settings = tuple(content["settings"])
     for row in content["join"]:
-        if row["site"] == POOLED and row["harm_low"] is not None:
+        if row["site"] == POOLED and row["low"] is not None:
             yield (
                 f"With {row['method']}{where_text(row['setting'], settings)} "
                 f"{100 * row['probability_of_harm']:.0f} % of sites "

@@ -144,50 +144,37 @@ def _differences(comparison: Mapping[str, Any]) -> Table:
 
 
 def _costs(comparison: Mapping[str, Any]) -> Table:
-    target, primary = comparison["primary"]["target"], comparison["primary"]
+    """Return worst site and traffic, and what it takes to the target if there is one."""
+    primary = comparison["primary"]
     times = {(r["setting"], r["method"]): r for r in comparison["time_summary"]}
     worst = {(r["setting"], r["method"]): r for r in comparison["worst_site_summary"]}
     rows = []
     for row in comparison["traffic"]:
         key = row["setting"], row["method"]
-        time = times.get(key)
-        rows.append(
-            (
-                *key,
-                spread(worst.get(key, {}), True),
-                number((row["bytes_down"] + row["bytes_up"]) / 1e6, 1),
-                *(
-                    (
-                        f"{time['num_reached']}/{time['num_seeds']}",
-                        number(time["median_rounds"], 1),
-                        number(time["median_virtual_s"], 0),
-                        number(None if (b := time["median_bytes"]) is None else b / 1e6, 1),
-                    )
-                    if time
-                    else (UNDEFINED,) * 4
-                ),
-            )
-        )
-    note = (
-        f" To a validation {METRICS[primary['metric']].title} of {target}: how many seeds reached "
-        "it, and medians over all seeds, undefined where half or more never did."
-        if target is not None
-        else ""
-    )
-    return Table(
+        sent = number((row["bytes_down"] + row["bytes_up"]) / 1e6, 1)
+        time = _time(times[key]) if key in times else ()
+        rows.append((*key, spread(worst.get(key, {}), True), sent, *time))
+    headings: Cells = ("setting", "method", "worst site", "traffic [MB]")
+    caption = (
         "Worst site: among those with enough test images of every class, the same for all methods "
-        f"in a seed; mean ± standard deviation over seeds. Traffic: of the whole run.{note}",
-        (
-            "setting",
-            "method",
-            "worst site",
-            "traffic [MB]",
-            "reached",
-            "rounds",
-            "virtual s",
-            "MB to target",
-        ),
-        tuple(rows),
+        "in a seed; mean ± standard deviation over seeds. Traffic: of the whole run."
+    )
+    if primary["target"] is not None:
+        headings += ("reached", "rounds", "virtual s", "MB to target")
+        caption += (
+            f" To a validation {METRICS[primary['metric']].title} of {primary['target']}: how many "
+            "seeds reached it, and medians over all seeds, undefined where half or more never did."
+        )
+    return Table(caption, headings, tuple(rows))
+
+
+def _time(row: Mapping[str, Any]) -> Cells:
+    sent = row["median_bytes"]
+    return (
+        f"{row['num_reached']}/{row['num_seeds']}",
+        number(row["median_rounds"], 1),
+        number(row["median_virtual_s"], 0),
+        number(None if sent is None else sent / 1e6, 1),
     )
 
 

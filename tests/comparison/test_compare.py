@@ -69,6 +69,8 @@ def test_a_clear_difference_is_shown(make_study: Make) -> None:
     assert comparison["sentences"][0] == row["sentence"]
     assert [rank["mean_rank"] for rank in comparison["ranks"]] == [2, 1]
     assert comparison["critical_difference"] is None
+    costs = tables(comparison)["costs.md"]
+    assert "6/6" in costs
     fast = {(r["method"]): r["num_reached"] for r in comparison["time_summary"]}
     assert fast["fedld"] == 6 > fast["fedavg"]
     assert {r["yardstick"] for r in comparison["yardsticks"]} == {"pooled", "local"}
@@ -166,7 +168,7 @@ def test_the_reference_has_failed_everywhere(make_study: Make) -> None:
 
 
 def test_one_seed_shows_nothing(make_study: Make) -> None:
-    comparison = compared(make_study(better, seeds=(4,)))
+    comparison = compared(make_study(better, seeds=(4,), baselines=BASELINES))
     row = primary_difference(comparison)
     assert (row["num_pairs"], row["low"], row["p"], row["verdict"]) == (1, None, None, "not shown")
     (interval, _) = comparison["primary_intervals"]
@@ -261,7 +263,18 @@ def test_settings_are_corrected_together(make_study: Make) -> None:
 def test_without_yardsticks_joining_is_not_answered(make_study: Make) -> None:
     comparison = compared(make_study(better))
     assert comparison["yardsticks"] == comparison["join"] == []
+    files = tables(comparison)
+    assert "should_my_hospital_join.md" not in files
+    assert "MB to target" not in files["costs.md"]
     assert "Whether a hospital should join is not answered" in comparison["sentences"][-1]
+
+
+def test_a_split_without_images_is_undefined(make_study: Make) -> None:
+    folder = make_study(better, analysis={"split": "external"}, baselines=BASELINES)
+    comparison = compared(folder)
+    assert {row["value"] for row in comparison["values"]} == {None}
+    assert primary_difference(comparison)["verdict"] == "not shown"
+    assert comparison["calibration"] == comparison["join"] == []
 
 
 def test_tuning_tells_what_it_chose(make_study: Make) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fedsim.comparison.costs import time_summary, time_to_target, traffic
+from fedsim.comparison.joining import join
 from fedsim.comparison.outcomes import Outcome, Step
 from fedsim.comparison.primary import Primary
 from fedsim.comparison.probabilities import (
@@ -18,7 +19,8 @@ from fedsim.comparison.probabilities import (
     net_benefit,
     reliability,
 )
-from fedsim.comparison.sites import join, with_yardsticks, worst_site, yardsticks
+from fedsim.comparison.worst_site import worst_site
+from fedsim.comparison.yardsticks import with_yardsticks, yardsticks
 
 PRIMARY = Primary("auroc", "test", True, "fedavg", 0.02, "final", 0.8, 0.95, 0.8)
 
@@ -116,6 +118,12 @@ def test_without_yardsticks_nothing_is_said_of_joining() -> None:
     assert with_yardsticks(runs, PRIMARY) == {}
     assert join(runs, {}, PRIMARY) == []
     assert yardsticks({}, ("auroc",), PRIMARY) == []
+
+
+def test_sets_that_no_site_holds_cannot_join() -> None:
+    abroad = {"sites": ("abroad",), "valid": ("abroad",), "scores": {("abroad", "auroc"): 0.9}}
+    runs = [run(**abroad, yardsticks={("pooled", "abroad", "auroc"): 0.8})]
+    assert join(runs, with_yardsticks(runs, PRIMARY), PRIMARY) == []
 
 
 def test_time_to_target_is_of_the_first_round_as_good() -> None:

@@ -1,0 +1,68 @@
+"""Yardsticks: pooled training, and each site alone.
+
+Those of a setting and seed are the reference's run's, or the first method's whose run has them, so
+that all methods are held against the same ones. They have that method's objective, optimiser and
+number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fedsim.comparison.estimates import estimate
+from fedsim.comparison.outcomes import Outcome, by_block
+from fedsim.comparison.primary import Primary
+from fedsim.data.source import POOLED
+
+KINDS = ("pooled", "local")
+Block = tuple[str, int]
+"""Setting and seed."""
+
+
+def with_yardsticks(runs: Iterable[Outcome], primary: Primary) -> dict[Block, Outcome]:
+    """Return for each setting and seed the run whose yardsticks count, where there is one."""
+    return {
+        block: having[0]
+        for block, found in by_block(runs).items()
+        if (
+            having := sorted(
+                (run for run in found if run.yardsticks),
+                key=lambda run: run.method != primary.reference,
+            )
+        )
+    }
+
+
+def yardsticks(
+    bars: Mapping[Block, Outcome], metrics: Sequence[str], primary: Primary
+) -> list[dict[str, Any]]:
+    """Return mean and interval over seeds of each yardstick on the images of all sites together.
+
+    Args:
+        bars: of `with_yardsticks`.
+        metrics: names.
+        primary: says the confidence.
+    """
+    rows = []
+    for setting in dict.fromkeys(setting for setting, _ in bars):
+        own = [run for (where, _), run in bars.items() if where == setting]
+        for kind in KINDS:
+            for metric in metrics:
+                found = estimate(
+                    (run.yardsticks.get((kind, POOLED, metric)) for run in own), primary.confidence
+                )
+                if found.num:
+                    rows.append(
+                        {
+                            "setting": setting,
+                            "yardstick": kind,
+                            "metric": metric,
+                            "num_seeds": found.num,
+                            "mean": found.mean,
+                            "sd": found.sd,
+                            "low": found.low,
+                            "high": found.high,
+                        }
+                    )
+    return rows
