@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -51,6 +51,13 @@ class Adam(Optimizer):
     """Adam with decoupled weight decay (torch.optim.AdamW)."""
 
     kind: Literal["adam"] = "adam"
+
+    reference: ClassVar[str] = """@inproceedings{kingma2015adam,
+  title = {Adam: A Method for Stochastic Optimization},
+  author = {Kingma, Diederik P. and Ba, Jimmy},
+  booktitle = {International Conference on Learning Representations (ICLR)},
+  year = {2015},
+}"""
 
     def build(
         self, parameters: Iterable[nn.Parameter], learning_rate: float

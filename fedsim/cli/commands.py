@@ -230,11 +230,45 @@ def list_(
 
 
 @app.command()
-def report(folder: Folder) -> None:
-    """Print the results of a run and make its tables and figures again."""
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(help="folders of runs and studies", show_default=False)
+    ],
+) -> None:
+    """Print the results of runs and make tables, figures and page again; of studies, the page."""
     from fedsim.records import read
+    from fedsim.records.study import is_study, read_study
 
-    _conclude(read(folder), quiet=False, as_json=False)
+    for folder in folders:
+        if is_study(folder):
+            from fedsim.report import study
+
+            typer.echo(str(study.write(read_study(folder))))
+        else:
+            _conclude(read(folder), quiet=False, as_json=False)
+
+
+@app.command()
+def cite(
+    path: Annotated[
+        Path,
+        typer.Argument(help="folder of a run or study, or scenario (YAML)", show_default=False),
+    ],
+    changes: Set = None,
+) -> None:
+    """Print the BibTeX of methods, images and software that a run, study or scenario uses."""
+    from fedsim import citations
+    from fedsim.records import read
+    from fedsim.records.examples import examples
+    from fedsim.records.study import is_study, read_study
+
+    if is_study(path):
+        entries = citations.of_runs(examples(read_study(path)))
+    elif path.is_dir():
+        entries = citations.of_runs([read(path)])
+    else:
+        entries = citations.of_scenario(opening.read(path, changes).scenario())
+    typer.echo("\n\n".join(entries))
 
 
 def _number(workers: str) -> int | Literal["auto"]:
@@ -275,7 +309,7 @@ def _conclude(record: RunRecord, quiet: bool, as_json: bool) -> None:
         report.write(record)
         if not (quiet or as_json):
             size = sum(file.stat().st_size for file in record.folder.rglob("*") if file.is_file())
-            typer.echo(f"figures and tables: {record.folder / 'report'}")
+            typer.echo(f"figures, tables and page: {record.folder / 'report' / 'index.html'}")
             typer.echo(f"size of the run folder: {size / 1e6:.1f} MB")
     except (KeyboardInterrupt, RunError):
         typer.echo(

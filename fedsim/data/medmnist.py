@@ -17,7 +17,7 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +87,7 @@ class MedMnist(Source):
             findings can be; "any" is at least one of them.
     """
 
+    public: ClassVar[bool] = True
     kind: Literal["medmnist"] = "medmnist"
     name: Name
     image_size: Literal[28, 64, 128, 224] = 28

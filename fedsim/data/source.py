@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,8 @@ class Dataset:
 class Source(Part, ABC):
     """A data source named in a scenario."""
 
+    public: ClassVar[bool] = False
+    """Whether anyone may see the images, so that a report may show some of them."""
     kind: str
 
     @abstractmethod

@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Iterator
 from functools import cache
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,7 @@ class Synthetic(Source):
             one drawn anew; for several images per patient.
     """
 
+    public: ClassVar[bool] = True
     kind: Literal["synthetic"] = "synthetic"
     anatomy: Literal["chest", "fundus"] = "fundus"
     image_size: Annotated[int, Field(ge=16, le=512)] = 32

@@ -21,6 +21,29 @@ RESNET: dict[str, Any] = {
 """What makes MONAI's ResNet that of He et al. (2016) in two dimensions, with the names and shapes
 of parameters that torchvision gives it, so that weights saved there fit."""
 
+_RESNET = """@inproceedings{he2016deep,
+  title = {Deep Residual Learning for Image Recognition},
+  author = {He, Kaiming and Zhang, Xiangyu and Ren, Shaoqing and Sun, Jian},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  year = {2016},
+}"""
+PAPERS = {
+    "DenseNet121": """@inproceedings{huang2017densely,
+  title = {Densely Connected Convolutional Networks},
+  author = {Huang, Gao and Liu, Zhuang and {van der Maaten}, Laurens and Weinberger, Kilian Q.},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  year = {2017},
+}""",
+    "EfficientNetB0": """@inproceedings{tan2019efficientnet,
+  title = {{EfficientNet}: Rethinking Model Scaling for Convolutional Neural Networks},
+  author = {Tan, Mingxing and Le, Quoc V.},
+  booktitle = {International Conference on Machine Learning (ICML)},
+  year = {2019},
+}""",
+    "ResNet18": _RESNET,
+    "ResNet50": _RESNET,
+}
+
 
 class MonaiNetwork(Model):
     """A 2-D classification network of `monai.networks.nets`, from random weights or a file's.
@@ -34,6 +57,11 @@ class MonaiNetwork(Model):
 
     kind: Literal["monai"] = "monai"
     name: Literal["DenseNet121", "EfficientNetB0", "ResNet18", "ResNet50"] = "DenseNet121"
+
+    @property
+    def paper(self) -> str:
+        """BibTeX of the network itself."""
+        return PAPERS[self.name]
 
     @property
     def min_image_size(self) -> int:

@@ -1,4 +1,4 @@
-"""A run's report: figures and tables, made from its record alone.
+"""A run's report: figures, tables and one page with both, made from its record.
 
 The same record gives the same bytes, so a report can be written again at any time and compared.
 """
@@ -9,10 +9,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fedsim.records.files import write_bytes, writing
-from fedsim.report import figures, page, rows, tables
+from fedsim.report import figures, page, rows, samples, tables
+from fedsim.report.document import render as render_page
+from fedsim.report.document import run as run_page
+from fedsim.report.document.alternatives import alternative
+from fedsim.report.document.pictures import photograph, picture
 from fedsim.report.terminal import render
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from fedsim.records import RunRecord
@@ -21,6 +26,7 @@ __all__ = ["render", "results", "write"]
 
 FOLDER = "report"
 """Where the report lies inside the run's folder."""
+PAGE = "index.html"
 
 
 def results(record: RunRecord) -> list[dict[str, Any]]:
@@ -29,7 +35,7 @@ def results(record: RunRecord) -> list[dict[str, Any]]:
 
 
 def write(record: RunRecord) -> list[Path]:
-    """Write the report of a run into its folder and return the files.
+    """Write the report of a run into its folder and return the files, the page last.
 
     Each file appears whole or not at all; those of an earlier report are replaced.
 
@@ -44,13 +50,21 @@ def write(record: RunRecord) -> list[Path]:
         contents["local_models.csv"] = rows.to_csv(abroad).encode()
     if apart := rows.external(record):
         contents["external.csv"] = rows.to_csv(apart).encode()
-    text = tables.to_markdown(record)
+    text, pictures = tables.to_markdown(record), {}
     for name, figure in figures.draw(record).items():
         for format in ("png", "svg"):
             contents[f"{name}.{format}"] = page.encode(figure, format)
         text += f"\n![{name.replace('_', ' ')}]({name}.png)\n"
+        pictures[name] = picture(figure, alternative(name, record), contents[f"{name}.svg"])
     contents["results.md"] = text.encode()
-    folder = record.folder / FOLDER
+    if sheet := samples.contact_sheet_of(record):
+        contents[samples.FILE] = sheet
+        pictures["contact_sheet"] = photograph(sheet, alternative("contact_sheet", record))
+    contents[PAGE] = render_page(run_page.document(run_page.Run(record, pictures)))
+    return _put(record.folder / FOLDER, contents)
+
+
+def _put(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     with writing(folder):
         folder.mkdir(exist_ok=True)
     for name, data in contents.items():

@@ -28,6 +28,8 @@ WIDTH = 8.0
 """Inches; at 100 dots per inch the width of a README."""
 LINE = 0.18
 """Height of a line of text, in inches."""
+DOTS_PER_INCH = 160
+"""Of a figure as PNG."""
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -45,7 +47,7 @@ STYLE = {
     "xtick.labelcolor": BLACK,
     "ytick.labelcolor": BLACK,
     "legend.frameon": False,
-    "savefig.dpi": 160,
+    "savefig.dpi": DOTS_PER_INCH,
     "svg.hashsalt": "fedsim",
     "text.parse_math": False,  # a name may hold a dollar sign
 }

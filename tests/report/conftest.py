@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,21 @@ import numpy as np
 import pytest
 
 from fedsim.errors import InputError
+from fedsim.scenario import from_data
 
+ENVIRONMENT = {
+    "python": "3.11.7",
+    "packages": {"fedsim-medical": "0.1.0", "torch": "2.13.0", "monai": None},
+    "plugins": {},
+    "platform": "Linux",
+    "processor": "a processor",
+    "num_cpus": 2,
+    "device": "cpu",
+    "device_type": "cpu",
+    "device_names": [],
+    "num_threads": 1,
+    "cpu_capability": "AVX2",
+}
 FRONT = ("split", "site", "metric")
 
 
@@ -88,24 +103,30 @@ def record(
         folder=folder,
         predictions=no_predictions,
         scenario={
+            **_resolved(),
             "name": "label-skew",
+            "description": "Sites with unequal shares of the disease",
             "seed": seed,
             "rounds": rounds,
             "strategy": {"kind": "principal_gradient"},
-            "client": {"objective": {"kind": "margin"}},
+            "client": {**_resolved()["client"], "objective": {"kind": "margin"}},
             "server_optimizer": None,
             "evaluation": {
                 "metrics": list(metrics),
                 "select_by": metrics[0],
                 "min_per_class": 0,
                 "num_resamples": 100,
+                "every": 1,
+                "loss_decomposition": decomposition,
+                "external": [],
             },
             "data": {
-                "source": {"kind": "synthetic"},
+                **_resolved()["data"],
                 "task": "binary" if classes == 2 else "multiclass",
-                "positive_class": 1,
             },
+            "baselines": [],
         },
+        run={"format": 3, "digest": "0123456789abcdef" * 4, "keep_every": None},
         baselines=[],
         intervals=[],
         population={
@@ -114,6 +135,9 @@ def record(
             "external": [],
             "drawn": None,
             "duplicates": {"num_groups": 0, "across_sites": 0},
+            "licence": "generated",
+            "citation": "",
+            "checksums": {"pixels": "sha256:made-up"},
             "num_mislabelled": {},
             "adversaries": [],
             "class_names": ["normal", "pneumonia", *(f"finding {i}" for i in range(2, classes))],
@@ -128,12 +152,14 @@ def record(
                 for name, n, share in zip(names, sizes, shares, strict=True)
             ],
         },
-        environment={},
+        environment=ENVIRONMENT,
         rounds=[
             {
                 "round": r,
                 "loss_decomposition": _terms(r, rng) if decomposition else None,
                 "virtual": _turn(r, names) if virtual else None,
+                "bytes_down": 1000 * sites,
+                "bytes_up": 1000 * sites,
             }
             for r in range(1, rounds + 1)
         ],
@@ -145,6 +171,23 @@ def record(
             higher_is_better=metrics[0] != "loss",
         ),
     )
+
+
+@cache
+def _resolved() -> dict[str, Any]:
+    """Return a small scenario with every default."""
+    source = {"kind": "synthetic", "anatomy": "chest", "image_size": 16, "num_examples": 120}
+    return from_data(
+        {
+            "version": 1,
+            "name": "label-skew",
+            "rounds": 4,
+            "data": {"source": source, "task": "binary"},
+            "population": {"num_sites": 3},
+            "client": {"epochs": 1, "batch_size": 16},
+        },
+        "made up",
+    ).resolved()
 
 
 def _turn(round: int, names: list[str]) -> dict[str, Any]:

@@ -1,0 +1,32 @@
+"""The report of a study: one page, made from its record and its comparison alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fedsim.records.files import write_bytes, writing
+from fedsim.report.document import render
+from fedsim.report.study.page import Study, document
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fedsim.records.study import StudyRecord
+
+__all__ = ["write"]
+
+
+def write(record: StudyRecord) -> Path:
+    """Write the page of a study into its folder `report` and return the file.
+
+    A study that is not finished has a page that says so.
+
+    Raises:
+        RunError: if the system cannot write it.
+    """
+    content = render(document(Study(record, record.comparison or {})))
+    folder = record.folder / "report"
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
+    write_bytes(folder / "index.html", content)
+    return folder / "index.html"

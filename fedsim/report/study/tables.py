@@ -1,0 +1,359 @@
+"""What a study found, as the tables of its page; numbers are those of comparison.json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fedsim.data.source import POOLED
+from fedsim.report.document.parts import Cell, Table, Tone, num, size_cell, word
+from fedsim.report.scores import arrowed
+from fedsim.report.tables import bracketed, number
+
+Comparison = Mapping[str, Any]
+Rows = Sequence[Mapping[str, Any]]
+NONE = "\N{EN DASH}"
+TONES: Mapping[str, Tone] = {"better": "good", "worse": "bad", "not shown": "quiet"}
+KINDS = {"pooled": "pooled training", "local": "each site alone"}
+
+
+def of_setting(comparison: Comparison, part: str, setting: str) -> list[Mapping[str, Any]]:
+    """Return the rows of a part of the comparison that belong to a setting."""
+    return [row for row in comparison.get(part) or () if row["setting"] == setting]
+
+
+def methods(comparison: Comparison, setting: str) -> Table | None:
+    """Return mean and interval of the primary metric, and the difference to the reference."""
+    primary = comparison["primary"]
+    metric, reference = primary["metric"], primary["reference"]
+    means = _by_method(of_setting(comparison, "summary", setting), metric)
+    if not means:
+        return None
+    differences = _by_method(of_setting(comparison, "differences", setting), metric)
+    rows = []
+    for method in comparison["methods"]:
+        mean = means.get(method)
+        if mean is None:
+            continue
+        without = "reference" if method == reference else NONE
+        rows.append(
+            [
+                word(method),
+                interval(mean["mean"], mean["low"], mean["high"]),
+                *_difference(differences.get(method), without),
+                num(mean["num_seeds"]),
+            ]
+        )
+    confidence = 100 * primary.get("confidence", 0.95)
+    return Table(
+        f"{arrowed(metric)} on {primary['split']} images"
+        + (", all sites pooled" if primary["pooled"] else ", mean over sites"),
+        (
+            "method",
+            "mean [interval]",
+            f"difference to {reference} [interval]",
+            "verdict",
+            "adjusted p",
+            "better, equal, worse",
+            "seeds",
+        ),
+        rows,
+        f"Mean over seeds with its {confidence:.0f} % interval (Student's t). Differences are of "
+        "runs with the same seed; their intervals and p-values are corrected for the number of "
+        "comparisons. Better, equal, worse: in how many seeds.",
+    )
+
+
+def _difference(row: Mapping[str, Any] | None, without: str) -> list[Cell]:
+    if row is None:
+        return [Cell(NONE, None), Cell(without, without), Cell(NONE, None), Cell(NONE, None)]
+    counts = f"{row['wins']}, {row['ties']}, {row['losses']}"
+    return [
+        interval(row["mean"], row["low"], row["high"], signed=True),
+        Cell(row["verdict"], row["verdict"], TONES.get(row["verdict"], "")),
+        Cell(p_value(row["p_adjusted"]), row["p_adjusted"]),
+        Cell(counts, row["wins"]),
+    ]
+
+
+def metrics(comparison: Comparison, setting: str) -> Table | None:
+    """Return the mean of every metric, with its interval."""
+    found = of_setting(comparison, "summary", setting)
+    names = comparison["metrics"]
+    if len(names) < 2 or not found:
+        return None
+    by_metric = {metric: _by_method(found, metric) for metric in names}
+    rows = [
+        [word(method), *(_mean(by_metric[metric].get(method)) for metric in names)]
+        for method in comparison["methods"]
+        if method in by_metric[names[0]]
+    ]
+    return Table(
+        "Every metric",
+        ("method", *map(arrowed, names)),
+        rows,
+        "Mean over seeds with its interval. Only the primary metric was chosen beforehand; the "
+        "others are there to look at.",
+    )
+
+
+def costs(comparison: Comparison, setting: str) -> Table | None:
+    """Return traffic and, where there is a target, how long it takes to reach it."""
+    sent = _by_method(of_setting(comparison, "traffic", setting))
+    times = _by_method(of_setting(comparison, "time_summary", setting))
+    on_a_clock = any(row["median_virtual_s"] is not None for row in times.values())
+    target = comparison["primary"].get("target")
+    headings = ["method", "sent down", "sent up"]
+    if times:
+        headings += ["reached", "rounds", "bytes"] + ["virtual seconds"] * on_a_clock
+    rows = []
+    for method in comparison["methods"]:
+        if method not in sent:
+            continue
+        row = [
+            word(method),
+            size_cell(sent[method]["bytes_down"]),
+            size_cell(sent[method]["bytes_up"]),
+        ]
+        if times:
+            row += _time(times.get(method), on_a_clock)
+        rows.append(row)
+    if not rows:
+        return None
+    note = "Sent: by a whole run, mean over seeds."
+    if times:
+        note += (
+            f" Then how many seeds reached {target:g} on validation images, and medians until "
+            "then; never reached counts as later than all others."
+        )
+    return Table("What it takes", headings, rows, note)
+
+
+def _time(row: Mapping[str, Any] | None, on_a_clock: bool) -> list[Cell]:
+    if row is None:
+        return [Cell(NONE, None)] * (3 + on_a_clock)
+    rounds = row["median_rounds"]
+    seconds = row["median_virtual_s"]
+    cells = [
+        Cell(f"{row['num_reached']} of {row['num_seeds']}", row["num_reached"]),
+        Cell(NONE, None) if rounds is None else Cell(f"{rounds:g}", rounds),
+        size_cell(row["median_bytes"]),
+    ]
+    if on_a_clock:
+        cells.append(Cell(NONE, None) if seconds is None else Cell(f"{seconds:.1f}", seconds))
+    return cells
+
+
+def fairness(comparison: Comparison, setting: str) -> Table | None:
+    """Return the value at the worst site and those of the yardsticks."""
+    metric = comparison["primary"]["metric"]
+    worst = of_setting(comparison, "worst_site_summary", setting)
+    rows = [[word(row["method"]), num(row["num_seeds"]), _mean(row)] for row in worst]
+    if not rows:
+        return None
+    return Table(
+        f"{arrowed(metric)} at the worst site",
+        ("method", "seeds", "mean [interval]"),
+        rows,
+        "The worst of the sites with enough test images of every class in all runs of a seed. The "
+        "worst of several noisy values is lower than what one hospital should expect: compare it "
+        "between methods only.",
+    )
+
+
+def yardsticks(comparison: Comparison, setting: str) -> Table | None:
+    """Return what pooled training and each site alone reach."""
+    found = of_setting(comparison, "yardsticks", setting)
+    if not found:
+        return None
+    names = [m for m in comparison["metrics"] if any(row["metric"] == m for row in found)]
+    rows = [
+        [word(title), *(_mean(_one(found, yardstick=kind, metric=m)) for m in names)]
+        for kind, title in KINDS.items()
+        if any(row["yardstick"] == kind for row in found)
+    ]
+    return Table(
+        "Yardsticks",
+        ("training", *map(arrowed, names)),
+        rows,
+        "Mean over seeds with its interval: one training on the images of all sites together, and "
+        "each site without the others, judged on its own images.",
+    )
+
+
+def join(comparison: Comparison, setting: str) -> Table | None:
+    """Return what each site gains by taking part."""
+    found = of_setting(comparison, "join", setting)
+    if not found:
+        return None
+    rows = [
+        [
+            word("all sites" if row["site"] == POOLED else row["site"]),
+            word(row["method"]),
+            Cell(NONE, None) if row.get("num_train") is None else _count(row["num_train"]),
+            interval(row["gain_over_alone"], row["low"], row["high"], signed=True),
+            value(row["gain_over_pooled"], signed=True),
+            _share(row["probability_of_harm"], row.get("harm_low"), row.get("harm_high")),
+        ]
+        for row in found
+    ]
+    return Table(
+        f"Gain in {arrowed(comparison['primary']['metric'])} by joining",
+        (
+            "site",
+            "method",
+            "training images",
+            "gain over alone [interval]",
+            "gain over pooled",
+            "probability of harm [interval]",
+        ),
+        rows,
+        "Above zero the federation is better. Harm: the federated model is worse on the site's "
+        "own test images than the one that it trained alone, share of seeds. Intervals are not "
+        "corrected for their number. Where a seed decides who holds which images, a site of one "
+        "name is another hospital in every seed.",
+    )
+
+
+def tuned(comparison: Comparison) -> Table | None:
+    """Return what the tuning chose."""
+    found = comparison.get("tuned") or ()
+    if not found:
+        return None
+    rows = [
+        [
+            word(row["method"]),
+            word(row["setting"]),
+            word(_values(row["values"])),
+            value(row["validation_value"]),
+            num(row["num_trials"]),
+            num(row["num_failed"]),
+        ]
+        for row in found
+    ]
+    return Table(
+        "Values that tuning chose",
+        ("method", "setting", "values", "on validation", "trials", "failed"),
+        rows,
+        "On seeds of its own, by validation images; every method had the same number of trials.",
+    )
+
+
+def power(comparison: Comparison) -> Table | None:
+    """Return what the seeds can show."""
+    found = comparison.get("power") or {}
+    if not found.get("rows"):
+        return None
+    least = found.get("smallest_difference_of_interest")
+    rows = [
+        [
+            word(row["method"]),
+            word(row["setting"]),
+            num(row["num_pairs"]),
+            value(row["sd"]),
+            value(row["detectable"]),
+            _needed(row["seeds_needed"]),
+            _needed(row["cautious_seeds_needed"]),
+        ]
+        for row in found["rows"]
+    ]
+    note = (
+        f"With {found['num_seeds']} seeds, {found['num_comparisons']} comparisons, a family-wise "
+        f"level of {found['alpha']:g} and {100 * found['power']:.0f} % power. An exact test can "
+        f"reject from {found['exact_test_seeds']} seeds on."
+    )
+    if least:
+        note += (
+            f" Seeds needed: to show a difference of {least:g}; cautiously: from the upper limit "
+            "of the spread."
+        )
+    return Table(
+        "What these seeds can show",
+        (
+            "method",
+            "setting",
+            "pairs",
+            "spread of differences",
+            "smallest shown",
+            "seeds needed",
+            "cautiously",
+        ),
+        rows,
+        note,
+    )
+
+
+def failures(rows: Rows) -> Table | None:
+    """Return what failed, and why."""
+    if not rows:
+        return None
+    return Table(
+        "Runs that failed or cannot be read",
+        ("run", "why"),
+        [[word(row["cell"]), word(str(row["error"]))] for row in rows],
+    )
+
+
+def interval(
+    mean: float | None, low: float | None, high: float | None, *, signed: bool = False
+) -> Cell:
+    """Return a cell with a mean and its interval."""
+    if not signed or mean is None:
+        return Cell(bracketed(mean, low, high), mean)
+    text = f"{mean:+.3f}" + ("" if low is None else f" [{low:+.3f}, {high:+.3f}]")
+    return Cell(text, mean)
+
+
+def value(found: float | None, *, signed: bool = False) -> Cell:
+    """Return a cell with a number of three decimals."""
+    if found is None:
+        return Cell(NONE, None)
+    return Cell(f"{found:+.3f}" if signed else number(found), found)
+
+
+def p_value(p: float | None) -> str:
+    """Return a p-value for people.
+
+    >>> p_value(0.0312), p_value(0.0001)
+    ('0.031', '< 0.001')
+    """
+    if p is None:
+        return NONE
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _mean(row: Mapping[str, Any] | None) -> Cell:
+    return Cell(NONE, None) if row is None else interval(row["mean"], row["low"], row["high"])
+
+
+def _share(share: float | None, low: float | None, high: float | None) -> Cell:
+    if share is None:
+        return Cell(NONE, None)
+    between = "" if low is None or high is None else f" [{100 * low:.0f}, {100 * high:.0f}]"
+    return Cell(f"{100 * share:.0f}{between} %", share)
+
+
+def _count(found: float) -> Cell:
+    return Cell(f"{found:,.0f}", found)
+
+
+def _needed(seeds: int | None) -> Cell:
+    return Cell(NONE, None) if seeds is None else num(seeds)
+
+
+def _values(values: Mapping[str, Any] | None) -> str:
+    return ", ".join(f"{key} {_short(v)}" for key, v in (values or {}).items()) or NONE
+
+
+def _short(found: Any) -> str:
+    return f"{found:.4g}" if isinstance(found, float) else f"{found}"
+
+
+def _by_method(
+    rows: Iterable[Mapping[str, Any]], metric: str | None = None
+) -> dict[str, Mapping[str, Any]]:
+    return {row["method"]: row for row in rows if metric is None or row["metric"] == metric}
+
+
+def _one(rows: Rows, **wanted: str) -> Mapping[str, Any] | None:
+    return next((r for r in rows if all(r[key] == found for key, found in wanted.items())), None)
