@@ -31,17 +31,17 @@ ENVIRONMENT = {
 FRONT = ("split", "site", "metric")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_record() -> Any:
     return record
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_whole_record() -> Any:
     return whole_record
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_row() -> Any:
     return row
 

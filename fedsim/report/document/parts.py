@@ -14,6 +14,8 @@ SIZES = ("B", "kB", "MB", "GB", "TB")
 Tone = Literal["", "good", "bad", "quiet"]
 MAX_LINE = 40
 """Characters up to which a cell of a table is kept on one line."""
+MAX_ROWS = 24
+"""Rows up to which a table is shown as long as it is."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,11 @@ class Table:
     headings: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
+
+    @property
+    def is_tall(self) -> bool:
+        """Whether it has so many rows that it is shown in a box of its own."""
+        return len(self.rows) > MAX_ROWS
 
     def is_numeric(self, column: int) -> bool:
         """Whether a column is one of numbers, as far as they are defined."""

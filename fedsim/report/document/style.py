@@ -84,6 +84,13 @@ dd { margin: 0; }
 }
 
 .scroll { overflow-x: auto; max-width: 100%; }
+.table .scroll {
+  background: linear-gradient(to left, var(--paper), var(--paper)) right / 1.5rem 100% local,
+    linear-gradient(to left, var(--rule), transparent) right / 0.75rem 100%;
+  background-repeat: no-repeat;
+}
+.tall .scroll { max-height: 36rem; overflow-y: auto; }
+.tall thead th { position: sticky; top: 0; z-index: 1; background: var(--paper); }
 .table { margin: 0 0 1.75rem; }
 .table .note { margin-top: 0.6rem; }
 table { border-collapse: separate; border-spacing: 0; min-width: 100%;
@@ -99,7 +106,8 @@ thead th { padding-top: 0; padding-bottom: 0; border: solid var(--ink); border-w
 tbody tr + tr > * { border-top: 1px solid var(--rule); }
 tbody th { position: sticky; left: 0; background: var(--paper); }
 tbody tr:hover > * { background: var(--faint); }
-td.wide { white-space: normal; min-width: 16rem; }
+tbody .wide { position: static; min-width: 14rem; max-width: 30rem; white-space: normal;
+  overflow-wrap: break-word; }
 .number { text-align: right; }
 .good { color: var(--good); font-weight: 600; }
 .bad { color: var(--bad); font-weight: 600; }
@@ -152,11 +160,13 @@ footer { margin-top: 2.5rem; padding-top: 1rem; padding-bottom: 3rem; color: var
   .top { padding-top: 0; }
   .panel[hidden] { display: block; }
   .live .panel > h3 { position: static; width: auto; height: auto; clip-path: none; }
-  .scroll, pre, details pre { overflow: visible; max-height: none; }
+  .scroll, .tall .scroll, pre, details pre { overflow: visible; max-height: none; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.68rem; }
+  details pre { columns: 2; }
+  .table .scroll { background: none; }
   table { font-size: 0.72rem; }
   th, td { padding: 0.2rem 0.4rem; white-space: normal; }
-  tbody th { position: static; }
+  tbody th, .tall thead th { position: static; }
   .sort::after { content: none; }
   details::details-content { content-visibility: visible; block-size: auto; }
   figure, .numbers, tr { break-inside: avoid; }

@@ -88,7 +88,7 @@ BLOCKS = """\
 {% endmacro %}
 
 {% macro table(block, id) %}
-<div class="table">
+<div class="table{% if block.is_tall %} tall{% endif %}">
 <div class="scroll" role="region" aria-labelledby="{{ id }}-caption">
 <table>
 <caption id="{{ id }}-caption">{{ block.caption }}</caption>

@@ -8,6 +8,7 @@ from typing import Any
 from fedsim.data.source import POOLED
 from fedsim.report.document.parts import Cell, Table, Tone, num, size_cell, word
 from fedsim.report.scores import arrowed
+from fedsim.report.study.looks import titled
 from fedsim.report.tables import bracketed, number
 
 Comparison = Mapping[str, Any]
@@ -223,7 +224,7 @@ def tuned(comparison: Comparison) -> Table | None:
     rows = [
         [
             word(row["method"]),
-            word(row["setting"]),
+            word(titled(row["setting"])),
             word(_values(row["values"])),
             value(row["validation_value"]),
             num(row["num_trials"]),
@@ -248,7 +249,7 @@ def power(comparison: Comparison) -> Table | None:
     rows = [
         [
             word(row["method"]),
-            word(row["setting"]),
+            word(titled(row["setting"])),
             num(row["num_pairs"]),
             value(row["sd"]),
             value(row["detectable"]),

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 METHODS = ("fedavg", "fedld", "fedprox", "krum")
@@ -15,6 +16,22 @@ SITES = ("site-00", "site-01", "site-02")
 METRICS = ("auroc", "loss")
 VERDICTS = {"fedld": "better", "fedprox": "equivalent", "krum": "worse"}
 GAINS = {"fedavg": 0.0, "fedld": 0.04, "fedprox": 0.002, "krum": -0.06}
+
+
+@pytest.fixture
+def save() -> Any:
+    """Return the function that writes a made-up run as a run folder."""
+    return save_run
+
+
+@pytest.fixture(scope="session")
+def make_study(make_record: Any) -> Any:
+    """Return a function that writes a study folder: see `save_study` for what it takes."""
+
+    def make(folder: Path, **more: Any) -> Path:
+        return save_study(folder, make_record, **more)
+
+    return make
 
 
 def save_run(made: Any, folder: Path) -> None:

@@ -8,8 +8,11 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 KEYS = {"Tab": 9, "Enter": 13, " ": 32, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
@@ -18,6 +21,17 @@ KEYS = {"Tab": 9, "Enter": 13, " ": 32, "End": 35, "Home": 36, "ArrowLeft": 37, 
 def find() -> str | None:
     """Return the browser on this computer, if there is one."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Start a browser for all tests, or skip."""
+    program = find()
+    if program is None:
+        pytest.skip(f"needs a Chromium on the path ({', '.join(NAMES)})")
+    started = Browser(program)
+    yield started
+    started.close()
 
 
 class Browser:
@@ -86,7 +100,8 @@ class Browser:
         self.call("Page.navigate", url=file.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
             self._events.append(self._next())
-        self.run("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
+        frame = {"x": 0, "y": 0, "width": 1, "height": 1, "scale": 1}
+        self.call("Page.captureScreenshot", clip=frame)  # so that it is laid out and painted
 
     def run(self, expression: str) -> Any:
         """Return the value of an expression in the page."""
