@@ -43,6 +43,7 @@ def test_a_report_is_written_whole_and_the_same_again(
         "results.csv",
         "sites.csv",
         "results.md",
+        "index.html",
         *(f"{name}.{format}" for name in NAMES for format in ("png", "svg")),
     }
     assert {path: path.read_bytes() for path in write(record)} == before
