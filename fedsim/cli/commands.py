@@ -241,9 +241,9 @@ def report(
 
     for folder in folders:
         if is_study(folder):
-            from fedsim.report import study
+            from fedsim.report.study import write
 
-            typer.echo(str(study.write(read_study(folder))))
+            typer.echo(str(write(read_study(folder))))
         else:
             _conclude(read(folder), quiet=False, as_json=False)
 

@@ -9,9 +9,10 @@
 The study folder lies beside the folder `cells`, which has the run folder of every cell, named by
 the digest of its scenario: studies that need the same run share it.
 
-`study.json`: format, digest, analysis {metric, split, pooled, reference,
-smallest_difference_of_interest, target, confidence, ...}, methods [names], settings {name: {key:
-value}}, seeds, tuning_seeds, num_trials {method: trials per setting}.
+`study.json`: format, digest; analysis {metric, split, pooled, model ("final" or "best"), reference,
+smallest_difference_of_interest, higher_is_better, target, confidence, correction}; methods [names],
+settings {name: {key: value}}, seeds, tuning_seeds, num_trials {method: {setting: trials}}, notes
+[str] on unequal tuning.
 
 A row of `cells.jsonl`; of several rows of one cell the last one counts:
 
@@ -24,7 +25,7 @@ A row of `cells.jsonl`; of several rows of one cell the last one counts:
     values       object      the tuned keys with the values of this cell
     run          str         its run folder, relative to the study folder
     status       str         "done" or "failed"
-    seconds      float       of computing, as far as this study has done it
+    seconds      float       that this study computed, or what is recorded if the run was there
     error        str|null    why it failed
 """
 
@@ -44,6 +45,8 @@ FORMAT = 1
 """Version of the study folder; to be raised when older readers would misread it."""
 STUDY, CELLS, COMPARISON = "study.json", "cells.jsonl", "comparison.json"
 PURPOSES = ("trial", "pilot", "final")
+DIVERGED = "diverged: "
+"""How the error of a cell begins that would fail again."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,12 @@ class StudyRecord:
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]
     comparison: dict[str, Any] | None
+
+
+def cell_name(purpose: str, method: str, setting: str, trial: int | None, seed: int) -> str:
+    """Return what a cell is called within its study."""
+    which = [] if trial is None else [f"trial {trial}"]
+    return "/".join([purpose, method, setting, *which, f"seed {seed}"])
 
 
 def is_study(folder: str | Path) -> bool:
