@@ -26,6 +26,7 @@ COMMANDS = [
     "schema",
     "list",
     "report",
+    "cite",
     "export",
     "predict",
 ]
