@@ -263,7 +263,9 @@ def _setup(study: Study) -> Section:
         first = study.examples[0]
         skipped = ("Seed", "Local objective", "Aggregation", "Server optimiser")
         words = in_words(first.scenario, first.population)
-        blocks.append(Text("All methods share the rest; as the first run has it:"))
+        blocks.append(
+            Text("The rest, as the first run has it; tuned values differ between methods:")
+        )
         blocks.append(Facts({k: v for k, v in words.items() if k not in skipped}))
     text = yaml.safe_dump(written, sort_keys=False, allow_unicode=True)
     return Section("setup", "Set-up", [*blocks, Code("The whole study file (YAML)", text)])

@@ -236,7 +236,7 @@ def tuned(comparison: Comparison) -> Table | None:
         "Values that tuning chose",
         ("method", "setting", "values", "on validation", "trials", "failed"),
         rows,
-        "On seeds of its own, by validation images; every method had the same number of trials.",
+        "On seeds of its own, by validation images alone.",
     )
 
 
@@ -259,9 +259,9 @@ def power(comparison: Comparison) -> Table | None:
         for row in found["rows"]
     ]
     note = (
-        f"With {found['num_seeds']} seeds, {found['num_comparisons']} comparisons, a family-wise "
-        f"level of {found['alpha']:g} and {100 * found['power']:.0f} % power. An exact test can "
-        f"reject from {found['exact_test_seeds']} seeds on."
+        f"Seeds: {found['num_seeds']}; comparisons: {found['num_comparisons']}; family-wise level "
+        f"{found['alpha']:g}; power {100 * found['power']:.0f} %. An exact test can reject from "
+        f"{found['exact_test_seeds']} seeds on."
     )
     if least:
         note += (
@@ -301,15 +301,27 @@ def interval(
     """Return a cell with a mean and its interval."""
     if not signed or mean is None:
         return Cell(bracketed(mean, low, high), mean)
-    text = f"{mean:+.3f}" + ("" if low is None else f" [{low:+.3f}, {high:+.3f}]")
-    return Cell(text, mean)
+    between = (
+        "" if low is None or high is None else f" [{signed_number(low)}, {signed_number(high)}]"
+    )
+    return Cell(signed_number(mean) + between, mean)
 
 
 def value(found: float | None, *, signed: bool = False) -> Cell:
     """Return a cell with a number of three decimals."""
     if found is None:
         return Cell(NONE, None)
-    return Cell(f"{found:+.3f}" if signed else number(found), found)
+    return Cell(signed_number(found) if signed else number(found), found)
+
+
+def signed_number(found: float) -> str:
+    """Return a number with its sign, unless it is zero as far as it is shown.
+
+    >>> signed_number(0.0312), signed_number(-0.0004)
+    ('+0.031', '0.000')
+    """
+    text = f"{found:+.3f}"
+    return text if float(text) else "0.000"
 
 
 def p_value(p: float | None) -> str:
