@@ -35,6 +35,19 @@ if TYPE_CHECKING:
 
 SPLITS = {"train": "Training", "validation": "Validation", "test": "Test"}
 
+COLUMNS = (
+    "metric",
+    "method",
+    "pooled",
+    "site mean ± sd",
+    "worst site",
+    "gap",
+    "model",
+    "n",
+    "sites",
+)
+"""Headings of the results table, those first that a narrow screen shows."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -143,11 +156,12 @@ def _counts(population: Mapping[str, Any], split: str, title: str) -> Table:
 
 def _results(run: Run) -> Section:
     record = run.record
+    columns = [name for name in COLUMNS if name != "method" or record.baselines]
     blocks: list[Block] = [
         Table(
             "Results on test images",
-            tables.HEADINGS,
-            list(_result_rows(record)),
+            columns,
+            [[row[name] for name in columns] for row in _result_rows(record)],
             plain(" ".join([tables.selection(record), tables.NOTE, *tables.notes(record)])),
         )
     ]
@@ -166,8 +180,8 @@ def _results(run: Run) -> Section:
     return Section("results", "Results", blocks)
 
 
-def _result_rows(record: RunRecord) -> Iterator[list[Cell]]:
-    """Yield the rows of the results table; best models only where they are not the final ones."""
+def _result_rows(record: RunRecord) -> Iterator[dict[str, Cell]]:
+    """Yield rows of the results table by heading; best models only where they are not final."""
     chosen = record.selection
     for row, cells in zip(rows.results(record), tables.result_cells(record), strict=True):
         if row.model == "best" and row.round == chosen.final_round:
@@ -183,7 +197,8 @@ def _result_rows(record: RunRecord) -> Iterator[list[Cell]]:
             row.gap,
             row.num_sites_defined,
         )
-        yield [Cell(text, key) for text, key in zip(cells, keys, strict=True)]
+        named = zip(tables.HEADINGS, cells, keys, strict=True)
+        yield {heading: Cell(text, key) for heading, text, key in named}
 
 
 def _external(record: RunRecord) -> Table:

@@ -23,6 +23,7 @@ def in_words(scenario: Mapping[str, Any], population: Mapping[str, Any]) -> dict
         "Sites": f"{_sites(population)}; {part(sites['partition'])}",
         "Scanners": part(sites["appearance"]),
         "Label noise": "; ".join(map(part, sites["label_noise"])),
+        "Adversaries": "; ".join(map(part, sites["adversaries"])),
         "Network": part(scenario["model"]),
         "A site's work in a round": _work(client),
         "Local objective": part(client["objective"]),

@@ -12,6 +12,7 @@ import pytest
 from fedsim.records.study import read_study
 from fedsim.report import study
 from fedsim.report.study.looks import looks
+from fedsim.report.study.tables import signed_number
 
 EVIL = "<script>alert(1)</script>"
 SECTIONS = [
@@ -56,7 +57,8 @@ def test_a_compared_study_has_every_section(make_study: Any, tmp_path: Path) -> 
     for row in comparison["summary"]:
         assert f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in html
     for row in comparison["differences"]:
-        assert (f"{row['mean']:+.3f} [" in html) or row["metric"] != "auroc"
+        if row["metric"] == "auroc":
+            assert f"{signed_number(row['mean'])} [" in html
     for sentence in comparison["sentences"]:
         assert sentence in html
     first = html.index(comparison["sentences"][0])
