@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flwr.app import Message, RecordDict
@@ -38,11 +39,13 @@ class Start:
         scenario: resolved, plain data.
         device: torch's name of where to compute.
         num_sites: of the run.
+        memory: folder of what sites keep from round to round, if they keep anything.
     """
 
     scenario: dict[str, Any]
     device: str
     num_sites: int
+    memory: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -122,13 +125,14 @@ class _Desk:
         import torch
 
         from fedsim.flower.client_app import make_client_app
+        from fedsim.flower.client_memory import at
         from fedsim.flower.workplace import Workplace
         from fedsim.scenario import from_data, open_population
 
         scenario = from_data(start.scenario, "worker")
         self._population = open_population(scenario)
         self._app = make_client_app(
-            Workplace(scenario, self._population, torch.device(start.device))
+            Workplace(scenario, self._population, torch.device(start.device)), at(start.memory)
         )
         self._num_sites = start.num_sites
         self._attached = Attached()
@@ -154,12 +158,12 @@ class _Desk:
             self._population.provide(site_of(node), split, *self._attached.arrays(layout))
 
     def _message(self, task: Task) -> Message:
-        """Return the message; one global model is unpacked once for all sites."""
+        """Return the message; one global model is unpacked once for all sites that get it."""
         if self._model[0] != task.block:
             memory = self._attached.memory(task.block)
             self._model = task.block, shared.unpack(task.packed, memory)
             self._attached.forget(task.block)
-        return Message(self._model[1], task.node, task.type)
+        return Message(shared.with_values(self._model[1], task.packed), task.node, task.type)
 
     def _written(self, num_bytes: int, parts: Sequence[Buffer]) -> str:
         """Write the arrays of a reply and return the name of their block."""

@@ -12,12 +12,13 @@ import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedsim.data.source import HELD_OUT
+from fedsim.data.source import HELD_OUT, SPLITS
 from fedsim.engines import shared
 from fedsim.engines.inline import InlineGrid, failure, site_of
 from fedsim.engines.shared import Attached, Layout, Made, Packed
@@ -39,7 +40,7 @@ NEEDED: Mapping[str, tuple[Split, ...]] = {
     "evaluate": HELD_OUT,
     "query": (),
 }
-"""Message type -> the splits that a client looks at."""
+"""Message type -> the splits that a client looks at; personal models may train for evaluation."""
 
 
 class WorkerGrid(InlineGrid):
@@ -49,18 +50,25 @@ class WorkerGrid(InlineGrid):
         scenario: resolved, plain data.
         population: whose images are shared.
         devices: torch's name of the device of each worker.
+        memory: folder of what sites keep from round to round, if they keep anything.
     """
 
     def __init__(
-        self, scenario: dict[str, Any], population: Population, devices: Sequence[str]
+        self,
+        scenario: dict[str, Any],
+        population: Population,
+        devices: Sequence[str],
+        memory: Path | None = None,
     ) -> None:
         super().__init__(ClientApp(), len(population))
         self._population = population
+        personal = scenario["client"]["personalisation"] is not None
+        self._needed = {**NEEDED, "evaluate": SPLITS} if personal else NEEDED
         self._examples: dict[tuple[int, Split], tuple[Made, Layout]] = {}
         self._seconds: dict[tuple[str, int], float] = {}
         self._pace: dict[str, float] = {}
         self._num_tasks = 0
-        starts = [Start(scenario, device, len(population)) for device in devices]
+        starts = [Start(scenario, device, len(population), memory) for device in devices]
         self._workers = [_Worker(start) for start in starts]
 
     def close(self) -> None:
@@ -105,7 +113,7 @@ class WorkerGrid(InlineGrid):
         node, kind = message.metadata.dst_node_id, message.metadata.message_type
         packed, block = exchange.content(place)
         site = site_of(node)
-        needed = NEEDED[kind] if self._population.keeps(site) else ()  # others draw their own
+        needed = self._needed[kind] if self._population.keeps(site) else ()  # others draw their own
         examples = {split: self._shared(site, split) for split in needed}
         self._num_tasks += 1
         return Task(self._num_tasks, node, kind, packed, block, examples)
@@ -168,7 +176,7 @@ class _Exchange:
         self.replies: dict[int, Message] = {}
         self._running: dict[int, int] = {}
         self._killed: set[int] = set()
-        self._contents: dict[int, tuple[Packed, Made]] = {}
+        self._contents: dict[tuple[int, ...], tuple[Packed, Made]] = {}
 
     def begin(self, place: int, number: int) -> None:
         """Note that a worker has a message as its task of this number."""
@@ -176,15 +184,16 @@ class _Exchange:
         self._running[number] = place
 
     def content(self, place: int) -> tuple[Packed, str]:
-        """Return a message's content and the block of its arrays; equal contents share theirs."""
+        """Return a message's content and the block of its arrays, one for all with the same."""
         content = self.messages[place].content
-        if id(content) not in self._contents:
+        key = tuple(map(id, content.array_records.values()))
+        if key not in self._contents:
             packed, parts = shared.pack(content)
             made = Made(packed.num_bytes, shared.new_name())
             shared.fill(made.buffer, parts)
-            self._contents[id(content)] = packed, made
-        packed, made = self._contents[id(content)]
-        return packed, made.memory.name
+            self._contents[key] = packed, made
+        packed, made = self._contents[key]
+        return shared.repacked(packed, content), made.memory.name
 
     @property
     def num_affordable(self) -> int:
