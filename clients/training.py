@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 from clients.batch import shuffled
 from clients.objectives.base import Context
 from clients.precision import Arithmetic
-from clients.proximal import proximal_term
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from clients.batch import Batch
     from clients.objectives.base import Objective
@@ -103,7 +102,7 @@ def train(
     num_classes: int,
     generator: torch.Generator,
     augment: Callable[[Batch], Batch] | None = None,
-    proximal_mu: float = 0.0,
+    penalty: Callable[[nn.Module, Batch], Tensor] | None = None,
 ) -> float:
     """Train `model` in place and return the mean objective over all examples seen.
 
@@ -116,27 +115,26 @@ def train(
         num_classes: C, so that class counts cover classes this site does not hold.
         generator: source of the order of batches.
         augment: applied to every batch, if given.
-        proximal_mu: weight of FedProx's proximal term, which is added to the objective.
+        penalty: of the network and a batch that it was just shown; added to the objective.
 
     Returns:
-        The mean of the objective, weighted by batch size, at the parameters before each step.
+        The mean of the objective without the penalty, weighted by batch size, at the parameters
+        before each step.
     """
     import torch
 
     context = Context(torch.bincount(examples.labels, minlength=num_classes))
     arithmetic = Arithmetic(plan.precision, examples.labels.device.type)
     model.train()
-    start = [w.detach().clone() for w in model.parameters()] if proximal_mu else []
     losses, sizes = [], []
     for batch in plan.batches(examples, generator):
         optimizer.zero_grad(set_to_none=True)
         for part in plan.parts(augment(batch) if augment else batch):
             with arithmetic.forwards():
                 loss = objective.loss(model, part, context)
-            if proximal_mu:
-                loss = loss + proximal_term(model.parameters(), start, proximal_mu)
+                total = loss if penalty is None else loss + penalty(model, part)
             arithmetic.backward(
-                loss if len(part) == len(batch) else loss * (len(part) / len(batch))
+                total if len(part) == len(batch) else total * (len(part) / len(batch))
             )
             losses.append(loss.detach())
             sizes.append(len(part))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from fedsim.engines.inline import failure, repeatable
 from fedsim.engines.placement import choose_devices
 from fedsim.errors import InputError
 from fedsim.execution import execute
-from fedsim.flower import federation, own_data, roll_call, wire
+from fedsim.flower import client_memory, federation, own_data, roll_call, wire
 from fedsim.flower.client_app import make_client_app
 from fedsim.flower.own_data import OwnData
 from fedsim.flower.roll_call import Node
@@ -75,14 +76,15 @@ def _answer(message: Message, context: Context) -> Message:
     task = message.content.config_records[wire.TASK]
     try:
         with repeatable():
-            app = _app(str(task[wire.SCENARIO]), _device(task, context), _own(context))
+            own, device = _own(context), _device(task, context)
+            app = _app(str(task[wire.SCENARIO]), device, own, _memory(task, own, context))
             return app(message, context)
     except Exception as error:  # whatever a client does; the server decides what follows
         return failure(message, f"{type(error).__name__}: {error}")
 
 
 @lru_cache(maxsize=1)
-def _app(text: str, device: str, own: OwnData | None) -> ClientApp:
+def _app(text: str, device: str, own: OwnData | None, memory: Path | None) -> ClientApp:
     """Return the client of a scenario; a process that lives longer than a message keeps it."""
     if own is None:
         scenario = from_data(json.loads(text), "scenario")
@@ -90,7 +92,25 @@ def _app(text: str, device: str, own: OwnData | None) -> ClientApp:
     else:
         scenario = own_data.read(text, own)
         population = own_data.open_own(scenario, own)
-    return make_client_app(Workplace(scenario, population, choose_devices(device)[0]))
+    workplace = Workplace(scenario, population, choose_devices(device)[0])
+    return make_client_app(workplace, client_memory.at(memory))
+
+
+def _memory(task: ConfigRecord, own: OwnData | None, context: Context) -> Path | None:
+    """Return where this site keeps what is its own, if it keeps anything.
+
+    A simulated one does where the server says, one with images in a folder of the study beside
+    them, or in the node's `memory-dir`.
+    """
+    if wire.PLACE not in task:
+        return None
+    place = str(task[wire.PLACE])
+    if own is None:
+        return Path(place)
+    if not re.fullmatch(r"[0-9a-f]{16}", place):
+        raise InputError(f"the server names the study {place!r}, expected 16 hexadecimal digits")
+    folder = context.node_config.get("memory-dir")
+    return (Path(str(folder)).expanduser() if folder else own.folder / ".fedsim") / place
 
 
 def _site(context: Context) -> int:
@@ -171,8 +191,13 @@ def serve(grid: Grid, options: Mapping[str, Any]) -> RunRecord:
     else:
         simulate.check_unchanged(record, described)
         folder = RunFolder(record.folder)
-    runtime = RuntimeGrid(grid, [node.id for node in nodes], task)
-    return execute(scenario, population, folder, devices, lambda workplace, stack: runtime, _tell)
+
+    def reach(workplace: Workplace, memory: Path | None, stack: ExitStack) -> RuntimeGrid:
+        if memory is not None:
+            task[wire.PLACE] = written.digest[:16] if own else str(memory.resolve())
+        return RuntimeGrid(grid, [node.id for node in nodes], task)
+
+    return execute(scenario, population, folder, devices, reach, _tell)
 
 
 def _simulated(
@@ -207,6 +232,8 @@ def _federated(
         raise InputError("\n".join(errors))
     scenario, population = federation.told(written, said, [str(device) for device in devices])
     build(scenario, buffers=())
+    if scenario.client.looks_at_network:
+        Workplace(scenario, population, devices[0])
     described = simulate.describe(
         scenario, population, population.checksums, federation.duplicates(said)
     )

@@ -19,9 +19,11 @@ from fedsim.engines.workers import WorkerGrid
 from fedsim.flower import baselines, intervals
 from fedsim.flower.attack import Attack
 from fedsim.flower.client_app import make_client_app
+from fedsim.flower.client_memory import at
 from fedsim.flower.dispatcher import Dispatcher
 from fedsim.flower.loss_decomposition import LossDecomposition
 from fedsim.flower.muster import muster
+from fedsim.flower.recollection import Recollection
 from fedsim.flower.runtime_grid import RuntimeGrid
 from fedsim.flower.server_app import Progress, Server, Watcher
 from fedsim.flower.strategy import build
@@ -29,8 +31,10 @@ from fedsim.flower.workplace import Workplace
 from fedsim.records import RunFolder, RunRecord, read
 from fedsim.scenario import Scenario
 
-Reach = Callable[[Workplace, ExitStack], InlineGrid | RuntimeGrid]
-"""Makes what reaches the sites; the stack ends its processes, if it has any."""
+Reach = Callable[[Workplace, Path | None, ExitStack], InlineGrid | RuntimeGrid]
+"""Makes what reaches the sites, which may keep things in a folder; the stack ends its processes."""
+MEMORY = "memory"
+"""Folder of what simulated sites keep, in a run folder."""
 Workers = int | Literal["auto"]
 """Processes that train sites side by side; `auto` is one for each processor that has room."""
 log = logging.getLogger("fedsim")
@@ -66,8 +70,9 @@ def execute(
         workplace = Workplace(scenario, population, devices[0])
         if workplace.fitted is not None:
             log.info("starting weights: %s", workplace.fitted.text())
-        grid = reach(workplace, stack)
         adding = adding_device(devices[0])
+        memory = folder.path / MEMORY if scenario.client.remembers else None
+        grid = reach(workplace, memory, stack)
         server = Server(
             scenario,
             population.names,
@@ -80,6 +85,8 @@ def execute(
             grid.nodes,
             Dispatcher(scenario.round_policy, muster(workplace)),
             Attack(workplace.attackers, workplace.buffers, workplace.streams, adding),
+            Recollection() if scenario.client.remembers else None,
+            workplace.private,
         )
         server.run(workplace.initial, watch)
         _conclude(workplace, folder, watch)
@@ -88,7 +95,11 @@ def execute(
 
 
 def own(
-    devices: Sequence[torch.device], workers: Workers, workplace: Workplace, stack: ExitStack
+    devices: Sequence[torch.device],
+    workers: Workers,
+    workplace: Workplace,
+    memory: Path | None,
+    stack: ExitStack,
 ) -> InlineGrid:
     """Return what reaches sites in this process or in workers of our own."""
     stack.enter_context(flower_identity())
@@ -98,9 +109,9 @@ def own(
     needed = needed_bytes(workplace) if limited else 0
     num = min(most(found, needed) if workers == "auto" else workers, len(population))
     if num == 1:
-        return InlineGrid(make_client_app(workplace), len(population))
+        return InlineGrid(make_client_app(workplace, at(memory)), len(population))
     places = place(num, found, needed)
-    grid = WorkerGrid(workplace.scenario, population, places)
+    grid = WorkerGrid(workplace.scenario, population, places, memory)
     stack.callback(grid.close)
     return grid
 

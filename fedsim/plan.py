@@ -28,9 +28,8 @@ from fedsim.engines.inline import repeatable
 from fedsim.engines.placement import choose_devices
 from fedsim.errors import FedsimError, InputError
 from fedsim.fleet.forecast import Forecast, forecast
-from fedsim.flower import wire
 from fedsim.flower.baselines import trainings
-from fedsim.flower.muster import local_plans, muster
+from fedsim.flower.muster import local_plans, message_bytes, muster
 from fedsim.flower.strategy import build
 from fedsim.flower.workplace import Workplace
 from fedsim.probe import Probe, first_step, measure
@@ -150,7 +149,7 @@ def make(
         workplace = _workplace(scenario, population, chosen, problems)
         probe = _probe(workplace, scenario.client.plan, problems) if duplicates else None
         fleet = _fleet(workplace, problems) if probe else None
-    num_bytes = wire.arrays_bytes(wire.to_arrays(workplace.initial))
+    num_bytes = message_bytes(workplace)
     cohort, sizes = _cohort_size(scenario, len(population)), population.sizes()
     plans = local_plans(scenario, population, len(sizes))
     steps = [plan.num_steps(size) for plan, size in zip(plans, sizes, strict=True)]

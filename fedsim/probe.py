@@ -58,7 +58,7 @@ def first_step(workplace: Workplace, batch: Batch) -> float:
     """Take the first training step and return the loss before it."""
     workplace.load(workplace.initial)
     one_step = Plan(len(batch), steps=1)
-    return workplace.fit(batch, 1, workplace.optimizer(1), one_step)
+    return workplace.rehearse(batch, workplace.optimizer(1), one_step)
 
 
 def _seconds(do: Callable[[], Any], device: torch.device) -> float:

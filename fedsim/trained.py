@@ -115,6 +115,12 @@ def load_model(folder: str | Path, which: Which = "best") -> nn.Module:
     """
     record = read(Path(folder))
     scenario, selection = recorded_scenario(record), record.selection
+    keeps = scenario.client.personalisation
+    if keeps is not None and keeps.keeps_parameters:
+        raise InputError(
+            f"{folder}: has no global model to load: with {keeps.kind} every site keeps a part of "
+            "its own"
+        )
     round = selection.best_round if which == "best" else selection.final_round
     images = record.population["images"]
     with Streams(scenario.seed).torch_default("initial_model"):

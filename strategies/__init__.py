@@ -22,6 +22,7 @@ from strategies.base import Mean, Strategy
 from strategies.cagrad import CAGrad
 from strategies.coordinate_median import CoordinateMedian
 from strategies.coordinate_wise import CoordinateWise
+from strategies.fed_dyn import FedDyn
 from strategies.fed_exp import FedExP
 from strategies.fed_nova import FedNova
 from strategies.fed_opt import FedAdagrad, FedAdam, FedYogi
@@ -32,6 +33,7 @@ from strategies.krum import Krum
 from strategies.mgda import Mgda
 from strategies.principal_gradient import PrincipalGradient
 from strategies.q_fed_avg import QFedAvg
+from strategies.scaffold import Scaffold
 from strategies.server_optimizer import ServerOptimizer, WithServerOptimizer
 from strategies.server_sgd import ServerSgd
 from strategies.trimmed_mean import TrimmedMean
@@ -40,6 +42,8 @@ from strategies.weighted_mean import WeightedMean
 BUILTIN = (
     WeightedMean,
     FedNova,
+    Scaffold,
+    FedDyn,
     FedExP,
     QFedAvg,
     PrincipalGradient,
@@ -61,6 +65,7 @@ __all__ = [
     "CoordinateWise",
     "FedAdagrad",
     "FedAdam",
+    "FedDyn",
     "FedExP",
     "FedNova",
     "FedYogi",
@@ -72,6 +77,7 @@ __all__ = [
     "Mgda",
     "PrincipalGradient",
     "QFedAvg",
+    "Scaffold",
     "ServerOptimizer",
     "ServerSgd",
     "Strategy",

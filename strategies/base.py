@@ -41,6 +41,16 @@ class Strategy(BaseModel, ABC):
         return ()
 
     @property
+    def broadcasts(self) -> tuple[str, ...]:
+        """Names of what each site receives beside the model, an array for every parameter each."""
+        return ()
+
+    @property
+    def collects(self) -> tuple[str, ...]:
+        """Names of what each site must send beside its model, an array for every parameter each."""
+        return ()
+
+    @property
     def mean(self) -> Mean | None:
         """The mean through which alone the rule looks at the updates; None if it needs them all."""
         return None
@@ -67,6 +77,7 @@ class Strategy(BaseModel, ABC):
         Args:
             updates: for each parameter the client updates stacked over sites, (site, *shape),
                 floating point. May be built on access: read each entry as seldom as possible.
+                What it `collects` stands beside them, under names such as `control/fc.weight`.
             weights: example counts n_k, (site,), float64, non-negative with a positive sum.
             state: what `init` or the previous call returned.
             reported: what `reports` asks for, by name, (site,), float64.
@@ -75,8 +86,12 @@ class Strategy(BaseModel, ABC):
             The aggregate update by name, (*shape), dtype of the updates, and the next state.
         """
 
+    def broadcast(self, state: State) -> Mapping[str, Mapping[str, Tensor]]:
+        """Return what it `broadcasts` in the next round, by name and parameter."""
+        return {}
+
     def from_mean(
-        self, mean: Mapping[str, Tensor], state: State
+        self, mean: Mapping[str, Tensor], weights: Tensor, state: State
     ) -> tuple[dict[str, Tensor], State]:
         """Return what `aggregate` would, from the mean of the updates that `self.mean` takes."""
         raise TypeError(f"{self.kind} needs all updates at once")
@@ -130,7 +145,7 @@ class Mean(Strategy):
         return {name: combine(updates[name], share) for name in updates}, state
 
     def from_mean(
-        self, mean: Mapping[str, Tensor], state: State
+        self, mean: Mapping[str, Tensor], weights: Tensor, state: State
     ) -> tuple[dict[str, Tensor], State]:
         """Return the mean, and the state as it was."""
         return dict(mean), state

@@ -86,9 +86,23 @@ class WithServerOptimizer(Strategy):
         return self.strategy.reports
 
     @property
+    def broadcasts(self) -> tuple[str, ...]:
+        """What the strategy does."""
+        return self.strategy.broadcasts
+
+    @property
+    def collects(self) -> tuple[str, ...]:
+        """What the strategy does."""
+        return self.strategy.collects
+
+    @property
     def mean(self) -> Mean | None:
         """That of the strategy."""
         return self.strategy.mean
+
+    def broadcast(self, state: State) -> Mapping[str, Mapping[str, Tensor]]:
+        """Return what the strategy does."""
+        return self.strategy.broadcast(state["strategy"])
 
     def aggregate(
         self,
@@ -102,10 +116,10 @@ class WithServerOptimizer(Strategy):
         return self._step(*found, state)
 
     def from_mean(
-        self, mean: Mapping[str, Tensor], state: State
+        self, mean: Mapping[str, Tensor], weights: Tensor, state: State
     ) -> tuple[dict[str, Tensor], State]:
         """Return the optimizer's step along what the strategy makes of the mean."""
-        return self._step(*self.strategy.from_mean(mean, state["strategy"]), state)
+        return self._step(*self.strategy.from_mean(mean, weights, state["strategy"]), state)
 
     def _step(
         self, aggregate: Mapping[str, Tensor], inner: State, state: State

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
 from PIL import Image
 
@@ -288,6 +288,84 @@ def test_a_run_on_nodes_goes_on_to_the_same_bits(
     (folder,) = (tmp_path / "served").iterdir()
     served = serve(with_folders(folders), tmp_path, scenario=None, resume=str(folder))
     assert bits(served) == bits(here)
+
+
+CLIENT = {"epochs": 1, "batch_size": 8, "optimizer": {"kind": "sgd", "learning_rate": 0.1}}
+KEEPING: dict[str, dict[str, Any]] = {
+    "scaffold and ditto": {
+        "client": {
+            **CLIENT,
+            "regulariser": {"kind": "control_variates"},
+            "personalisation": {"kind": "ditto"},
+        },
+        "strategy": {"kind": "scaffold"},
+    },
+    "moon and private parameters": {
+        "client": {
+            **CLIENT,
+            "regulariser": {"kind": "contrastive"},
+            "personalisation": {"kind": "private_parameters", "names": ["3.*"]},
+        }
+    },
+    "fine-tuning": {"client": {**CLIENT, "personalisation": {"kind": "fine_tuning"}}},
+}
+
+
+def kept(folder: Path) -> dict[str, bytes]:
+    files = folder.rglob("*.safetensors")
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize("sections", KEEPING.values(), ids=KEEPING)
+def test_what_a_site_keeps_lies_beside_its_images_and_nowhere_else(
+    folders: list[Path], tmp_path: Path, sections: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario = on_folders(tmp_path, **{"rounds": 3, **sections})
+    here = run(scenario, out=tmp_path, device="cpu")
+
+    def die(progress: Any) -> None:
+        if progress.round == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(apps, "_tell", die)
+    with pytest.raises(KeyboardInterrupt):
+        serve(with_folders(folders), tmp_path, scenario)
+    monkeypatch.undo()
+    (folder,) = (tmp_path / "served").iterdir()
+    served = serve(with_folders(folders), tmp_path, scenario=None, resume=str(folder))
+    assert bits(served) == bits(here)
+    assert not (served.folder / "memory").exists()
+    expected = kept(here.folder / "memory")
+    assert bool(expected) == scenario.client.remembers
+    own = [kept(home / ".fedsim" / scenario.digest[:16]) for home in folders]
+    assert own[0] | own[1] == expected
+    assert all(name.startswith(f"site-0000{n}/") for n in (0, 1) for name in own[n])
+
+
+def test_a_site_may_keep_what_is_its_own_elsewhere(folders: list[Path], tmp_path: Path) -> None:
+    scenario = on_folders(tmp_path, **KEEPING["scaffold and ditto"])
+    grid = with_folders(folders)
+    for context in grid.contexts.values():
+        context.node_config["memory-dir"] = str(tmp_path / "kept")
+    serve(grid, tmp_path, scenario)
+    assert len(kept(tmp_path / "kept")) >= 2
+    assert not any((home / ".fedsim").exists() for home in folders)
+
+
+def test_a_server_cannot_choose_where_a_site_writes(folders: list[Path]) -> None:
+    context = Context(0, 1, {}, RecordDict(), {})
+    own = apps.OwnData(folders[0], 0, 2)
+    for place in ("../../elsewhere", "/tmp/elsewhere", "0" * 15):
+        with pytest.raises(InputError, match="expected 16 hexadecimal digits"):
+            apps._memory(ConfigRecord({"place": place}), own, context)
+
+
+def test_simulated_nodes_keep_what_is_theirs_in_the_run_folder(tiny: Make, tmp_path: Path) -> None:
+    scenario = tiny(cohort={"kind": "fixed_size", "num_sites": 2}, **KEEPING["scaffold and ditto"])
+    here = run(scenario, out=tmp_path, device="cpu")
+    served = serve(simulated(3), tmp_path, scenario)
+    assert bits(served) == bits(here)
+    assert kept(served.folder / "memory") == kept(here.folder / "memory") != {}
 
 
 def test_a_run_on_nodes_does_not_go_on_with_other_images(

@@ -29,6 +29,8 @@ USES = {
     "adversaries": ("population.adversaries", "how sites attack the training"),
     "models": ("model", "the network that is trained"),
     "objectives": ("client.objective", "what a site minimises"),
+    "regularisers": ("client.regulariser", "what holds a site to the others while it trains"),
+    "personalisations": ("client.personalisation", "a model for each site, by which it is judged"),
     "optimizers": ("client.optimizer", "how a site takes its steps"),
     "schedules": ("client.schedule", "the learning rate over rounds"),
     "cohorts": ("cohort", "which sites take part in a round"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
@@ -122,9 +122,16 @@ def pack(content: RecordDict) -> tuple[Packed, list[Buffer]]:
             parts += own
             end += size
         arrays[name] = tuple(entries)
-    metrics = {name: dict(record) for name, record in content.metric_records.items()}
-    configs = {name: dict(record) for name, record in content.config_records.items()}
-    return Packed(arrays, metrics, configs, end), parts
+    return repacked(Packed(arrays, {}, {}, end), content), parts
+
+
+def repacked(packed: Packed, content: RecordDict) -> Packed:
+    """Return the form of a content whose arrays are those of a packed one."""
+    return replace(
+        packed,
+        metrics={name: dict(record) for name, record in content.metric_records.items()},
+        configs={name: dict(record) for name, record in content.config_records.items()},
+    )
 
 
 def fill(memory: memoryview, parts: Sequence[Buffer]) -> None:
@@ -143,8 +150,14 @@ def unpack(packed: Packed, memory: memoryview) -> RecordDict:
         for key, dtype, shape, stype, start, length in entries:
             record[key] = from_buffer(dtype, shape, stype, memory[start : start + length])
         content[name] = record
+    return with_values(content, packed)
+
+
+def with_values(content: RecordDict, packed: Packed) -> RecordDict:
+    """Return the arrays of a content, as they are, beside the values of a packed one."""
+    found = RecordDict(dict(content.array_records))
     for name, values in packed.metrics.items():
-        content[name] = MetricRecord(values)
+        found[name] = MetricRecord(values)
     for name, values in packed.configs.items():
-        content[name] = ConfigRecord(values)
-    return content
+        found[name] = ConfigRecord(values)
+    return found

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from flwr.app import Message, RecordDict
@@ -34,11 +35,13 @@ class Start:
         scenario: resolved, plain data.
         device: torch's name of where to compute.
         examples: shared memory with the examples of all sites.
+        memory: folder of what sites keep from round to round, if they keep anything.
     """
 
     scenario: dict[str, Any]
     device: str
     examples: str
+    memory: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class _Desk:
 
         from fedsim.engines.shared_examples import Layout, SharedExamples
         from fedsim.flower.client_app import make_client_app
+        from fedsim.flower.client_memory import at
         from fedsim.flower.workplace import Workplace
         from fedsim.scenario import from_data, open_population
 
@@ -118,7 +122,8 @@ class _Desk:
         layout = Layout(population, scenario.data.source.facts().image_shape)
         kept = SharedExamples(layout, self._attached.memory(start.examples))
         device = torch.device(start.device)
-        self._app = make_client_app(Workplace(scenario, replace(population, kept=kept), device))
+        workplace = Workplace(scenario, replace(population, kept=kept), device)
+        self._app = make_client_app(workplace, at(start.memory))
         self._num_sites = len(population)
         self._model: tuple[str, RecordDict] = ("", RecordDict())
         self._out: Made | None = None
@@ -136,12 +141,12 @@ class _Desk:
         return Answer(packed, block, "", time.perf_counter() - begun)
 
     def _message(self, task: Task) -> Message:
-        """Return the message; one global model is unpacked once for all sites."""
+        """Return the message; one global model is unpacked once for all sites that get it."""
         if self._model[0] != task.block:
             memory = self._attached.memory(task.block)
             self._model = task.block, shared.unpack(task.packed, memory)
             self._attached.forget(task.block)
-        return Message(self._model[1], task.node, task.type)
+        return Message(shared.with_values(self._model[1], task.packed), task.node, task.type)
 
     def _written(self, num_bytes: int, parts: Sequence[Buffer]) -> str:
         """Write the arrays of a reply and return the name of their block."""

@@ -13,6 +13,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flwr.app import Message, RecordDict
@@ -33,6 +34,7 @@ log = logging.getLogger("fedsim")
 
 WAITING_BYTES = 2**28
 """Of replies that may wait for those of sites before them; two for each worker always may."""
+Key = tuple[int, ...]  # of messages with the same arrays
 GRACE_S = 5.0
 """Seconds that a worker gets to end by itself."""
 
@@ -44,9 +46,16 @@ class WorkerGrid(InlineGrid):
         scenario: of the run.
         population: its sites.
         devices: torch's name of the device of each worker.
+        memory: folder of what sites keep from round to round, if they keep anything.
     """
 
-    def __init__(self, scenario: Scenario, population: Population, devices: Sequence[str]) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        population: Population,
+        devices: Sequence[str],
+        memory: Path | None = None,
+    ) -> None:
         super().__init__(ClientApp(), len(population))
         self._population = population
         self._seconds: dict[tuple[str, int], float] = {}
@@ -55,7 +64,7 @@ class WorkerGrid(InlineGrid):
         layout = Layout(population, scenario.data.source.facts().image_shape)
         self._examples = Made(layout.num_bytes, shared.new_name())
         data, block = scenario.resolved(), self._examples.memory.name
-        self._workers = [_Worker(Start(data, device, block)) for device in devices]
+        self._workers = [_Worker(Start(data, device, block, memory)) for device in devices]
 
     def close(self) -> None:
         """End all workers and give shared memory back."""
@@ -152,8 +161,8 @@ class _Exchange:
         self.replies: dict[int, Message] = {}
         self._running: dict[int, int] = {}
         self._killed: set[int] = set()
-        self._contents: dict[int, tuple[Packed, Made]] = {}
-        self._num_due = Counter(id(message.content) for message in messages)
+        self._contents: dict[Key, tuple[Packed, Made]] = {}
+        self._num_due = Counter(map(_key, messages))
         num_bytes = max(map(wire.num_bytes, messages[:1]), default=1)
         self.num_affordable = WAITING_BYTES // max(1, num_bytes)
 
@@ -163,15 +172,15 @@ class _Exchange:
         self._running[number] = place
 
     def content(self, place: int) -> tuple[Packed, str]:
-        """Return a message's content and the block of its arrays; equal contents share theirs."""
-        content = self.messages[place].content
-        if id(content) not in self._contents:
+        """Return a message's content and the block of its arrays, one for all with the same."""
+        content, key = self.messages[place].content, _key(self.messages[place])
+        if key not in self._contents:
             packed, parts = shared.pack(content)
             made = Made(packed.num_bytes, shared.new_name())
             shared.fill(made.buffer, parts)
-            self._contents[id(content)] = packed, made
-        packed, made = self._contents[id(content)]
-        return packed, made.memory.name
+            self._contents[key] = packed, made
+        packed, made = self._contents[key]
+        return shared.repacked(packed, content), made.memory.name
 
     def reply(self, number: int, content: RecordDict) -> None:
         """Note what a task gave; a task of other messages, whose replies nobody wants, is none."""
@@ -198,16 +207,21 @@ class _Exchange:
     def _settle(self, place: int, reply: Message) -> None:
         """Keep a reply, and give back a content that no message needs any more."""
         self.replies[place] = reply
-        content = id(self.messages[place].content)
-        self._num_due[content] -= 1
-        if not self._num_due[content]:
-            _, made = self._contents.pop(content)
+        key = _key(self.messages[place])
+        self._num_due[key] -= 1
+        if not self._num_due[key]:
+            _, made = self._contents.pop(key)
             made.close()
 
     def close(self) -> None:
         """Give shared memory back."""
         for _, made in self._contents.values():
             made.close()
+
+
+def _key(message: Message) -> Key:
+    """Return what messages with the same arrays have in common."""
+    return tuple(map(id, message.content.array_records.values()))
 
 
 class _Worker:

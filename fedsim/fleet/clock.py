@@ -66,7 +66,7 @@ def step_s(group: DeviceGroup, footprint: Footprint, batch_size: int) -> float:
     peak = group.device.flops_per_s(group.precision) * group.utilisation
     computing = footprint.flops * batch_size / peak
     moving = footprint.traffic(batch_size) / group.device.memory_bytes_per_s
-    return max(computing, moving)
+    return footprint.num_models * max(computing, moving)
 
 
 def transfer_s(num_bytes: float, mbps: float, latency_s: float) -> float:

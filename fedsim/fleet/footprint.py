@@ -29,12 +29,14 @@ class Footprint:
         held_bytes: of parameters, buffers, gradients, optimiser state and what else there is
             whatever the batch.
         example_bytes: kept per example between the way forwards and the way back.
+        num_models: that a step trains, one after the other; two with a personal one beside.
     """
 
     flops: float
     parameter_bytes: int
     held_bytes: int
     example_bytes: float
+    num_models: int = 1
 
     def memory(self, batch_size: int) -> float:
         """Return the estimated peak memory of a step, in bytes."""

@@ -94,7 +94,7 @@ def _train(
         if round:
             for group in optimizer.param_groups:
                 group["lr"] = workplace.learning_rate(round)
-            workplace.fit(examples, round, optimizer, scenario.client.plan, **training.keys)
+            workplace.fit(examples, round, optimizer, scenario.client.plan, None, **training.keys)
         if round % scenario.evaluation.every == 0 or round == scenario.rounds:
             value = _selecting(workplace, training.holders)
             if value > best_value:

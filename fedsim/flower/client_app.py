@@ -8,11 +8,17 @@ from torch import Tensor
 
 from fedsim.data.source import HELD_OUT
 from fedsim.flower import wire
+from fedsim.flower.client_memory import ClientMemory
 from fedsim.flower.workplace import Workplace
 
 
-def make_client_app(workplace: Workplace) -> ClientApp:
-    """Return the app that acts for every site; the node's `partition-id` says which."""
+def make_client_app(workplace: Workplace, memory: ClientMemory | None = None) -> ClientApp:
+    """Return the app that acts for every site; the node's `partition-id` says which.
+
+    Args:
+        workplace: of the sites.
+        memory: where they keep what is theirs, if they keep anything.
+    """
     app, read_model = ClientApp(), wire.LastRead()
 
     @app.train()
@@ -20,14 +26,24 @@ def make_client_app(workplace: Workplace) -> ClientApp:
         config = message.content.config_records[wire.CONFIG]
         round, mu = int(str(config[wire.ROUND])), float(str(config.get(wire.PROXIMAL_MU, 0.0)))
         state = read_model(message.content.array_records[wire.ARRAYS])
-        plan = wire.read_plan(message)
-        trained = workplace.train(_site(context), round, state, mu, plan)
+        site, plan, received = _site(context), wire.read_plan(message), wire.received(message)
+        if memory is None:
+            trained = workplace.train(site, round, state, mu, plan, received)
+        else:
+            counts_in, kept = wire.read_memory(message)
+            own = memory.recall(site, kept)
+            trained = workplace.train(site, round, state, mu, plan, received, own)
+            memory.keep(site, counts_in, trained.memory, kept)
         return wire.train_reply(message, trained)
 
     @app.evaluate()
     def _evaluate(message: Message, context: Context) -> Message:
         state = read_model(message.content.array_records[wire.ARRAYS])
         site = _site(context)
+        if workplace.scenario.client.personalisation is not None:
+            own = memory.recall(site, wire.read_memory(message)[1]) if memory is not None else {}
+            round = int(str(message.content.config_records[wire.CONFIG][wire.ROUND]))
+            state = workplace.personal(site, round, state, own)
         groups = [workplace.examples(site, split) for split in HELD_OUT]
         predicted = workplace.predict(state, *groups)
         predictions: dict[str, tuple[Tensor, Tensor]] = {

@@ -78,9 +78,8 @@ class Dispatcher:
         task = self._tasks[site]
         staleness = self._turn.staleness(task)
         if staleness:
-            ((name, local),) = reply.content.array_records.items()
-            reply.content[name] = rebased(
-                local,
+            reply.content[wire.ARRAYS] = rebased(
+                reply.content.array_records[wire.ARRAYS],
                 self._models[task.version],
                 self._models[self._turn.round - 1],
                 self._policy.discount(staleness),
@@ -109,12 +108,10 @@ class Dispatcher:
     def _content(self, task: Task, plan: Plan, usual: RecordDict) -> RecordDict:
         config = ConfigRecord(dict(usual.config_records[wire.CONFIG]))
         config[wire.ROUND] = task.version + 1
-        arrays = usual.array_records[wire.ARRAYS]
+        content = RecordDict({**usual, wire.CONFIG: config, wire.PLAN: wire.plan_record(plan)})
         if self._turn.staleness(task):
-            arrays = wire.to_arrays(self._models[task.version])
-        return RecordDict(
-            {wire.ARRAYS: arrays, wire.CONFIG: config, wire.PLAN: wire.plan_record(plan)}
-        )
+            content[wire.ARRAYS] = wire.to_arrays(self._models[task.version])
+        return content
 
     def _virtual(self) -> dict[str, Any]:
         turn, late = self._turn, set(self._turn.late)

@@ -87,6 +87,13 @@ def unsuited(scenario: Scenario) -> Iterator[Problem]:
             "needs a site's images at the server: start no SuperNode there, and give its images as "
             "evaluation.external",
         )
+    keeps = scenario.client.personalisation
+    if scenario.model.weights is not None and keeps is not None and keeps.keeps_parameters:
+        yield Problem(
+            ("model", "weights"),
+            f"are the server's, and what {keeps.kind} keeps to the sites is never sent: leave this "
+            "key out",
+        )
     if scenario.evaluation.loss_decomposition:
         yield Problem(
             ("evaluation", "loss_decomposition"),

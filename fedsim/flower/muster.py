@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -44,13 +45,23 @@ def muster(workplace: Workplace) -> Fleet:
         else np.empty(0, np.int64),
         footprints={p: footprint(workplace, p) for p in sorted(precisions)},
         fit=scenario.client.batch == "fit",
-        num_bytes=wire.arrays_bytes(wire.to_arrays(workplace.initial)),
+        num_bytes=message_bytes(workplace),
         outages=scenario.population.outages,
         streams=workplace.streams,
     )
     if problems := [*_memory(fleet), *_parts(fleet, workplace.model)]:
         raise UnmetError(scenario.name, problems)
     return fleet
+
+
+def message_bytes(workplace: Workplace) -> int:
+    """Return the bytes of all arrays that a site is sent in a round; as many come back."""
+    shared = {n: t for n, t in workplace.initial.items() if n not in workplace.private}
+    parameters = {n: t for n, t in shared.items() if n not in workplace.buffers}
+    regulariser = workplace.scenario.client.regulariser
+    beside = 0 if regulariser is None else max(len(regulariser.receives), len(regulariser.sends))
+    model, more = (wire.arrays_bytes(wire.to_arrays(part)) for part in (shared, parameters))
+    return model + beside * more
 
 
 def local_plans(scenario: Scenario, population: Population, num: int) -> list[Plan]:
@@ -84,13 +95,15 @@ def footprint(workplace: Workplace, precision: Precision) -> Footprint:
         torch.arange(num, device=workplace.device) % len(workplace.population.class_names),
     )
     workplace.load(workplace.initial)
-    optimizer = workplace.optimizer(1)
+    optimizer, personalisation = workplace.optimizer(1), workplace.scenario.client.personalisation
 
     def step(size: int) -> None:
         plan = Plan(size, steps=1, precision=precision)
-        workplace.fit(blank[:size], 1, optimizer, plan)
+        workplace.rehearse(blank[:size], optimizer, plan)
 
-    return measure(workplace.model, optimizer, MEASURED, step)
+    found = measure(workplace.model, optimizer, MEASURED, step)
+    beside = personalisation is not None and personalisation.beside is not None
+    return replace(found, num_models=1 + beside)
 
 
 def _memory(fleet: Fleet) -> Iterator[Problem]:

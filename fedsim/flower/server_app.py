@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -28,6 +28,7 @@ from fedsim.flower.attack import Attack
 from fedsim.flower.cohort_grid import CohortGrid
 from fedsim.flower.dispatcher import Dispatcher
 from fedsim.flower.loss_decomposition import LossDecomposition
+from fedsim.flower.recollection import Recollection
 from fedsim.flower.scoring import Predictions, score
 from fedsim.flower.strategy import restore, rounded_like, snapshot
 from fedsim.records import RunFolder
@@ -86,11 +87,11 @@ class Tally:
         self.losses[site] = _metric(reply, wire.TRAIN_LOSS)
         self.sizes[site] = int(_metric(reply, wire.NUM_EXAMPLES))
         self.num_bytes += wire.num_bytes(reply)
-        arrays = next(iter(reply.content.array_records.values()))
-        if not (math.isfinite(self.losses[site]) and wire.is_finite(arrays)):
+        records = reply.content.array_records
+        if not (math.isfinite(self.losses[site]) and all(map(wire.is_finite, records.values()))):
             self.diverged.append(site)
         if self._with_models:
-            self.models[site] = wire.from_arrays(arrays)
+            self.models[site] = wire.from_arrays(records[wire.ARRAYS])
 
 
 class Server:
@@ -109,6 +110,8 @@ class Server:
         nodes: of the sites, in site order.
         dispatcher: decides who trains, from which model and in how much virtual time.
         attack: what adversaries make of their updates.
+        recollection: knows what sites keep from round to round; None if they keep nothing.
+        private: names of what never leaves a site; the server holds its initial values.
     """
 
     def __init__(
@@ -124,6 +127,8 @@ class Server:
         nodes: Sequence[int],
         dispatcher: Dispatcher,
         attack: Attack,
+        recollection: Recollection | None = None,
+        private: Collection[str] = (),
     ) -> None:
         self.scenario = scenario
         self.names = names
@@ -137,6 +142,8 @@ class Server:
         self.nodes = nodes
         self.dispatcher = dispatcher
         self.attack = attack
+        self.recollection = recollection
+        self.private = private
 
     def run(self, initial: Model, watch: Watcher) -> Model:
         """Run from the last checkpoint, or from the initial model, to the last round.
@@ -154,6 +161,8 @@ class Server:
             model, first = state["model"], last + 1
             restore(self.strategy, state["strategy"])
             self.dispatcher.restore(state["dispatcher"])
+            if self.recollection is not None:
+                self.recollection.restore(state["recollection"])
         for round in range(first, self.scenario.rounds + 1):
             start = time.perf_counter()
             train_loss = value = None
@@ -161,14 +170,14 @@ class Server:
                 model, train_loss = self._round(round, model)
             if self._is_evaluated(round):
                 value = self._evaluate(round, model)
-            self.folder.save_checkpoint(
-                round,
-                {
-                    "model": model,
-                    "strategy": snapshot(self.strategy),
-                    "dispatcher": self.dispatcher.state(),
-                },
-            )
+            state = {
+                "model": model,
+                "strategy": snapshot(self.strategy),
+                "dispatcher": self.dispatcher.state(),
+            }
+            if self.recollection is not None:
+                state["recollection"] = self.recollection.state()
+            self.folder.save_checkpoint(round, state)
             self.folder.timed({"round": round, "seconds": time.perf_counter() - start})
             watch(
                 Progress(
@@ -189,14 +198,17 @@ class Server:
         cohort = self.scenario.cohort.draw(
             len(self.nodes), self.streams.numpy("cohort", round=round)
         )
-        sites = self.dispatcher.begin(round, cohort, model)
+        shared = self._shared(model)
+        sites = self.dispatcher.begin(round, cohort, shared)
         self.attack.begin(self.dispatcher.starts())
-        messages = self._configure(round, model, sites) if sites else []
+        messages = self._configure(round, shared, sites) if sites else []
         bytes_down = sum(map(wire.num_bytes, messages))
         lens = self.decomposition if self._is_evaluated(round) else None
         tally = Tally(with_models=lens is not None)
-        replies = self.attack.forged(self._trained(round, messages, tally), model)
+        replies = self.attack.forged(self._trained(round, messages, tally), shared)
         after = self._aggregate(round, model, replies, tally)
+        if self.recollection is not None:
+            self.recollection.note(round, tally.losses)
         train_loss = _mean(tally.losses, tally.sizes) if tally.losses else None
         terms = _finite(lens.measure(tally.models, after)) if lens and tally.models else None
         self.folder.add_round(
@@ -216,6 +228,10 @@ class Server:
         )
         return after, train_loss
 
+    def _shared(self, model: Model) -> Model:
+        """Return what of a model travels."""
+        return {name: tensor for name, tensor in model.items() if name not in self.private}
+
     def _configure(self, round: int, model: Model, sites: list[int]) -> list[Message]:
         nodes = [self.nodes[site] for site in sites]
         messages = list(
@@ -225,7 +241,14 @@ class Server:
         )
         for message in messages:
             self.dispatcher.address(self.nodes.index(message.metadata.dst_node_id), message)
+        self._remind(round, messages)
         return messages
+
+    def _remind(self, round: int, messages: list[Message]) -> None:
+        """Put into messages which memory their site is to use, if sites keep anything."""
+        if self.recollection is not None:
+            by_site = {self.nodes.index(m.metadata.dst_node_id): m for m in messages}
+            self.recollection.address(round, by_site, self.folder.checkpoints())
 
     def _replies(self, messages: list[Message]) -> Iterator[tuple[int, Message]]:
         """Send messages; yield sites and their replies in site order, as early as that can be."""
@@ -300,7 +323,7 @@ class Server:
                 f"round {round}: the strategy returned a model that is not finite: use another "
                 f"strategy{self._or_weaker(round)}"
             )
-        return rounded_like(model, arrays)
+        return {**model, **rounded_like(self._shared(model), arrays)}
 
     def _evaluate(self, round: int, model: Model) -> float | None:
         """Record the values of the model and return the selecting one."""
@@ -316,10 +339,11 @@ class Server:
 
     def _told_by_sites(self, round: int, model: Model) -> Predictions:
         """Return what every site says of its held-out images."""
-        record = RecordDict(
-            {wire.ARRAYS: wire.to_arrays(model), wire.CONFIG: ConfigRecord({wire.ROUND: round})}
-        )
+        arrays = wire.to_arrays(self._shared(model))
+        record = RecordDict({wire.ARRAYS: arrays, wire.CONFIG: ConfigRecord({wire.ROUND: round})})
         messages = [Message(record, node, MessageType.EVALUATE) for node in self.nodes]
+        if self.scenario.client.personalisation is not None:
+            self._remind(round, messages)
         answers = {}
         for site, reply in self._replies(messages):
             if reply.has_error():

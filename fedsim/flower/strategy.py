@@ -29,7 +29,7 @@ from torch import Tensor
 
 from fedsim.errors import RunError, ScenarioError
 from fedsim.flower.updates import Gathering
-from fedsim.flower.wire import Array, to_tensor
+from fedsim.flower.wire import Array, to_arrays, to_tensor
 from fedsim.scenario import FlowerStrategy, Scenario
 from strategies import Strategy, WithServerOptimizer
 
@@ -90,7 +90,15 @@ class StrategyAdapter(FedAvg):
                 },
                 self.num_sites or len(list(grid.get_node_ids())),
             )
-        return super().configure_train(server_round, arrays, config, grid)
+        messages = list(super().configure_train(server_round, arrays, config, grid))
+        beside = {
+            name: to_arrays(dict(tensors))
+            for name, tensors in self.strategy.broadcast(self.state).items()
+        }
+        for message in messages:
+            for name, record in beside.items():
+                message.content[name] = record
+        return messages
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

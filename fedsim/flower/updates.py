@@ -5,19 +5,20 @@ An update is the local model minus the global one, in double precision.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import flwr.app
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, RecordDict
+from flwr.app import RecordDict
 from torch import Tensor
 
 from fedsim.errors import RunError
-from fedsim.flower.wire import to_tensor, view
+from fedsim.flower.wire import Array, to_tensor, view
 from strategies import Strategy
 from strategies.base import State
 
+Arrays = Mapping[str, flwr.app.Array]
 CHUNK = 2**16
 """Numbers that are widened at a time, so that no model is held in double precision."""
 
@@ -35,8 +36,8 @@ class Stacked(Mapping[str, Tensor]):
     def __init__(
         self,
         names: Collection[str],
-        start: ArrayRecord,
-        local: list[ArrayRecord],
+        start: Arrays,
+        local: Sequence[Arrays],
         device: torch.device,
     ) -> None:
         self.names, self.start, self.local, self.device = names, start, local, device
@@ -68,14 +69,14 @@ class Sum:
         device: where the sum is.
     """
 
-    def __init__(self, names: Collection[str], start: ArrayRecord, device: torch.device) -> None:
+    def __init__(self, names: Collection[str], start: Arrays, device: torch.device) -> None:
         self._start, self._unit, self._num_units = start, 0.0, 0.0
         self._totals = {
             name: torch.zeros(tuple(start[name].shape), dtype=torch.float64, device=device)
             for name in names
         }
 
-    def add(self, local: ArrayRecord, coefficient: float) -> None:
+    def add(self, local: Arrays, coefficient: float) -> None:
         """Add a site's update.
 
         Args:
@@ -148,22 +149,24 @@ class Gathering:
     def __init__(
         self,
         strategy: Strategy,
-        start: ArrayRecord,
+        start: Arrays,
         buffers: Collection[str],
         weighted_by: str,
         device: torch.device,
     ) -> None:
-        self._strategy, self._start, self._device = strategy, start, device
+        self._strategy, self._device = strategy, device
         self._weighted_by = weighted_by
         self.parameters = [name for name in start if name not in buffers]
-        self._sum = Sum(self.parameters, start, device) if strategy.mean else None
+        self._start = self._joined(start, {name: self._zeros(start) for name in strategy.collects})
+        self._names = [name for name in self._start if name not in buffers]
+        self._sum = Sum(self._names, self._start, device) if strategy.mean else None
         self._buffers = Sum([name for name in start if name in buffers], start, device)
-        self._held: list[ArrayRecord] = []
+        self._held: list[Arrays] = []
         self.metrics: list[RecordDict] = []
 
     def take(self, content: RecordDict) -> None:
         """Take what a site sent."""
-        local = next(iter(content.array_records.values()))
+        local = self._arrays(content)
         self.metrics.append(RecordDict(dict(content.metric_records)))
         weight = self._number(self._weighted_by, -1)
         self._buffers.add(local, weight)
@@ -179,8 +182,8 @@ class Gathering:
         reported = {name: self._column(name) for name in self._strategy.reports}
         if self._sum is not None and self._strategy.mean is not None:
             divisor = self._strategy.mean.divisor(weights, reported)
-            return self._strategy.from_mean(self._sum.mean(divisor), state)
-        updates = Stacked(self.parameters, self._start, self._held, self._device)
+            return self._strategy.from_mean(self._sum.mean(divisor), weights, state)
+        updates = Stacked(self._names, self._start, self._held, self._device)
         if reported:
             return self._strategy.aggregate(updates, weights, state, reported)
         return self._strategy.aggregate(updates, weights, state)
@@ -188,6 +191,36 @@ class Gathering:
     def mean_of_buffers(self) -> dict[str, Tensor]:
         """Return what to add to the buffers."""
         return self._buffers.mean(float(self._column(self._weighted_by).sum()))
+
+    def _arrays(self, content: RecordDict) -> Arrays:
+        """Return the arrays of a reply: the model, and beside it what the strategy collects.
+
+        Raises:
+            RunError: if something else came, or something is missing.
+        """
+        records = dict(content.array_records)
+        beside = {name: records.pop(name) for name in self._strategy.collects if name in records}
+        found = sorted(name for record in beside.values() for name in record)
+        if len(records) != 1 or found != sorted(self.parameters * len(self._strategy.collects)):
+            raise RunError(
+                f"strategy {self._strategy.kind!r} takes a model and "
+                f"{', '.join(self._strategy.collects) or 'nothing'} beside it, for every "
+                f"parameter; a site sent the records {', '.join(content.array_records)}"
+            )
+        ((_, local),) = records.items()
+        return self._joined(local, beside)
+
+    def _zeros(self, start: Arrays) -> Arrays:
+        """Return what the arrays beside a model are updates of."""
+        return {name: Array(torch.zeros_like(to_tensor(start[name]))) for name in self.parameters}
+
+    @staticmethod
+    def _joined(model: Arrays, beside: Mapping[str, Arrays]) -> Arrays:
+        """Return the arrays of a model, and those beside it under names such as `a/bias`."""
+        named = {
+            f"{of}/{name}": array for of, record in beside.items() for name, array in record.items()
+        }
+        return {**model, **named} if named else model
 
     def _column(self, name: str) -> Tensor:
         numbers = [self._number(name, reply) for reply in range(len(self.metrics))]

@@ -2,19 +2,24 @@
 
 Down: one ArrayRecord `arrays` (the global model) and one ConfigRecord `config` (the round, and the
 weight of a proximal term where Flower's FedProx asks for one); to a site that does other than the
-scenario's client section says, a ConfigRecord `plan` with the fields of `clients.training.Plan`.
+scenario's client section says, a ConfigRecord `plan` with the fields of `clients.training.Plan`;
+ArrayRecords that the strategy broadcasts, under names of its own, an array for every parameter; to
+a site that keeps something from one of its rounds to the next, a ConfigRecord `memory`: the round
+that is going on, and those whose memory may still be asked for, its present one last.
 Up: `train` sends the local model back as `arrays` with `metrics` {num-examples, num-steps,
-train_loss, and start-loss where the strategy asks for it};
+train_loss, and start-loss where the strategy asks for it}, and the ArrayRecords that the strategy
+collects;
 `evaluate` sends for each split the log-probabilities and labels of the site's images, which a
 simulation may look at and no private protocol would release.
-On Flower's own runtimes every message also brings a ConfigRecord `task`: the scenario as JSON and
-where to compute, for a client there may be a process that was started for this message.
+On Flower's own runtimes every message also brings a ConfigRecord `task`: the scenario as JSON,
+where to compute and, if sites keep anything, in which folder or under which name; for a client may
+be a process there that was started for this message.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from io import BytesIO
@@ -34,7 +39,8 @@ if TYPE_CHECKING:
     from fedsim.flower.workplace import Trained
 
 ARRAYS, CONFIG, PLAN, METRICS = "arrays", "config", "plan", "metrics"
-TASK, SCENARIO, DEVICE = "task", "scenario", "device"
+MEMORY, COUNTS_IN, KEPT = "memory", "counts-in", "kept"
+TASK, SCENARIO, DEVICE, PLACE = "task", "scenario", "device", "place"
 NUM_SITES, OWN = "num-sites", "own"
 PROXIMAL_MU = "proximal-mu"
 ROUND, NUM_EXAMPLES, NUM_STEPS = "server-round", "num-examples", "num-steps"
@@ -163,6 +169,28 @@ def read_plan(message: Message) -> Plan | None:
     return Plan(**cast(dict[str, Any], dict(records[PLAN]))) if PLAN in records else None
 
 
+def received(message: Message) -> dict[str, dict[str, Tensor]]:
+    """Return the array records that came beside the model, by name; they must not be changed."""
+    records = message.content.array_records
+    return {name: from_arrays(record) for name, record in records.items() if name != ARRAYS}
+
+
+def memory_record(counts_in: int, kept: Sequence[int]) -> ConfigRecord:
+    """Return which memory a site is to use, as Flower sends it.
+
+    Args:
+        counts_in: the round that is going on.
+        kept: rounds whose memory may still be asked for, ascending; the last is its present one.
+    """
+    return ConfigRecord({COUNTS_IN: counts_in, KEPT: list(kept)})
+
+
+def read_memory(message: Message) -> tuple[int, list[int]]:
+    """Return what `memory_record` was made of."""
+    said = cast(dict[str, Any], dict(message.content.config_records[MEMORY]))
+    return int(said[COUNTS_IN]), [int(round) for round in said[KEPT]]
+
+
 def train_reply(message: Message, trained: Trained) -> Message:
     """Return a site's answer to `train`."""
     state = {name: tensor.detach() for name, tensor in trained.state.items()}
@@ -175,7 +203,10 @@ def train_reply(message: Message, trained: Trained) -> Message:
     )
     if trained.start_loss is not None:
         metrics[START_LOSS] = trained.start_loss
-    return Message(RecordDict({ARRAYS: to_arrays(state), METRICS: metrics}), reply_to=message)
+    beside = {name: to_arrays(tensors) for name, tensors in trained.sent.items()}
+    return Message(
+        RecordDict({ARRAYS: to_arrays(state), METRICS: metrics, **beside}), reply_to=message
+    )
 
 
 def is_finite(arrays: ArrayRecord) -> bool:

@@ -14,6 +14,7 @@
     checkpoints/         global model and every state needed to go on
     predictions/         what the final and the best model say of every held-out image
     baselines/           the same of each training for comparison
+    memory/              what simulated sites keep from round to round, if they keep anything
     report/              tables and figures, made again by `fedsim report`
 
 A row of `metrics.jsonl`: one metric of one model, split and site.
@@ -48,7 +49,8 @@ A row of `rounds.jsonl`: one round from 1 on; site names in site order.
                                        round's end
     train_loss          float|null     mean over the cohort weighted by examples; null if the cohort
                                        is empty or the loss not finite
-    site_train_loss     {str: float|null}  mean local objective of each site of the cohort
+    site_train_loss     {str: float|null}  mean local objective of each site of the cohort, without
+                                       what a regulariser adds to it
     num_examples        {str: int}     training examples of each site of the cohort
     bytes_down          int            arrays sent to the cohort
     bytes_up            int            arrays sent back

@@ -168,15 +168,15 @@ class RunFolder:
         checkpoint.save(checkpoint.path_of(self.path, round), {**state, "recorded": seals})
         best = select(self._selecting, self._select_by).best_round
         keep = {round, best}
-        for other in self._saved():
+        for other in self.checkpoints():
             if other not in keep and not (self._keep_every and other % self._keep_every == 0):
                 checkpoint.path_of(self.path, other).unlink()
 
     def last_checkpoint(self) -> tuple[int, dict[str, Any]] | None:
         """Return the last round that can be gone on from and its state; later rows are replayed."""
-        if not self._saved():
+        if not self.checkpoints():
             return None
-        last = max(self._saved())
+        last = max(self.checkpoints())
         state = checkpoint.load(checkpoint.path_of(self.path, last))
         recorded = state.pop("recorded")
         self._rounds.skip(recorded["rounds"])
@@ -191,7 +191,8 @@ class RunFolder:
         wanted = ("validation", POOLED, self._select_by)
         return (row["split"], row["site"], row["metric"]) == wanted
 
-    def _saved(self) -> list[int]:
+    def checkpoints(self) -> list[int]:
+        """Return the rounds after which the run can go on, ascending."""
         return checkpoint.rounds(self.path)
 
     def _grow(self, name: str, row: Mapping[str, Any]) -> None:

@@ -120,6 +120,12 @@ def attack(record: RunRecord) -> str:
 
 def notes(record: RunRecord) -> Iterable[str]:
     """Yield what a reader must know of the numbers."""
+    if personalisation := record.scenario["client"].get("personalisation"):
+        yield (
+            "**Validation and test images of a site are judged by the site's own model "
+            f"(`{personalisation['kind']}`), not by the global one**; external images by "
+            "the global one."
+        )
     yield _over_sites(record)
     if record.intervals:
         confidence = record.intervals[0]["confidence"]

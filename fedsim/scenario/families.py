@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import clients.objectives
+import clients.personalisation
+import clients.regularisers
 import fedsim.adversaries
 import fedsim.data.appearances
 import fedsim.data.partition
@@ -34,6 +36,14 @@ FAMILIES = {
     "adversaries": load("adversaries", fedsim.adversaries.BUILTIN, fedsim.adversaries.Adversary),
     "models": load("models", fedsim.models.BUILTIN, fedsim.models.Model),
     "objectives": load("objectives", clients.objectives.BUILTIN, clients.objectives.Objective),
+    "regularisers": load(
+        "regularisers", clients.regularisers.BUILTIN, clients.regularisers.Regulariser
+    ),
+    "personalisations": load(
+        "personalisations",
+        clients.personalisation.BUILTIN,
+        clients.personalisation.Personalisation,
+    ),
     "optimizers": load("optimizers", optimizer.BUILTIN, optimizer.Optimizer),
     "schedules": load("schedules", optimizer.SCHEDULES, optimizer.Schedule),
     "cohorts": load("cohorts", cohort.BUILTIN, cohort.Cohort),
@@ -48,6 +58,8 @@ FAMILIES = {
 if TYPE_CHECKING:
     from clients.objectives import Objective
     from clients.optimizer import Optimizer, Schedule
+    from clients.personalisation import Personalisation
+    from clients.regularisers import Regulariser
     from fedsim.adversaries import Adversary
     from fedsim.data.label_noise import LabelNoise
     from fedsim.data.normalisation import Normalisation
@@ -65,6 +77,8 @@ if TYPE_CHECKING:
     AnyAdversary = Adversary
     AnyModel = Model
     AnyObjective = Objective
+    AnyRegulariser = Regulariser
+    AnyPersonalisation = Personalisation
     AnyOptimizer = Optimizer
     AnySchedule = Schedule
     AnyCohort = Cohort
@@ -80,6 +94,8 @@ else:
     AnyAdversary = union(FAMILIES["adversaries"])
     AnyModel = union(FAMILIES["models"])
     AnyObjective = union(FAMILIES["objectives"])
+    AnyRegulariser = union(FAMILIES["regularisers"])
+    AnyPersonalisation = union(FAMILIES["personalisations"])
     AnyOptimizer = union(FAMILIES["optimizers"])
     AnySchedule = union(FAMILIES["schedules"])
     AnyCohort = union(FAMILIES["cohorts"])

@@ -118,3 +118,9 @@ def _batch(scenario: Scenario) -> Iterator[Problem]:
             "batch do not add up to it: use batch: whole and a smaller batch_size, or another "
             "objective",
         )
+    if client.batch == "fit" and client.regulariser and client.regulariser.couples_examples:
+        yield Problem(
+            ("client", "batch"),
+            f"{client.regulariser.kind} is no mean over examples, so gradients of parts of a batch "
+            "do not add up to it: use batch: whole and a smaller batch_size",
+        )

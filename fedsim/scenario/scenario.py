@@ -37,6 +37,8 @@ from fedsim.scenario.families import (
     AnyObjective,
     AnyOptimizer,
     AnyPartition,
+    AnyPersonalisation,
+    AnyRegulariser,
     AnyRoundPolicy,
     AnySchedule,
     AnyServerOptimizer,
@@ -152,6 +154,12 @@ class Client(Part):
     optimizer: AnyOptimizer = Sgd(learning_rate=0.05)
     schedule: AnySchedule = Constant()
     objective: AnyObjective = CrossEntropy()
+    regulariser: AnyRegulariser | None = Field(
+        default=None, description="added to the objective against the drift of sites; default: none"
+    )
+    personalisation: AnyPersonalisation | None = Field(
+        default=None, description="a model for each site, with which it is evaluated; default: none"
+    )
 
     @model_validator(mode="after")
     def _epochs_or_steps(self) -> Client:
@@ -160,6 +168,18 @@ class Client(Part):
         if self.epochs is not None and self.steps is not None:
             raise ValueError("give epochs or steps, not both; take one away or set it to null")
         return self
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a site keeps something from one of its rounds to the next."""
+        parts = (self.regulariser, self.personalisation)
+        return any(part is not None and part.remembers for part in parts)
+
+    @property
+    def looks_at_network(self) -> bool:
+        """Whether something here fits some networks alone."""
+        features = self.regulariser is not None and self.regulariser.needs_features
+        return features or self.personalisation is not None
 
     @property
     def plan(self) -> Plan:

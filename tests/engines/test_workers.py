@@ -14,13 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from fedsim.engines import shared
-from fedsim.engines.inline import site_of
+from fedsim.engines.inline import flower_identity, site_of
 from fedsim.engines.workers import WorkerGrid, _Exchange, _Worker
 from fedsim.errors import RunError
+from fedsim.flower.wire import to_arrays, to_tensor
 from fedsim.records.files import read_lines
 from fedsim.scenario import Scenario
 from fedsim.simulate import resume, run
@@ -172,6 +174,26 @@ def test_replies_wait_inside_a_window_alone(
         orders[name] = (max(ahead), bits(folder))
     assert orders["narrow"][0] < 4 <= orders["wide"][0]
     assert orders["narrow"][1] == orders["wide"][1]
+
+
+def test_messages_with_the_same_arrays_share_memory() -> None:
+    model, other = to_arrays({"w": torch.ones(3)}), to_arrays({"w": torch.zeros(3)})
+    contents = [
+        RecordDict({"arrays": arrays, "memory": ConfigRecord({"kept": [n]})})
+        for n, arrays in enumerate((model, model, other))
+    ]
+    with flower_identity():
+        messages = [Message(content, 2 + n, "train") for n, content in enumerate(contents)]
+        exchange = _Exchange(messages)
+        found = [exchange.content(place) for place in range(3)]
+        memory = shared.Attached()
+        for (packed, block), content in zip(found, contents, strict=True):
+            again = shared.unpack(packed, memory.memory(block))
+            assert again["memory"] == content["memory"]
+            assert torch.equal(*(to_tensor(c["arrays"]["w"]) for c in (again, content)))
+        memory.close()
+        exchange.close()
+    assert [found[0][1] == found[place][1] for place in range(3)] == [True, True, False]
 
 
 def test_a_death_is_reported_with_site_and_round(

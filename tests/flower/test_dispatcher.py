@@ -245,8 +245,10 @@ def test_sites_do_what_their_devices_say(tiny: Tiny, tmp_path: Path) -> None:
     scenario = tiny(rounds=1, population=on(devices))
     usual = Workplace.train
 
-    def note(self: Workplace, site: int, round: int, state: Any, mu: Any, plan: Any) -> Any:
-        trained = usual(self, site, round, state, mu, plan)
+    def note(
+        self: Workplace, site: int, round: int, state: Any, mu: Any, plan: Any, *rest: Any
+    ) -> Any:
+        trained = usual(self, site, round, state, mu, plan, *rest)
         seen[site] = plan, trained.num_steps, trained.num_examples
         return trained
 
@@ -320,10 +322,49 @@ def test_the_cost_of_a_step_by_hand(workplace: Workplace) -> None:
     found = footprint(workplace, "fp32")
     # an MLP of 256 inputs, 8 hidden units and 2 classes; images of 16 x 16 pixels
     assert found.flops == 2 * (2 * 256 * 8) + 3 * (2 * 8 * 2)
+    assert found.num_models == 1
     assert found.parameter_bytes == 4 * (256 * 8 + 8 + 8 * 2 + 2)
     # the images, hidden units after the ReLU, log-probabilities and labels, and what the mean needs
     assert found.example_bytes == 4 * 256 + 4 * 8 + 4 * 2 + 8
     assert max(MEASURED) > min(MEASURED) > 1
+
+
+CLIENT = {"epochs": 1, "batch_size": 16, "optimizer": {"kind": "sgd", "learning_rate": 0.1}}
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], float, float, float]] = {
+    "moon": ({"regulariser": {"kind": "contrastive"}}, {}, 2 * 2 * (256 * 8 + 8 * 2), 1, 0),
+    "scaffold": (
+        {"regulariser": {"kind": "control_variates"}},
+        {"strategy": {"kind": "scaffold"}},
+        *(0, 1, 1),
+    ),
+    "ditto": ({"personalisation": {"kind": "ditto"}}, {}, 0, 2, 0),
+    "private": (
+        {"personalisation": {"kind": "private_parameters", "names": ["3.*"]}},
+        {"evaluation": {"loss_decomposition": False}},
+        *(0, 1, -1 / 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_a_method_adds_is_on_the_clock(tiny: Tiny, change: Any) -> None:
+    client, sections, more_flops, num_models, share = change
+    population = on(EQUAL)
+    plain, found = (
+        muster(Workplace(s, open_population(s), torch.device("cpu")))
+        for s in (
+            tiny(population=population),
+            tiny(population=population, client={**CLIENT, **client}, **sections),
+        )
+    )
+    group = found.groups[0]
+    cost, usual = found.footprint(group), plain.footprint(group)
+    assert (cost.flops - usual.flops, cost.num_models) == (more_flops, num_models)
+    if share > 0:
+        assert found.num_bytes == plain.num_bytes * (1 + share)
+    else:
+        assert (found.num_bytes < plain.num_bytes) == (share < 0)
+    assert found.trip(0, 1).step_s[0] >= num_models * plain.trip(0, 1).step_s[0]
 
 
 def test_batch_normalisation_does_not_go_with_parts_of_a_batch(workplace: Workplace) -> None:

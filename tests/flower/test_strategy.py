@@ -83,6 +83,7 @@ def plain_app() -> ClientApp:
                     "loss": 1.0,
                 }
             ),
+            **{n: r for n, r in message.content.array_records.items() if n != "arrays"},
         }
         return Message(RecordDict(content), reply_to=message)
 

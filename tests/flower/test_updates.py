@@ -19,6 +19,7 @@ from fedsim.flower.wire import Array, to_arrays
 from strategies import (
     FedNova,
     PrincipalGradient,
+    Scaffold,
     ServerSgd,
     Strategy,
     WeightedMean,
@@ -187,3 +188,43 @@ def test_a_rule_of_its_own_sees_all_updates(rule: Callable[..., Strategy]) -> No
 
     found, _ = gathered(First()).aggregate({})
     assert torch.equal(found["weight"], LOCAL[0]["weight"].double() - START["weight"].double())
+
+
+BESIDE = {name: LOCAL[0][name] for name in NAMES}
+
+
+def beside(site: int, **records: dict[str, torch.Tensor]) -> RecordDict:
+    arrays = {name: to_arrays(tensors) for name, tensors in records.items()}
+    return RecordDict({**content(site), **arrays})
+
+
+def test_what_is_collected_beside_the_models_is_averaged_as_it_is() -> None:
+    strategy = Scaffold()
+    found = Gathering(strategy, to_arrays(START), {"count"}, "num-examples", CPU)
+    for site, local in enumerate(LOCAL):
+        found.take(beside(site, control={name: local[name] for name in NAMES}))
+    zeros = {name: torch.zeros_like(START[name]) for name in NAMES}
+    aggregate, state = found.aggregate(strategy.init(zeros, num_sites=6))
+    for name in NAMES:
+        mean = torch.stack([local[name].double() for local in LOCAL]).mean(0)
+        torch.testing.assert_close(aggregate[name], mean - START[name].double(), rtol=1e-12, atol=0)
+        torch.testing.assert_close(state["control"][name], (mean / 2).float())
+
+
+@pytest.mark.parametrize(
+    ("strategy", "records"),
+    [
+        (WeightedMean(), {"control": BESIDE}),
+        (Scaffold(), {}),
+        (Scaffold(), {"control": BESIDE, "prototypes": BESIDE}),
+        (Scaffold(), {"control": {"weight": LOCAL[0]["weight"]}}),
+        (Scaffold(), {"control": {**BESIDE, "more": torch.zeros(1)}}),
+    ],
+    ids=["undeclared", "missing", "one too many", "a part", "more"],
+)
+def test_only_what_the_strategy_declares_is_taken(
+    strategy: Strategy, records: dict[str, dict[str, torch.Tensor]]
+) -> None:
+    found = Gathering(strategy, to_arrays(START), {"count"}, "num-examples", CPU)
+    with pytest.raises(RunError, match=r"takes a model and .* beside it"):
+        found.take(beside(0, **records))

@@ -376,3 +376,11 @@ def test_terminal_takes_names_literally(small: Any) -> None:
     console = Console(file=io.StringIO(), width=100)
     terminal.render(small, console)
     assert "[red]skew" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_who_judges_is_told_where_sites_have_models_of_their_own(small: Any) -> None:
+    assert "site's own model" not in tables.to_markdown(small)
+    small.scenario["client"]["personalisation"] = {"kind": "ditto"}
+    assert "judged by the site's own model (`ditto`), not by the global one" in tables.to_markdown(
+        small
+    )

@@ -56,6 +56,9 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "none": (0,),
 }
 
+MOVES_ALONE = {"fed_dyn"}
+"""Kinds whose state moves the model by itself, whatever the updates of a round."""
+
 every_strategy = pytest.mark.parametrize("strategy", ALL, ids=repr)
 
 
@@ -69,17 +72,26 @@ def in_every_state(strategies: Sequence[Strategy]) -> Any:
     return pytest.mark.parametrize(("strategy", "warm"), cases)
 
 
+def shapes(strategy: Strategy | None) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of parameters, and of what the strategy collects beside them."""
+    collected = () if strategy is None else strategy.collects
+    return SHAPES | {f"{of}/{n}": shape for of in collected for n, shape in SHAPES.items()}
+
+
 def make_updates(
-    sites: int = 5, seed: int = 0, dtype: torch.dtype = torch.float64
+    sites: int = 5,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+    strategy: Strategy | None = None,
 ) -> dict[str, Tensor]:
-    """Return generic updates that share a direction, away from ties."""
+    """Return generic updates that share a direction, away from ties, and what is collected."""
     generator = torch.Generator().manual_seed(seed)
     return {
         name: (
             torch.randn(sites, *shape, generator=generator, dtype=torch.float64)
             + torch.randn(shape, generator=generator, dtype=torch.float64)
         ).to(dtype)
-        for name, shape in SHAPES.items()
+        for name, shape in shapes(strategy).items()
     }
 
 
@@ -98,12 +110,12 @@ def aggregate(strategy: Strategy, updates: Any, weights: Tensor, state: Any) -> 
 
 def state_of(strategy: Strategy, updates: dict[str, Tensor], warm: bool) -> Any:
     """Return the state before the first round, or after one with other updates."""
-    parameters = {name: torch.zeros_like(stack[0]) for name, stack in updates.items()}
+    parameters = {name: torch.zeros_like(updates[name][0]) for name in SHAPES}
     state = strategy.init(parameters, len(next(iter(updates.values()))))
     if not warm:
         return state
     sites, dtype = len(updates["bias"]), updates["bias"].dtype
-    return aggregate(strategy, make_updates(sites, 1, dtype), examples(sites), state)[1]
+    return aggregate(strategy, make_updates(sites, 1, dtype, strategy), examples(sites), state)[1]
 
 
 def leaves(state: Any) -> Iterator[Any]:
@@ -132,7 +144,7 @@ def assert_same(actual: Any, expected: Any) -> None:
 
 @in_every_state(ALL)
 def test_the_order_of_sites_does_not_matter(strategy: Strategy, warm: bool) -> None:
-    updates = make_updates()
+    updates = make_updates(strategy=strategy)
     state = state_of(strategy, updates, warm)
     found, _ = aggregate(strategy, updates, examples(), state)
     order = torch.tensor([3, 0, 4, 2, 1])
@@ -147,7 +159,7 @@ def test_the_order_of_sites_does_not_matter(strategy: Strategy, warm: bool) -> N
 def test_a_call_changes_nothing_and_repeats(
     strategy: Strategy, warm: bool, dtype: torch.dtype
 ) -> None:
-    updates, weights = make_updates(dtype=dtype), examples()
+    updates, weights = make_updates(dtype=dtype, strategy=strategy), examples()
     state = state_of(strategy, updates, warm)
     before = copied(updates), weights.clone(), copied(state)
     first = aggregate(strategy, updates, weights, state)
@@ -164,16 +176,16 @@ def test_a_call_changes_nothing_and_repeats(
 def test_names_shapes_and_dtypes_are_kept(
     strategy: Strategy, warm: bool, dtype: torch.dtype
 ) -> None:
-    updates = make_updates(dtype=dtype)
+    updates = make_updates(dtype=dtype, strategy=strategy)
     found, _ = aggregate(strategy, updates, examples(), state_of(strategy, updates, warm))
     assert {name: value.shape for name, value in found.items()} == SHAPES
     assert {value.dtype for value in found.values()} == {dtype}
 
 
-@in_every_state([s for s in RULES if s.kind not in ABSOLUTE])
+@in_every_state([s for s in RULES if s.kind not in ABSOLUTE | MOVES_ALONE])
 @pytest.mark.parametrize("factor", [1e-6, -3.0, 1e6])
 def test_scaled_updates_scale_the_aggregate(strategy: Strategy, warm: bool, factor: float) -> None:
-    updates = make_updates()
+    updates = make_updates(strategy=strategy)
     state = state_of(strategy, updates, warm)
     found, _ = aggregate(strategy, updates, examples(), state)
     scaled, _ = aggregate(
@@ -183,17 +195,17 @@ def test_scaled_updates_scale_the_aggregate(strategy: Strategy, warm: bool, fact
         torch.testing.assert_close(scaled[name] / factor, value, rtol=1e-10, atol=1e-12)
 
 
-@in_every_state([s for s in RULES if s.kind not in SHORTENS_ALONE])
+@in_every_state([s for s in RULES if s.kind not in SHORTENS_ALONE | MOVES_ALONE])
 def test_one_site_decides(strategy: Strategy, warm: bool) -> None:
-    updates = make_updates(sites=1)
+    updates = make_updates(sites=1, strategy=strategy)
     found, _ = aggregate(strategy, updates, examples(1), state_of(strategy, updates, warm))
-    for name, stack in updates.items():
-        torch.testing.assert_close(found[name], stack[0], rtol=1e-15, atol=0)
+    for name, value in found.items():
+        torch.testing.assert_close(value, updates[name][0], rtol=1e-15, atol=0)
 
 
-@in_every_state(RULES)
+@in_every_state([s for s in RULES if s.kind not in MOVES_ALONE])
 def test_no_update_is_no_step(strategy: Strategy, warm: bool) -> None:
-    updates = make_updates()
+    updates = make_updates(strategy=strategy)
     state = state_of(strategy, updates, warm)
     zeros = {name: torch.zeros_like(stack) for name, stack in updates.items()}
     found, _ = aggregate(strategy, zeros, examples(), state)
@@ -202,7 +214,7 @@ def test_no_update_is_no_step(strategy: Strategy, warm: bool) -> None:
 
 @in_every_state([s for s in ALL if s.mean is not None])
 def test_what_needs_a_mean_alone_does_the_same_with_a_sum(strategy: Strategy, warm: bool) -> None:
-    updates, weights, rule = make_updates(), examples(), strategy.mean
+    updates, weights, rule = make_updates(strategy=strategy), examples(), strategy.mean
     assert rule is not None
     state = state_of(strategy, updates, warm)
     expected, after = aggregate(strategy, updates, weights, state)
@@ -213,7 +225,7 @@ def test_what_needs_a_mean_alone_does_the_same_with_a_sum(strategy: Strategy, wa
             own = {what: float(numbers[k]) for what, numbers in told.items()}
             sums[name] += rule.coefficient(n, own) * stack[k]
     mean = {name: value / rule.divisor(weights, told) for name, value in sums.items()}
-    found, state = strategy.from_mean(mean, state)
+    found, state = strategy.from_mean(mean, weights, state)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-14, atol=1e-15)
     for a, b in zip(leaves(state), leaves(after), strict=True):
@@ -222,15 +234,15 @@ def test_what_needs_a_mean_alone_does_the_same_with_a_sum(strategy: Strategy, wa
 
 @pytest.mark.parametrize("strategy", [s for s in ALL if s.mean is None], ids=repr)
 def test_what_needs_all_updates_refuses_a_mean(strategy: Strategy) -> None:
-    updates = make_updates()
+    updates = make_updates(strategy=strategy)
     mean = {name: stack.mean(0) for name, stack in updates.items()}
     with pytest.raises(TypeError, match="needs all updates at once"):
-        strategy.from_mean(mean, state_of(strategy, updates, warm=False))
+        strategy.from_mean(mean, examples(), state_of(strategy, updates, warm=False))
 
 
 @every_strategy
 def test_a_state_holds_tensors_and_numbers(strategy: Strategy) -> None:
-    updates = make_updates()
+    updates = make_updates(strategy=strategy)
     for warm in (False, True):
         state = state_of(strategy, updates, warm)
         assert all(isinstance(leaf, Tensor | bool | int | float) for leaf in leaves(state))
@@ -238,7 +250,7 @@ def test_a_state_holds_tensors_and_numbers(strategy: Strategy) -> None:
 
 @every_strategy
 def test_each_stack_is_read_once_or_for_the_whole_model_twice(strategy: Strategy) -> None:
-    updates = make_updates()
+    updates = make_updates(strategy=strategy)
     reads: list[str] = []
 
     class Counting(dict[str, Tensor]):
@@ -249,7 +261,7 @@ def test_each_stack_is_read_once_or_for_the_whole_model_twice(strategy: Strategy
     aggregate(strategy, Counting(updates), examples(), state_of(strategy, updates, warm=True))
     rule = strategy.strategy if isinstance(strategy, WithServerOptimizer) else strategy
     passes = 2 if isinstance(rule, GramRule) and rule.per == "model" else 1
-    assert sorted(reads) == sorted([*SHAPES] * passes)
+    assert sorted(reads) == sorted([*updates] * passes)
 
 
 @every_strategy
