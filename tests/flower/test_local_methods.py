@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy, mse_loss, one_hot
 from clients.batch import Batch
 from clients.objectives import Context, CrossEntropy
 from clients.regularisers import ControlVariates, Dynamic
+from fedsim.data.population import Examples
 from fedsim.execution import execute, own
 from fedsim.flower.workplace import Workplace
 from fedsim.models import Model
@@ -244,7 +245,7 @@ def quadratic(
         images, labels = rng.normal(size=(40, 1, 16, 16)), rng.integers(2, size=40)
         images[:, 0, 0, :4] *= rng.uniform(0.5, 1.5, 4)
         images[:, 0, 0, :4] += 2 * (labels[:, None] == site % 2)
-        population.provide(site, "train", images.astype(np.float32), labels)
+        population.kept[site, "train"] = Examples(images.astype(np.float32), labels)
         X = torch.from_numpy(images[:, 0, 0, :4].astype(np.float32)).double()
         Y = one_hot(torch.from_numpy(labels), 2).double()
         curvature, pull = curvature + X.T @ X / 40, pull + Y.T @ X / 40
