@@ -53,6 +53,33 @@ class Made:
         self.memory.unlink()
 
 
+class Blocks:
+    """The blocks that this process makes, to be given back whatever interrupts it meanwhile.
+
+    A block is noted before it is made and until it is gone.
+    """
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+
+    def make(self, num_bytes: int) -> Made:
+        """Return a new block."""
+        name = new_name()
+        self._names.add(name)
+        return Made(num_bytes, name)
+
+    def give_back(self, made: Made) -> None:
+        """Give back one block."""
+        made.close()
+        self._names.discard(made.memory.name)
+
+    def close(self) -> None:
+        """Give back what is left, also what was being made or given back."""
+        for name in list(self._names):
+            unlink(name)
+            self._names.discard(name)
+
+
 class Attached:
     """Blocks of another process, attached when first asked for."""
 
@@ -77,7 +104,7 @@ class Attached:
 
 
 def unlink(name: str) -> None:
-    """Give back a block whose maker died, if there is one of this name."""
+    """Give back a block whose maker died or was interrupted, if there is one of this name."""
     try:
         memory = SharedMemory(name)
     except FileNotFoundError:

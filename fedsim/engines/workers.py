@@ -21,7 +21,7 @@ from flwr.clientapp import ClientApp
 
 from fedsim.engines import shared
 from fedsim.engines.inline import InlineGrid, failure, site_of
-from fedsim.engines.shared import Attached, Made, Packed
+from fedsim.engines.shared import Attached, Blocks, Made, Packed
 from fedsim.engines.shared_examples import Layout
 from fedsim.engines.worker_process import Answer, Start, Task, work
 from fedsim.flower import wire
@@ -62,8 +62,8 @@ class WorkerGrid(InlineGrid):
         self._pace: dict[str, float] = {}
         self._num_tasks = 0
         layout = Layout(population, scenario.data.source.facts().image_shape)
-        self._examples = Made(layout.num_bytes, shared.new_name())
-        data, block = scenario.resolved(), self._examples.memory.name
+        self._blocks = Blocks()
+        data, block = scenario.resolved(), self._blocks.make(layout.num_bytes).memory.name
         self._workers = [_Worker(Start(data, device, block, memory)) for device in devices]
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class WorkerGrid(InlineGrid):
             worker.ask_to_end()
         for worker in self._workers:
             worker.end()
-        self._examples.close()
+        self._blocks.close()
 
     def _answers(self, messages: Sequence[Message]) -> Iterator[Message]:
         """Run the clients of these messages in workers and yield their replies in order.
@@ -80,7 +80,7 @@ class WorkerGrid(InlineGrid):
         At any time the replies to a window of messages at most are on their way or wait for those
         before them; inside the window the longest go first.
         """
-        with contextlib.closing(_Exchange(messages)) as exchange:
+        with contextlib.closing(_Exchange(messages, self._blocks)) as exchange:
             for due in range(len(messages)):
                 self._hand_out(exchange, due)
                 while due not in exchange.replies:
@@ -148,6 +148,7 @@ class _Exchange:
 
     Args:
         messages: in the order of their replies.
+        blocks: make shared memory for what they hold.
 
     Attributes:
         waiting: places of messages that no worker has.
@@ -155,8 +156,8 @@ class _Exchange:
         num_affordable: how many replies of the size of the first message may wait at a time.
     """
 
-    def __init__(self, messages: Sequence[Message]) -> None:
-        self.messages = messages
+    def __init__(self, messages: Sequence[Message], blocks: Blocks) -> None:
+        self.messages, self._blocks = messages, blocks
         self.waiting = set(range(len(messages)))
         self.replies: dict[int, Message] = {}
         self._running: dict[int, int] = {}
@@ -176,7 +177,7 @@ class _Exchange:
         content, key = self.messages[place].content, _key(self.messages[place])
         if key not in self._contents:
             packed, parts = shared.pack(content)
-            made = Made(packed.num_bytes, shared.new_name())
+            made = self._blocks.make(packed.num_bytes)
             shared.fill(made.buffer, parts)
             self._contents[key] = packed, made
         packed, made = self._contents[key]
@@ -211,12 +212,12 @@ class _Exchange:
         self._num_due[key] -= 1
         if not self._num_due[key]:
             _, made = self._contents.pop(key)
-            made.close()
+            self._blocks.give_back(made)
 
     def close(self) -> None:
         """Give shared memory back."""
         for _, made in self._contents.values():
-            made.close()
+            self._blocks.give_back(made)
 
 
 def _key(message: Message) -> Key:

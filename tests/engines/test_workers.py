@@ -184,7 +184,7 @@ def test_messages_with_the_same_arrays_share_memory() -> None:
     ]
     with flower_identity():
         messages = [Message(content, 2 + n, "train") for n, content in enumerate(contents)]
-        exchange = _Exchange(messages)
+        exchange = _Exchange(messages, shared.Blocks())
         found = [exchange.content(place) for place in range(3)]
         memory = shared.Attached()
         for (packed, block), content in zip(found, contents, strict=True):
@@ -296,6 +296,9 @@ def test_ctrl_c_ends_the_workers_too(tiny: Make, tmp_path: Path) -> None:
     assert f"fedsim resume {folder}" in said
     assert "Traceback" not in said
     assert "leaked" not in said
+    deadline = time.monotonic() + 30  # Python's resource tracker follows a moment later
+    while any(map(_alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert not any(map(_alive, children))
     assert not blocks(process.pid)
 
@@ -331,3 +334,27 @@ def test_content_goes_through_shared_memory_unchanged() -> None:
     assert dict(found.config_records["config"]) == {"round": 4, "name": "x", "on": True}
     for name, values in arrays.items():
         np.testing.assert_array_equal(found.array_records["arrays"][name].numpy(), values)
+
+
+@pytest.mark.parametrize("interrupted", ["fill", "unlink"])
+def test_an_interruption_leaves_no_shared_memory(
+    interrupted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    here, ours = blocks(os.getpid()), shared.Blocks()
+    whole, half = ours.make(8), ours.make(8)
+    if interrupted == "fill":
+        monkeypatch.setattr(shared.Made, "__init__", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ours.make(8)
+    else:
+        monkeypatch.setattr(shared.SharedMemory, "unlink", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ours.give_back(half)
+    monkeypatch.undo()
+    ours.give_back(whole)
+    assert len(blocks(os.getpid()) - here) == 1
+    ours.close()
+    assert blocks(os.getpid()) == here
