@@ -28,9 +28,9 @@ from flwr.app import Message, RecordDict
 from torch import Tensor
 
 from fedsim.engines.inline import flower_identity
+from fedsim.flower.local_training import Trained
 from fedsim.flower.strategy import StrategyAdapter
 from fedsim.flower.wire import to_arrays, train_reply
-from fedsim.flower.workplace import Trained
 from process_memory import sampled
 from strategies import PrincipalGradient, Strategy, WeightedMean
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ from fedsim.engines.allocator import freed_memory_kept
 from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
 from fedsim.engines.placement import adding_device, most, needed_bytes, place, rooms
 from fedsim.engines.workers import WorkerGrid
-from fedsim.flower import baselines, intervals
+from fedsim.flower import baselines, intervals, predictions
 from fedsim.flower.attack import Attack
 from fedsim.flower.client_app import make_client_app
 from fedsim.flower.client_memory import at
@@ -68,27 +69,28 @@ def execute(
         stack.enter_context(freed_memory_kept())
         _note_environment(folder, devices)
         workplace = Workplace(scenario, population, devices[0])
-        if workplace.fitted is not None:
-            log.info("starting weights: %s", workplace.fitted.text())
+        network = workplace.network
+        if network.fitted is not None:
+            log.info("starting weights: %s", network.fitted.text())
         adding = adding_device(devices[0])
         memory = folder.path / MEMORY if scenario.client.remembers else None
         grid = reach(workplace, memory, stack)
         server = Server(
             scenario,
             population.names,
-            build(scenario, workplace.buffers, len(population), adding),
+            build(scenario, network.buffers, len(population), adding),
             LossDecomposition(workplace) if scenario.evaluation.loss_decomposition else None,
-            None if population.server is None else workplace.predict_held_out,
-            workplace.predict_external,
+            None if population.server is None else partial(predictions.held_out, workplace),
+            partial(predictions.external, workplace),
             folder,
             grid,
             grid.nodes,
             Dispatcher(scenario.round_policy, muster(workplace)),
-            Attack(workplace.attackers, workplace.buffers, workplace.streams, adding),
+            Attack(workplace.attackers, network.buffers, workplace.streams, adding),
             Recollection() if scenario.client.remembers else None,
-            workplace.private,
+            network.private,
         )
-        server.run(workplace.initial, watch)
+        server.run(network.initial, watch)
         _conclude(workplace, folder, watch)
         log.info("finished; the run folder holds %.1f MB", folder.num_bytes() / 1e6)
     return read(folder.path)

@@ -149,7 +149,7 @@ def make(
         workplace = _workplace(scenario, population, chosen, problems)
         probe = _probe(workplace, scenario.client.plan, problems) if duplicates else None
         fleet = _fleet(workplace, problems) if probe else None
-    num_bytes = message_bytes(workplace)
+    network, num_bytes = workplace.network, message_bytes(workplace)
     cohort, sizes = _cohort_size(scenario, len(population)), population.sizes()
     plans = local_plans(scenario, population, len(sizes))
     steps = [plan.num_steps(size) for plan, size in zip(plans, sizes, strict=True)]
@@ -171,9 +171,9 @@ def make(
         looks={name: dict(look) for name, look in population.looks.items()},
         duplicates=duplicates,
         num_patients=None if patients is None else len(set(patients.tolist())),
-        parameters=sum(p.numel() for p in workplace.model.parameters()),
-        buffers=sum(workplace.initial[b].numel() for b in workplace.buffers),
-        weights=None if workplace.fitted is None else workplace.fitted.text(),
+        parameters=sum(p.numel() for p in network.module.parameters()),
+        buffers=sum(network.initial[b].numel() for b in network.buffers),
+        weights=None if network.fitted is None else network.fitted.text(),
         cohort=cohort,
         bytes_down=cohort * num_bytes,
         bytes_up=cohort * num_bytes,
@@ -269,7 +269,8 @@ def _probe(workplace: Workplace, plan: LocalPlan, problems: list[str]) -> Probe 
         )
         if not np.isfinite(first_step(workplace, batch)):
             found.append("the first training step gives a loss that is not finite")
-        (scores,) = workplace.predict(workplace.snapshot(), many)
+        network = workplace.network
+        (scores,) = network.predict(network.snapshot(), many)
         if not torch.isfinite(scores).all():
             found.append("after one training step the network's output is not finite")
     num, where = _smallest(workplace)

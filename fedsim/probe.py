@@ -12,6 +12,7 @@ import torch
 from clients.batch import Batch
 from clients.training import Plan
 from fedsim.fleet.footprint import count_flops
+from fedsim.flower.regularised import rehearse
 from fedsim.flower.workplace import Workplace
 
 PROBE_S = 1.5
@@ -44,21 +45,21 @@ def measure(workplace: Workplace, batch: Batch, many: Batch) -> Probe:
         batch: examples of a training step.
         many: examples of a call in evaluation.
     """
-    state = workplace.initial
+    network, device = workplace.network, workplace.device
+    state = network.initial
     return Probe(
-        forward_flops=count_flops(lambda: workplace.predict(state, batch)) // len(batch),
+        forward_flops=count_flops(lambda: network.predict(state, batch)) // len(batch),
         training_flops=count_flops(lambda: first_step(workplace, batch)) // len(batch),
-        seconds_step=_seconds(lambda: first_step(workplace, batch), workplace.device),
-        seconds_image=_seconds(lambda: workplace.predict(state, many), workplace.device)
-        / len(many),
+        seconds_step=_seconds(lambda: first_step(workplace, batch), device),
+        seconds_image=_seconds(lambda: network.predict(state, many), device) / len(many),
     )
 
 
 def first_step(workplace: Workplace, batch: Batch) -> float:
     """Take the first training step and return the loss before it."""
-    workplace.load(workplace.initial)
+    workplace.network.load(workplace.network.initial)
     one_step = Plan(len(batch), steps=1)
-    return workplace.rehearse(batch, workplace.optimizer(1), one_step)
+    return rehearse(workplace, batch, workplace.optimizer(1), one_step)
 
 
 def _seconds(do: Callable[[], Any], device: torch.device) -> float:

@@ -278,7 +278,7 @@ def test_one_site_is_plain_training_bit_for_bit(tiny: Make, tmp_path: Path) -> N
     scenario = tiny(population={"num_sites": 1})
     folder = run(scenario, out=tmp_path, device="cpu").folder
     workplace = Workplace(scenario, open_population(scenario), torch.device("cpu"))
-    model, client, streams = workplace.model, scenario.client, Streams(scenario.seed)
+    model, client, streams = workplace.network.module, scenario.client, Streams(scenario.seed)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for round in range(1, scenario.rounds + 1):
@@ -308,9 +308,9 @@ def test_same_data_and_one_full_batch_step_is_gradient_descent(
     )
     folder = run(scenario, out=tmp_path, device="cpu").folder
     workplace = Workplace(scenario, open_population(scenario), torch.device("cpu"))
-    weights = {name: p.double().requires_grad_() for name, p in workplace.initial.items()}
+    weights = {name: p.double().requires_grad_() for name, p in workplace.network.initial.items()}
     images, labels = torch.from_numpy(alone.images).double(), torch.from_numpy(alone.labels)
-    network = workplace.model.double()
+    network = workplace.network.module.double()
     for _ in range(scenario.rounds):
         logits = torch.func.functional_call(network, weights, images)
         loss = torch.nn.functional.cross_entropy(logits, labels)
@@ -330,7 +330,7 @@ def test_a_round_without_sites_changes_nothing(tiny: Make, tmp_path: Path) -> No
     assert [row["cohort"] for row in record.rounds] == [[], [], []]
     assert {row["train_loss"] for row in record.rounds} == {None}
     scenario = tiny()
-    initial = Workplace(scenario, open_population(scenario), torch.device("cpu")).initial
+    initial = Workplace(scenario, open_population(scenario), torch.device("cpu")).network.initial
     for name, tensor in final_model(record.folder).items():
         assert torch.equal(tensor, initial[name])
 

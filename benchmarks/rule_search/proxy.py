@@ -13,6 +13,7 @@ from clients.optimizer import Sgd
 from fedsim.data.medmnist import MedMnist
 from fedsim.data.partition import Dirichlet
 from fedsim.data.synthetic import Synthetic
+from fedsim.flower.local_training import train
 from fedsim.flower.workplace import Workplace
 from fedsim.models import SmallCnn
 from fedsim.scenario import Client, Data, Scenario, Sites, open_population
@@ -58,19 +59,19 @@ def score(candidate: Candidate, trial: Trial, scenario: Scenario) -> float:
     """Return the pooled AUROC on validation images after the last round; 0 if training diverged."""
     place = Workplace(scenario, open_population(scenario), torch.device("cpu"))
     sites = range(len(place.population.names))
-    model: dict[str, Tensor] = dict(place.initial)
+    model: dict[str, Tensor] = dict(place.network.initial)
     last: dict[str, Tensor] = {}
     for round in range(1, scenario.rounds + 1):
         locals_, sizes = [], []
         for site in sites:
-            trained = place.train(site, round, model)
+            trained = train(place, site, round, model)
             locals_.append({n: t.detach().double() for n, t in trained.state.items()})
             sizes.append(trained.num_examples)
         p = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
         updates = {n: torch.stack([w[n] - model[n] for w in locals_]) for n in model}
         if not all(bool(stack.isfinite().all()) for stack in updates.values()):
             return 0.0
-        buffers = {n: torch.tensordot(p, updates.pop(n), 1) for n in place.buffers}
+        buffers = {n: torch.tensordot(p, updates.pop(n), 1) for n in place.network.buffers}
         last = candidate.aggregate(updates, p, last, trial.knob)
         steps = {n: trial.server_rate * step for n, step in last.items()} | buffers
         model = {n: (value + steps[n]).to(value.dtype) for n, value in model.items()}
@@ -79,7 +80,7 @@ def score(candidate: Candidate, trial: Trial, scenario: Scenario) -> float:
 
 def _auroc(place: Workplace, model: Mapping[str, Tensor]) -> float:
     groups = [place.examples(site, "validation") for site in place.population.holders]
-    scores = torch.cat(place.predict(model, *groups))
+    scores = torch.cat(place.network.predict(model, *groups))
     labels = torch.cat([group.labels for group in groups])
     found = auroc(Predictions(scores.double().numpy(), labels.numpy(), 1))
     return 0.0 if found is None else found

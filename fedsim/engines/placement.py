@@ -83,7 +83,7 @@ def needed_bytes(workplace: Workplace) -> int:
     images. Evaluation keeps nothing for a way back and is taken to need less.
     """
     scenario, population = workplace.scenario, workplace.population
-    model = sum(tensor.nbytes for tensor in workplace.initial.values())
+    model = sum(tensor.nbytes for tensor in workplace.network.initial.values())
     images = 4 * population.num_images() * math.prod(scenario.data.source.facts().image_shape)
     step = footprint(workplace, "fp32").memory(_largest_batch(scenario, population))
     return int(CUDA_CONTEXT_BYTES + step + 2 * model + images)

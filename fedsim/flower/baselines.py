@@ -13,19 +13,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from clients.batch import Batch
 from clients.metrics import METRICS, evaluate
 from fedsim.data.source import HELD_OUT, POOLED, Split
+from fedsim.flower.predictions import everywhere
 from fedsim.flower.scoring import Predictions, score
 from fedsim.flower.workplace import Workplace
 from fedsim.records import RunFolder
-from fedsim.records.read import Predicted
 from fedsim.scenario import Scenario
 
 Kind = Literal["pooled", "local"]
-Model = dict[str, Tensor]
 MODELS = ("final", "best")
 
 
@@ -85,11 +83,11 @@ def _train(
     Where the selecting metric is never defined, as at a site whose validation images are all of one
     class, the best round is the final one.
     """
-    scenario = workplace.scenario
-    workplace.load(workplace.initial)
+    scenario, network = workplace.scenario, workplace.network
+    network.load(network.initial)
     examples = together(workplace, training.holders, "train")
     optimizer = workplace.optimizer(1)
-    best, best_round, best_value = workplace.initial, 0, -torch.inf
+    best, best_round, best_value = network.initial, 0, -torch.inf
     for round in range(scenario.rounds + 1):
         if round:
             for group in optimizer.param_groups:
@@ -98,9 +96,9 @@ def _train(
         if round % scenario.evaluation.every == 0 or round == scenario.rounds:
             value = _selecting(workplace, training.holders)
             if value > best_value:
-                best, best_round, best_value = workplace.snapshot(), round, value
+                best, best_round, best_value = network.snapshot(), round, value
         watch(training.title, round)
-    final = workplace.snapshot()
+    final = network.snapshot()
     if best_value == -torch.inf:
         best, best_round = final, scenario.rounds
     return {
@@ -108,7 +106,7 @@ def _train(
         "name": training.name,
         "rounds": {"final": scenario.rounds, "best": best_round},
         "predictions": {
-            model: predict_everywhere(workplace, state)
+            model: everywhere(workplace, state)
             for model, state in zip(MODELS, (final, best), strict=True)
         },
     }
@@ -126,11 +124,11 @@ def together(workplace: Workplace, holders: tuple[int, ...], split: Split) -> Ba
 
 def _selecting(workplace: Workplace, holders: tuple[int, ...]) -> float:
     """Return the selecting metric on validation images, higher is better, -inf if undefined."""
-    scenario = workplace.scenario
+    scenario, network = workplace.scenario, workplace.network
     name, examples = scenario.evaluation.select_by, together(workplace, holders, "validation")
     if not len(examples):
         return -torch.inf
-    (scores,) = workplace.predict(workplace.snapshot(), examples)
+    (scores,) = network.predict(network.snapshot(), examples)
     value = evaluate(
         scores.cpu().numpy(),
         examples.labels.cpu().numpy(),
@@ -141,14 +139,6 @@ def _selecting(workplace: Workplace, holders: tuple[int, ...]) -> float:
     if value is None:
         return -torch.inf
     return value if METRICS[name].higher_is_better else -value
-
-
-def predict_everywhere(workplace: Workplace, state: Model) -> dict[str, dict[str, Predicted]]:
-    """Return what a model says of all held-out images and of the external sets."""
-    predictions = workplace.predict_held_out(state)
-    if external := workplace.predict_external(state):
-        predictions["external"] = external
-    return predictions
 
 
 def methods(recorded: list[dict[str, Any]]) -> dict[tuple[str, str], Predictions]:

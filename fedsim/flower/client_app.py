@@ -8,7 +8,9 @@ from torch import Tensor
 
 from fedsim.data.source import HELD_OUT
 from fedsim.flower import wire
-from fedsim.flower.client_memory import ClientMemory
+from fedsim.flower.client_memory import ClientMemory, Memory
+from fedsim.flower.local_training import train
+from fedsim.flower.personal_models import personal
 from fedsim.flower.workplace import Workplace
 
 
@@ -27,12 +29,10 @@ def make_client_app(workplace: Workplace, memory: ClientMemory | None = None) ->
         round, mu = int(str(config[wire.ROUND])), float(str(config.get(wire.PROXIMAL_MU, 0.0)))
         state = read_model(message.content.array_records[wire.ARRAYS])
         site, plan, received = _site(context), wire.read_plan(message), wire.received(message)
-        if memory is None:
-            trained = workplace.train(site, round, state, mu, plan, received)
-        else:
+        own = _recalled(memory, site, message)
+        trained = train(workplace, site, round, state, mu, plan, received, own)
+        if memory is not None:
             counts_in, kept = wire.read_memory(message)
-            own = memory.recall(site, kept)
-            trained = workplace.train(site, round, state, mu, plan, received, own)
             memory.keep(site, counts_in, trained.memory, kept)
         return wire.train_reply(message, trained)
 
@@ -41,11 +41,10 @@ def make_client_app(workplace: Workplace, memory: ClientMemory | None = None) ->
         state = read_model(message.content.array_records[wire.ARRAYS])
         site = _site(context)
         if workplace.scenario.client.personalisation is not None:
-            own = memory.recall(site, wire.read_memory(message)[1]) if memory is not None else {}
             round = int(str(message.content.config_records[wire.CONFIG][wire.ROUND]))
-            state = workplace.personal(site, round, state, own)
+            state = personal(workplace, site, round, state, _recalled(memory, site, message))
         groups = [workplace.examples(site, split) for split in HELD_OUT]
-        predicted = workplace.predict(state, *groups)
+        predicted = workplace.network.predict(state, *groups)
         predictions: dict[str, tuple[Tensor, Tensor]] = {
             split: (log_probabilities, examples.labels)
             for split, log_probabilities, examples in zip(HELD_OUT, predicted, groups, strict=True)
@@ -53,6 +52,11 @@ def make_client_app(workplace: Workplace, memory: ClientMemory | None = None) ->
         return wire.evaluate_reply(message, predictions, sum(map(len, groups)))
 
     return app
+
+
+def _recalled(memory: ClientMemory | None, site: int, message: Message) -> Memory:
+    """Return what a site is to use of what it kept."""
+    return {} if memory is None else memory.recall(site, wire.read_memory(message)[1])
 
 
 def _site(context: Context) -> int:

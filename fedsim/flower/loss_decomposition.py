@@ -116,6 +116,6 @@ class LossDecomposition:
         return [
             float(torch.nn.functional.nll_loss(log_probabilities.double(), examples.labels))
             for log_probabilities, examples in zip(
-                self.workplace.predict(model, *groups), groups, strict=True
+                self.workplace.network.predict(model, *groups), groups, strict=True
             )
         ]

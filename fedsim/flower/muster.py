@@ -17,6 +17,7 @@ from fedsim.fleet.assignment import assign
 from fedsim.fleet.fleet import Fleet, plan_for
 from fedsim.fleet.footprint import Footprint, measure
 from fedsim.flower import wire
+from fedsim.flower.regularised import rehearse
 from fedsim.flower.workplace import Workplace
 from fedsim.scenario import Scenario
 from fedsim.scenario.messages import Problem, UnmetError
@@ -49,18 +50,19 @@ def muster(workplace: Workplace) -> Fleet:
         outages=scenario.population.outages,
         streams=workplace.streams,
     )
-    if problems := [*_memory(fleet), *_parts(fleet, workplace.model)]:
+    if problems := [*_memory(fleet), *_parts(fleet, workplace.network.module)]:
         raise UnmetError(scenario.name, problems)
     return fleet
 
 
 def message_bytes(workplace: Workplace) -> int:
     """Return the bytes of all arrays that a site is sent in a round; as many come back."""
-    shared = {n: t for n, t in workplace.initial.items() if n not in workplace.private}
-    parameters = {n: t for n, t in shared.items() if n not in workplace.buffers}
+    network = workplace.network
+    sent = {n: t for n, t in network.initial.items() if n not in network.private}
+    parameters = {n: t for n, t in sent.items() if n in network.shared}
     regulariser = workplace.scenario.client.regulariser
     beside = 0 if regulariser is None else max(len(regulariser.receives), len(regulariser.sends))
-    model, more = (wire.arrays_bytes(wire.to_arrays(part)) for part in (shared, parameters))
+    model, more = (wire.arrays_bytes(wire.to_arrays(part)) for part in (sent, parameters))
     return model + beside * more
 
 
@@ -94,14 +96,15 @@ def footprint(workplace: Workplace, precision: Precision) -> Footprint:
         torch.zeros(shape, device=workplace.device),
         torch.arange(num, device=workplace.device) % len(workplace.population.class_names),
     )
-    workplace.load(workplace.initial)
-    optimizer, personalisation = workplace.optimizer(1), workplace.scenario.client.personalisation
+    network, personalisation = workplace.network, workplace.scenario.client.personalisation
+    network.load(network.initial)
+    optimizer = workplace.optimizer(1)
 
     def step(size: int) -> None:
         plan = Plan(size, steps=1, precision=precision)
-        workplace.rehearse(blank[:size], optimizer, plan)
+        rehearse(workplace, blank[:size], optimizer, plan)
 
-    found = measure(workplace.model, optimizer, MEASURED, step)
+    found = measure(network.module, optimizer, MEASURED, step)
     beside = personalisation is not None and personalisation.beside is not None
     return replace(found, num_models=1 + beside)
 

@@ -36,7 +36,7 @@ from clients.training import Plan
 from strategies.q_fed_avg import START_LOSS
 
 if TYPE_CHECKING:
-    from fedsim.flower.workplace import Trained
+    from fedsim.flower.local_training import Trained
 
 ARRAYS, CONFIG, PLAN, METRICS = "arrays", "config", "plan", "metrics"
 MEMORY, COUNTS_IN, KEPT = "memory", "counts-in", "kept"

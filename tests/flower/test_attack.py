@@ -15,8 +15,9 @@ from torch import Tensor
 from fedsim.adversaries import Gaussian, InnerProduct, choose
 from fedsim.engines.inline import flower_identity, repeatable
 from fedsim.errors import DivergedError, RunError
-from fedsim.flower import wire
+from fedsim.flower import client_app, wire
 from fedsim.flower.attack import Attack
+from fedsim.flower.local_training import taught, train
 from fedsim.flower.workplace import Workplace
 from fedsim.records import RunRecord, checkpoint
 from fedsim.scenario import Scenario, open_population
@@ -57,7 +58,7 @@ def noise(scenario: Scenario, place: Workplace) -> Any:
     rng = np.random.default_rng(
         np.random.PCG64(Streams(scenario.seed).key("adversary", round=1, site=2))
     )
-    shapes = [tuple(tensor.shape) for tensor in place.initial.values()]
+    shapes = [tuple(tensor.shape) for tensor in place.network.initial.values()]
     return np.concatenate([0.1 * rng.standard_normal(shape).ravel() for shape in shapes])
 
 
@@ -69,12 +70,13 @@ def test_one_round_by_hand(tiny: Make, tmp_path: Path, kind: str) -> None:
     honest = tiny(population=SITES, rounds=1)
     with repeatable():
         place = Workplace(honest, population, torch.device("cpu"))
-        start = vector(place.initial)
+        initial = place.network.initial
+        start = vector(initial)
         if kind == "label_flip":
             batch = place.examples(2, "train")
             batch.labels.copy_(1 - batch.labels)
         updates = np.stack(
-            [vector(place.train(site, 1, place.initial).state) - start for site in range(4)]
+            [vector(train(place, site, 1, initial).state) - start for site in range(4)]
         )
     others = updates[[0, 1, 3]]
     match kind:
@@ -116,9 +118,9 @@ def test_flipped_labels_are_those_of_training_alone(tiny: Make, tmp_path: Path) 
     place = Workplace(scenario, open_population(scenario), torch.device("cpu"))
     before = place.examples(2, "train").labels.clone()
     assert before.unique().numel() == 2
-    assert torch.equal(place._as_taught(2, 1).labels, 1 - before)
-    assert torch.equal(place._as_taught(1, 1).labels, place.examples(1, "train").labels)
-    place.train(2, 1, place.initial)
+    assert torch.equal(taught(place, 2, 1).labels, 1 - before)
+    assert torch.equal(taught(place, 1, 1).labels, place.examples(1, "train").labels)
+    train(place, 2, 1, place.network.initial)
     assert torch.equal(place.examples(2, "train").labels, before)
 
 
@@ -188,14 +190,12 @@ def test_workers_and_engines_change_no_bit(tiny: Make, tmp_path: Path, engine: A
 def test_a_site_that_fails_attacks_nobody(
     tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = Workplace.train
-
-    def fail(self: Workplace, site: int, *more: Any) -> Any:
+    def fail(place: Workplace, site: int, *more: Any) -> Any:
         if site == 2:
             raise MemoryError
-        return train(self, site, *more)
+        return train(place, site, *more)
 
-    monkeypatch.setattr(Workplace, "train", fail)
+    monkeypatch.setattr(client_app, "train", fail)
     scenario = attacked(tiny, "inner_product", rounds=1, on_client_failure="drop")
     (row,) = run(scenario, out=tmp_path, device="cpu").rounds
     assert row["dropped"] == [BAD]

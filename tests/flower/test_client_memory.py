@@ -18,9 +18,11 @@ import yaml
 
 from fedsim.engines.inline import flower_identity
 from fedsim.errors import RunError
+from fedsim.flower import client_app
 from fedsim.flower.client_memory import ClientMemory
+from fedsim.flower.local_training import Trained, train
 from fedsim.flower.recollection import Recollection
-from fedsim.flower.workplace import Trained, Workplace
+from fedsim.flower.workplace import Workplace
 from fedsim.records.checkpoint import load
 from fedsim.scenario import Scenario
 from fedsim.simulate import resume, run
@@ -122,14 +124,13 @@ def test_a_death_between_training_and_checkpoint_changes_nothing(
 ) -> None:
     scenario = tiny(rounds=4, **MOON)
     whole = run(scenario, out=tmp_path, name="whole", device="cpu")
-    train = Workplace.train
 
-    def fatal(self: Workplace, site: int, round: int, *rest: Any) -> Trained:
+    def fatal(place: Workplace, site: int, round: int, *rest: Any) -> Trained:
         if (site, round) == (2, 3):
             raise KeyboardInterrupt
-        return train(self, site, round, *rest)
+        return train(place, site, round, *rest)
 
-    monkeypatch.setattr(Workplace, "train", fatal)
+    monkeypatch.setattr(client_app, "train", fatal)
     with pytest.raises(KeyboardInterrupt):
         run(scenario, out=tmp_path, name="broken", device="cpu")
     assert (tmp_path / "broken/memory/site-00000/round-00003.safetensors").exists()
@@ -165,23 +166,23 @@ def test_a_training_that_did_not_count_is_not_remembered(
 ) -> None:
     """A site fails after it kept something; the next round must not build on that."""
     asked: list[tuple[int, int, torch.Tensor]] = []
-    keep, train = ClientMemory.keep, Workplace.train
+    keep = ClientMemory.keep
 
     def fail_late(self: ClientMemory, site: int, round: int, *rest: Any) -> None:
         keep(self, site, round, *rest)
         if (site, round) == (1, 2):
             raise OSError("the line is cut")
 
-    def note(self: Workplace, site: int, round: int, *rest: Any) -> Trained:
+    def note(place: Workplace, site: int, round: int, *rest: Any) -> Trained:
         before = rest[-1].get("regulariser", {}).get("1.bias", torch.zeros(0))
-        trained = train(self, site, round, *rest)
+        trained = train(place, site, round, *rest)
         asked.append((site, round, before))
         made[site, round] = trained.memory["regulariser"]["1.bias"].clone()
         return trained
 
     made: dict[tuple[int, int], torch.Tensor] = {}
     monkeypatch.setattr(ClientMemory, "keep", fail_late)
-    monkeypatch.setattr(Workplace, "train", note)
+    monkeypatch.setattr(client_app, "train", note)
     record = run(tiny(on_client_failure="drop", **MOON), out=tmp_path, device="cpu")
     assert [row["dropped"] for row in record.rounds] == [[], ["site-01"], []]
     told = {(site, round): before for site, round, before in asked}
@@ -209,18 +210,18 @@ def test_late_and_stale_sites_remember_their_last_update_that_counted(
     tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: dict[str, Any]
 ) -> None:
     made: dict[int, torch.Tensor] = {}
-    train, num_old = Workplace.train, []
+    num_old = []
 
-    def note(self: Workplace, site: int, round: int, *rest: Any) -> Trained:
+    def note(place: Workplace, site: int, round: int, *rest: Any) -> Trained:
         before = rest[-1].get("regulariser", {}).get("1.bias")
         assert (before is None) == (site not in made)
         assert before is None or torch.equal(before, made[site])
-        trained = train(self, site, round, *rest)
+        trained = train(place, site, round, *rest)
         made[site] = trained.memory["regulariser"]["1.bias"].clone()
         num_old.append(before is not None)
         return trained
 
-    monkeypatch.setattr(Workplace, "train", note)
+    monkeypatch.setattr(client_app, "train", note)
     population = {"num_sites": 5, "devices": DEVICES}
     scenario = tiny(rounds=8, population=population, **policy, **MOON)
     whole = run(scenario, out=tmp_path, name="whole", device="cpu")

@@ -15,8 +15,9 @@ from torch import Tensor
 from fedsim.engines.inline import repeatable
 from fedsim.errors import ScenarioError
 from fedsim.fleet.profile import Profile
-from fedsim.flower import wire
+from fedsim.flower import client_app, wire
 from fedsim.flower.dispatcher import rebased
+from fedsim.flower.local_training import train
 from fedsim.flower.muster import MEASURED, _parts, footprint, muster
 from fedsim.flower.workplace import Workplace
 from fedsim.records import RunRecord, checkpoint
@@ -207,7 +208,7 @@ def test_staleness_by_hand(tiny: Tiny, tmp_path: Path) -> None:
         workplace = Workplace(scenario, open_population(scenario), torch.device("cpu"))
 
         def trained(site: int, round: int) -> dict[str, Tensor]:
-            state = workplace.train(site, round, models[round - 1]).state
+            state = train(workplace, site, round, models[round - 1]).state
             return {name: tensor.detach().clone() for name, tensor in state.items()}
 
         updates = []
@@ -243,17 +244,16 @@ def test_sites_do_what_their_devices_say(tiny: Tiny, tmp_path: Path) -> None:
     ]
     seen: dict[int, Any] = {}
     scenario = tiny(rounds=1, population=on(devices))
-    usual = Workplace.train
 
     def note(
-        self: Workplace, site: int, round: int, state: Any, mu: Any, plan: Any, *rest: Any
+        place: Workplace, site: int, round: int, state: Any, mu: Any, plan: Any, *rest: Any
     ) -> Any:
-        trained = usual(self, site, round, state, mu, plan, *rest)
+        trained = train(place, site, round, state, mu, plan, *rest)
         seen[site] = plan, trained.num_steps, trained.num_examples
         return trained
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Workplace, "train", note)
+        patch.setattr(client_app, "train", note)
         run(scenario, out=tmp_path)
     num = {site: examples for site, (_, _, examples) in seen.items()}
     assert seen[0][1] == 2 * -(-num[0] // 16)
@@ -383,9 +383,9 @@ def test_batch_normalisation_does_not_go_with_parts_of_a_batch(workplace: Workpl
 
 
 def test_measuring_leaves_the_run_as_it_was(workplace: Workplace) -> None:
-    before = workplace.train(0, 1, workplace.initial)
+    before = train(workplace, 0, 1, workplace.network.initial)
     loss, state = before.loss, {n: t.detach().clone() for n, t in before.state.items()}
     muster(workplace)
-    after = workplace.train(0, 1, workplace.initial)
+    after = train(workplace, 0, 1, workplace.network.initial)
     assert after.loss == loss
     assert all(torch.equal(after.state[name], tensor) for name, tensor in state.items())

@@ -46,7 +46,7 @@ class Reference:
         place = Workplace(scenario, open_population(scenario), CPU)
         self.num_sites = len(place.population)
         self.batches = [place.examples(site, "train") for site in range(self.num_sites)]
-        self.start = {name: t.double() for name, t in place.initial.items()}
+        self.start = {name: t.double() for name, t in place.network.initial.items()}
 
     @staticmethod
     def features(w: State, images: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def models(workplace: Workplace) -> list[dict[str, torch.Tensor]]:
     return [
         {
             n: t + 0.3 * torch.randn(t.shape, generator=generator)
-            for n, t in workplace.initial.items()
+            for n, t in workplace.network.initial.items()
         }
         for _ in range(4)
     ]
@@ -39,7 +39,8 @@ def test_terms_against_risks_computed_one_by_one(workplace: Workplace) -> None:
     *local, merged = models(workplace)
 
     def risk(model: dict[str, torch.Tensor], examples: Any) -> float:
-        logits = torch.func.functional_call(workplace.model, model, examples.images).double()
+        module = workplace.network.module
+        logits = torch.func.functional_call(module, model, examples.images).double()
         picked = logits.log_softmax(1)[torch.arange(len(examples)), examples.labels]
         return float(-picked.mean())
 

@@ -66,7 +66,7 @@ class Reference:
     def __init__(self, scenario: Scenario) -> None:
         self.place = Workplace(scenario, open_population(scenario), CPU)
         self.sites = range(len(self.place.population))
-        self.start = {name: t.double() for name, t in self.place.initial.items()}
+        self.start = {name: t.double() for name, t in self.place.network.initial.items()}
 
     def logits(self, w: State, images: Tensor) -> Tensor:
         hidden = images.flatten(1).double() @ w["1.weight"].T + w["1.bias"]

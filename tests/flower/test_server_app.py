@@ -14,7 +14,10 @@ from flwr.app import Array, ArrayRecord, Message
 
 from fedsim.engines.inline import InlineGrid
 from fedsim.errors import RunError
+from fedsim.flower import client_app
+from fedsim.flower.local_training import train
 from fedsim.flower.loss_decomposition import LossDecomposition
+from fedsim.flower.network import Network
 from fedsim.flower.strategy import StrategyAdapter, build, rounded_like
 from fedsim.flower.workplace import Workplace
 from fedsim.models import Mlp
@@ -180,14 +183,12 @@ def test_the_models_buffers_are_told_to_the_strategy(
 def test_sites_that_fail_are_dropped_if_the_scenario_says_so(
     tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_failing: int
 ) -> None:
-    train = Workplace.train
-
-    def fail(self: Workplace, site: int, round: int, *more: Any) -> Any:
+    def fail(place: Workplace, site: int, round: int, *more: Any) -> Any:
         if round == 2 and site < num_failing:
             raise MemoryError("not enough")
-        return train(self, site, round, *more)
+        return train(place, site, round, *more)
 
-    monkeypatch.setattr(Workplace, "train", fail)
+    monkeypatch.setattr(client_app, "train", fail)
     with pytest.raises(RunError, match="round 2: site-00 failed to train: MemoryError: not enough"):
         run(tiny(), out=tmp_path, name="abort", device="cpu")
     record = run(tiny(on_client_failure="drop"), out=tmp_path, name="drop", device="cpu")
@@ -204,6 +205,6 @@ def test_a_site_that_fails_to_evaluate_stops_the_run(
     def fail(*_: Any) -> Any:
         raise MemoryError("not enough")
 
-    monkeypatch.setattr(Workplace, "predict", fail)
+    monkeypatch.setattr(Network, "predict", fail)
     with pytest.raises(RunError, match="round 0: site-00 failed to evaluate: MemoryError"):
         run(tiny(on_client_failure="drop"), out=tmp_path, device="cpu")

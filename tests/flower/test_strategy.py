@@ -250,11 +250,11 @@ def test_sites_add_the_proximal_term_that_fedprox_asks_for(tiny: Make, tmp_path:
     )
     after = final_model(scenario, tmp_path)
     place = Workplace(scenario, open_population(scenario), torch.device("cpu"))
-    examples, start = place.examples(0, "train"), place.initial
+    examples, start = place.examples(0, "train"), place.network.initial
     w = {name: t.clone() for name, t in start.items()}
     for _ in range(3):
         leaves = {name: t.requires_grad_() for name, t in w.items()}
-        logits = torch.func.functional_call(place.model, leaves, examples.images)
+        logits = torch.func.functional_call(place.network.module, leaves, examples.images)
         loss = torch.nn.functional.cross_entropy(logits, examples.labels)
         gradients = torch.autograd.grad(loss, list(leaves.values()))
         w = {

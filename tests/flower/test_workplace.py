@@ -12,6 +12,7 @@ from torch import nn
 from clients.batch import Batch
 from clients.objectives import Context, CrossEntropy
 from clients.training import Plan
+from fedsim.flower.local_training import train
 from fedsim.flower.workplace import Workplace
 from fedsim.models import Model
 from fedsim.scenario import Scenario, open_population
@@ -59,8 +60,14 @@ def workplace(scenario: Scenario, **changes: Any) -> Workplace:
 
 def spied(place: Workplace, site: int, round: int) -> list[tuple[Batch, Context]]:
     SEEN.clear()
-    place.train(site, round, place.initial)
+    train(place, site, round, place.network.initial)
     return list(SEEN)
+
+
+def change(place: Workplace, round: int, name: str) -> torch.Tensor:
+    """Return by how much a parameter of the initial model changes in a round of the first site."""
+    initial = place.network.initial
+    return train(place, 0, round, initial).state[name] - initial[name]
 
 
 def spying(scenario: Scenario) -> Workplace:
@@ -70,21 +77,21 @@ def spying(scenario: Scenario) -> Workplace:
 
 def test_a_local_model_stays_as_it_is_when_the_next_site_trains(tiny: Make) -> None:
     place = workplace(tiny(), model=Remembering())
-    first = place.train(0, 1, place.initial).state
+    first = train(place, 0, 1, place.network.initial).state
     kept = {name: tensor.detach().clone() for name, tensor in first.items()}
     handed_out = {name: tensor.detach() for name, tensor in first.items()}
-    place.train(1, 1, place.initial)
+    train(place, 1, 1, place.network.initial)
     assert all(torch.equal(handed_out[name], kept[name]) for name in kept)
 
 
 def test_the_loss_of_the_model_that_came_is_told_if_the_strategy_asks(tiny: Make) -> None:
     asking = workplace(tiny(strategy={"kind": "q_fed_avg", "learning_rate": 0.1}))
     silent = workplace(tiny())
-    told, untold = (place.train(1, 1, place.initial) for place in (asking, silent))
-    asking.load(asking.initial)
-    examples = asking.examples(1, "train")
+    told, untold = (train(place, 1, 1, place.network.initial) for place in (asking, silent))
+    network, examples = asking.network, asking.examples(1, "train")
+    network.load(network.initial)
     with torch.no_grad():
-        expected = nn.functional.cross_entropy(asking.model(examples.images), examples.labels)
+        expected = nn.functional.cross_entropy(network.module(examples.images), examples.labels)
     assert told.start_loss == pytest.approx(float(expected), rel=1e-6)
     assert untold.start_loss is None
     assert told.loss == untold.loss  # asking changes nothing else
@@ -92,19 +99,19 @@ def test_the_loss_of_the_model_that_came_is_told_if_the_strategy_asks(tiny: Make
 
 def test_the_initial_model_comes_from_the_seed_alone(tiny: Make) -> None:
     torch.manual_seed(1)
-    first = workplace(tiny()).initial
+    first = workplace(tiny()).network.initial
     torch.manual_seed(2)
-    again, other = workplace(tiny()).initial, workplace(tiny(seed=4)).initial
+    again, other = workplace(tiny()).network.initial, workplace(tiny(seed=4)).network.initial
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
 def test_training_depends_on_seed_site_and_round_alone(tiny: Make) -> None:
     place = workplace(tiny(), model=Remembering())
-    first = {n: t.clone() for n, t in place.train(0, 1, place.initial).state.items()}
-    place.train(1, 1, place.initial)
+    first = {n: t.clone() for n, t in train(place, 0, 1, place.network.initial).state.items()}
+    train(place, 1, 1, place.network.initial)
     torch.rand(3)
-    again = place.train(0, 1, place.initial).state
+    again = train(place, 0, 1, place.network.initial).state
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
@@ -115,11 +122,9 @@ def test_every_round_drops_other_units(tiny: Make) -> None:
     examples.images.copy_(examples.images[:1].expand_as(examples.images))
     examples.labels.zero_()
 
-    def change(round: int) -> torch.Tensor:
-        return place.train(0, round, place.initial).state["2.weight"] - place.initial["2.weight"]
-
-    assert torch.equal(change(1), change(1))
-    assert not torch.equal(change(1), change(2))
+    first, again, second = (change(place, round, "2.weight") for round in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("key", ["round", "site"])
@@ -162,8 +167,8 @@ def test_every_consumer_has_a_stream_of_its_own(
         return key(self, purpose, **keys)
 
     monkeypatch.setattr(Streams, "key", note)
-    place.train(2, 5, place.initial)
-    place.train(1, 6, place.initial)
+    train(place, 2, 5, place.network.initial)
+    train(place, 1, 6, place.network.initial)
     purposes = ("augmentation", "training", "batches")
     assert sorted(asked, key=str) == sorted(
         [(p, {"round": r, "site": s}) for r, s in ((5, 2), (6, 1)) for p in purposes], key=str
@@ -182,7 +187,7 @@ def test_the_learning_rate_follows_the_schedule(tiny: Make) -> None:
                 }
             )
         )
-        return place.train(0, round, place.initial).state["1.bias"] - place.initial["1.bias"]
+        return change(place, round, "1.bias")
 
     torch.testing.assert_close(step(2), step(1) / 2, rtol=1e-3, atol=1e-7)
 
@@ -206,5 +211,5 @@ def test_class_counts_cover_classes_that_a_site_does_not_hold(tiny: Make) -> Non
 
 
 def test_buffers_are_what_is_no_parameter(tiny: Make) -> None:
-    assert workplace(tiny(), model=Remembering()).buffers == {"mood"}
-    assert workplace(tiny()).buffers == set()
+    assert workplace(tiny(), model=Remembering()).network.buffers == {"mood"}
+    assert workplace(tiny()).network.buffers == set()

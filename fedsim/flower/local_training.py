@@ -1,0 +1,128 @@
+"""One site's round: from the model that came to the local one, and what is kept and sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from torch import Tensor
+from torch.nn.functional import nll_loss
+
+from clients.batch import Batch
+from clients.evaluation import log_probabilities
+from clients.regularisers import Local, Proximal
+from clients.training import Plan
+from fedsim.adversaries import LabelFlip
+from fedsim.flower import personal_models, regularised
+from fedsim.flower.client_memory import Memory
+from fedsim.flower.personal_models import PERSONAL, PRIVATE
+from fedsim.flower.workplace import Workplace
+from fedsim.scenario.flower_strategy import FlowerStrategy
+from strategies.q_fed_avg import START_LOSS
+
+NOTHING: Mapping[str, Mapping[str, Tensor]] = MappingProxyType({})
+REGULARISER = "regulariser"
+"""Where a site's memory has what its regulariser keeps."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of one site's training.
+
+    Args:
+        state: the local model, or what of it is shared; not touched any more once the next one is
+            loaded.
+        loss: mean objective.
+        num_examples: of the site, for training.
+        num_steps: taken by the optimiser.
+        sent: array records that go to the server beside the model, by their name.
+        memory: what the site keeps for its next round, by what keeps it.
+        start_loss: mean cross-entropy of the model that came, if the strategy asks for it.
+    """
+
+    state: Mapping[str, Tensor]
+    loss: float
+    num_examples: int
+    num_steps: int
+    sent: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    memory: Memory = field(default_factory=dict)
+    start_loss: float | None = None
+
+
+def train(
+    workplace: Workplace,
+    site: int,
+    round: int,
+    state: Mapping[str, Tensor],
+    proximal_mu: float = 0.0,
+    plan: Plan | None = None,
+    received: Mapping[str, Mapping[str, Tensor]] = NOTHING,
+    memory: Memory = NOTHING,
+) -> Trained:
+    """Train one site for one round.
+
+    Args:
+        workplace: of the site.
+        site: which one.
+        round: which one, 1-based.
+        state: the global model, or what of it is shared.
+        proximal_mu: weight of the proximal term, if the server asks for one.
+        plan: what the site does; by default as the scenario says.
+        received: array records that came with the model, by their name.
+        memory: what came of `Trained.memory` in the site's last round.
+    """
+    client, network = workplace.scenario.client, workplace.network
+    plan = plan or client.plan
+    regulariser = Proximal(weight=proximal_mu) if proximal_mu else client.regulariser
+    examples = taught(workplace, site, round)
+    num_steps = plan.num_steps(len(examples))
+    local = Local(
+        start=workplace.here(personal_models.completed(network, state, memory)),
+        shared=network.shared,
+        received={name: workplace.here(tensors) for name, tensors in received.items()},
+        memory=workplace.here(memory.get(REGULARISER, {})),
+        num_steps=num_steps,
+        learning_rate=workplace.learning_rate(round),
+    )
+    network.load(local.start)
+    start_loss = _start_loss(workplace, examples)
+    loss, left = regularised.fit(
+        workplace, examples, round, workplace.optimizer(round), plan, regulariser, local, site=site
+    )
+    trained = {name: tensor.detach() for name, tensor in network.tensors().items()}
+    kept = {
+        REGULARISER: left.memory,
+        PRIVATE: {name: trained[name] for name in sorted(network.private)},
+        PERSONAL: personal_models.train_beside(
+            workplace, site, round, examples, plan, local, memory
+        ),
+    }
+    return Trained(
+        {name: tensor for name, tensor in trained.items() if name not in network.private},
+        loss,
+        len(examples),
+        num_steps,
+        left.sent,
+        {whose: tensors for whose, tensors in kept.items() if tensors},
+        start_loss,
+    )
+
+
+def taught(workplace: Workplace, site: int, round: int) -> Batch:
+    """Return a site's training examples with the labels that it trains on in a round."""
+    examples = workplace.examples(site, "train")
+    for part in workplace.attackers.at(site, round):
+        if isinstance(part, LabelFlip):
+            wrong = part.flip(examples.labels, len(workplace.population.class_names))
+            examples = Batch(examples.images, wrong)
+    return examples
+
+
+def _start_loss(workplace: Workplace, examples: Batch) -> float | None:
+    """Return the mean cross-entropy of the network as it stands, if the strategy asks for it."""
+    strategy = workplace.scenario.strategy
+    if isinstance(strategy, FlowerStrategy) or START_LOSS not in strategy.reports:
+        return None
+    scores = log_probabilities(workplace.network.module, examples)
+    return float(nll_loss(scores, examples.labels))
