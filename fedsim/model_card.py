@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from fedsim import citations
 from fedsim.formats import Format
 from fedsim.report import rows, tables
 from fedsim.report.scores import arrowed, describe
-from fedsim.simulate import recorded_scenario
 
 if TYPE_CHECKING:
     from fedsim.records import RunRecord
@@ -223,13 +223,8 @@ def _how(known: dict[str, Any], programs: Collection[Format]) -> Iterator[str]:
 
 
 def _rights(record: RunRecord) -> Iterator[str]:
-    licence, citation = record.population["licence"], record.population["citation"]
     yield (
-        f"Images: {licence or 'licence not stated'}. What may be done with weights learned from "
-        "them follows from it; fedsim itself is Apache-2.0."
+        f"Images: {record.population['licence'] or 'licence not stated'}. What may be done with "
+        "weights learned from them follows from it; fedsim itself is Apache-2.0."
     )
-    scenario = recorded_scenario(record)
-    parts = (scenario.client.objective, scenario.strategy, scenario.server_optimizer)
-    found = (citation, *(getattr(part, "reference", "") for part in parts))
-    if references := [text.strip() for text in dict.fromkeys(found) if text]:
-        yield "```bibtex\n" + "\n\n".join(references) + "\n```"
+    yield "```bibtex\n" + "\n\n".join(citations.of_runs([record])) + "\n```"

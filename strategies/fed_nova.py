@@ -10,6 +10,8 @@ For local SGD tau_k is the number of steps; with momentum rho each step also mov
 gradients, and tau_k is the 1-norm of the weights that the gradients get in all,
 (s - rho (1 - rho^s) / (1 - rho)) / (1 - rho) for s steps. With equal steps it is the weighted mean.
 The paper has no rule for adaptive local optimisers; their steps are counted as those of SGD.
+Differences from the paper: a proximal term counts as part of the gradient, where the paper takes
+it for a weight on gradients, so that tau_k is (1 - (1 - eta mu)^s) / (eta mu).
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ Source: Pillutla, Kakade and Harchaoui, IEEE Transactions on Signal Processing 2
 On the Gram matrix v = G^T c and ||v - g_i||^2 = K_ii - 2 (K c)_i + c^T K c.
 
 Differences from the paper: there each step is a round of secure aggregation, and a few must do;
-here a step costs m^2 operations, so it goes on until c moves by less than 1e-12 or 1000 steps are
-done. nu is relative to the mean length of the updates, so that scaled updates give a scaled
-aggregate; the paper's is absolute.
+here a step costs m^2 operations, so it goes on until v moves by less than 1e-12 of nu's unit or
+1000 steps are done. nu is relative to the weighted median length of the updates, so that scaled
+updates give a scaled aggregate and no minority decides on it; the paper's is absolute.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class GeometricMedian(GramRule):
         default=1e-6,
         gt=0,
         allow_inf_nan=False,
-        description="nu, the distance below which a site pulls less, relative to the mean length "
-        "of the updates",
+        description="nu, the distance below which a site pulls less, relative to the weighted "
+        "median length of the updates",
     )
 
     reference: ClassVar[str] = """@article{pillutla2022robust,
@@ -61,15 +61,27 @@ class GeometricMedian(GramRule):
     def coefficients(self, K: Tensor, p: Tensor) -> Tensor:
         """Return beta over its sum."""
         squares = K.diagonal()
-        nu = self.smoothing * float(p @ squares.sqrt())
-        if nu == 0:
-            return p
+        unit = median(squares.sqrt(), p)
+        if unit == 0:
+            still = p.where(squares == 0, 0.0)
+            return still / still.sum()
         c = p
         for _ in range(MAX_STEPS):
             Kc = K @ c
             distances = (squares - 2 * Kc + c @ Kc).clamp(min=0).sqrt()
-            beta = p / distances.clamp(min=nu)
-            before, c = c, beta / beta.sum()
-            if (c - before).abs().sum() <= TOLERANCE:
+            beta = p / distances.clamp(min=self.smoothing * unit)
+            move, c = beta / beta.sum() - c, beta / beta.sum()
+            if move @ K @ move <= (TOLERANCE * unit) ** 2:
                 break
         return c
+
+
+def median(values: Tensor, p: Tensor) -> float:
+    """Return the least value such that those up to it have more than half of the weight.
+
+    >>> import torch
+    >>> median(torch.tensor([9.0, 1.0, 2.0]), torch.tensor([0.4, 0.3, 0.3]))
+    2.0
+    """
+    ascending, order = values.sort()
+    return float(ascending[p[order].cumsum(dim=0) > 0.5][0])

@@ -37,6 +37,7 @@ def scenario(tiny: Make) -> Scenario:
             "task": "ordinal",
             "normalisation": {"kind": "standard", "mean": [0.4], "std": [0.3]},
         },
+        client={"epochs": 1, "batch_size": 16, "regulariser": {"kind": "contrastive"}},
         baselines=["pooled"],
         population={
             "num_sites": 3,
@@ -150,7 +151,8 @@ def test_the_card_says_what_it_is(exported: tuple[str, Path], record: RunRecord)
     assert "No privacy mechanism was in force" in card
     assert "Yardsticks" not in card
     assert f"Trained by fedsim {record.environment['packages']['fedsim-medical']}." in card
-    assert "@inproceedings{mcmahan2017communication" in card
+    for key in ("mcmahan2017communication", "li2021model"):
+        assert f"@inproceedings{{{key}" in card
     assert "changed as by a scanner of its own (`scanner, mild`)" in card
     assert "Training labels were made wrong on purpose (label noise)" in card
     assert "\nOn images of sets on which no site trained:\n" in card

@@ -20,35 +20,37 @@ def broken(scenario: Scenario) -> Iterator[Problem]:
         names = scenario.site_names
     except DataError:
         return  # told where the sites are
+    apart = {name for name in scenario.population.holdout_sites if name in names}
     for number, part in enumerate(parts):
         path: Path = ("population", "adversaries", number)
-        yield from _sites(part, names, path)
+        yield from _sites(part, names, len(names) - len(apart), path)
         if part.from_round > scenario.rounds:
             yield Problem(
                 (*path, "from_round"), f"would never attack: there are {scenario.rounds} rounds"
             )
         if isinstance(part, LabelFlip):
             yield from mistaken(part.mapping, len(scenario.data.classes), (*path, "mapping"))
-    yield from _honest(scenario, names)
+    yield from _honest(scenario, names, apart)
 
 
-def _sites(part: Adversary, names: Sequence[str], path: Path) -> Iterator[Problem]:
+def _sites(
+    part: Adversary, names: Sequence[str], num_training: int, path: Path
+) -> Iterator[Problem]:
     for index, name in enumerate(part.sites or ()):
         if name not in names:
             yield Problem((*path, "sites", index), no_site(name, names))
         elif name in (part.sites or ())[:index]:
             yield Problem((*path, "sites", index), f"{name!r} is listed twice")
-    if part.share is not None and not num_drawn(part.share, len(names)):
+    if part.share is not None and num_training and not num_drawn(part.share, num_training):
         yield Problem(
             (*path, "share"),
-            f"{part.share:g} of {len(names)} sites is none: give at least {1 / len(names):.2g}",
+            f"{part.share:g} of {num_training} sites is none: give at least {1 / num_training:.2g}",
         )
 
 
-def _honest(scenario: Scenario, names: Sequence[str]) -> Iterator[Problem]:
+def _honest(scenario: Scenario, names: Sequence[str], apart: set[str]) -> Iterator[Problem]:
     """Some sites must be left that do not attack: there is nothing else to learn from."""
     sites = scenario.population
-    apart = {name for name in sites.holdout_sites if name in names}
     asked = {name for part in sites.adversaries for name in part.sites or ()}
     named = {name for name in asked - apart if name in names}
     num = len(names) - len(apart)

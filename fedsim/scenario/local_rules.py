@@ -11,6 +11,7 @@ from fedsim.fleet.round_policy import BufferedAsync
 from fedsim.scenario.flower_strategy import FlowerStrategy
 from fedsim.scenario.messages import Problem
 from fedsim.scenario.scenario import Scenario
+from fedsim.scenario.strategy_rules import every_step_counts
 from strategies import FedDyn, Scaffold
 
 PAIRS = (("control_variates", ControlVariates, Scaffold), ("dynamic", Dynamic, FedDyn))
@@ -97,12 +98,7 @@ def _exact(scenario: Scenario) -> Iterator[Problem]:
             "control_variates reads gradients off the steps, which momentum mixes: set it to 0 "
             "(the server may have momentum: server_optimizer)",
         )
-    for number, group in enumerate(scenario.population.devices):
-        if group.precision == "fp16":
-            yield Problem(
-                ("population", "devices", number, "precision"),
-                "control_variates counts steps, and fp16 leaves some out: use bf16 or fp32",
-            )
+    yield from every_step_counts(scenario, "control_variates")
 
 
 def _asked_twice(scenario: Scenario) -> Iterator[Problem]:

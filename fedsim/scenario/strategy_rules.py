@@ -21,6 +21,7 @@ def broken_by_strategy(scenario: Scenario) -> Iterator[Problem]:
             getattr(optimizer, "momentum", 0.0),
             "fed_nova counts steps by it",
         )
+        yield from every_step_counts(scenario, "fed_nova")
     if isinstance(strategy, QFedAvg):
         yield from _same(
             "learning_rate",
@@ -29,7 +30,17 @@ def broken_by_strategy(scenario: Scenario) -> Iterator[Problem]:
             "q_fed_avg makes gradients of updates by it",
         )
     if isinstance(strategy, Krum):
-        yield from _enough_honest(strategy.num_byzantine, _largest_cohort(scenario))
+        yield from _enough_honest(strategy, _largest_cohort(scenario))
+
+
+def every_step_counts(scenario: Scenario, method: str) -> Iterator[Problem]:
+    """What counts the steps of a site needs them all to be taken."""
+    for number, group in enumerate(scenario.population.devices):
+        if group.precision == "fp16":
+            yield Problem(
+                ("population", "devices", number, "precision"),
+                f"{method} counts steps, and fp16 leaves some out: use bf16 or fp32",
+            )
 
 
 def _same(key: str, ours: float, theirs: float, why: str) -> Iterator[Problem]:
@@ -40,13 +51,22 @@ def _same(key: str, ours: float, theirs: float, why: str) -> Iterator[Problem]:
         )
 
 
-def _enough_honest(num_byzantine: int, num_sites: int | None) -> Iterator[Problem]:
-    most = (num_sites - 3) // 2 if num_sites is not None else num_byzantine
-    if num_byzantine > max(most, 0):
+def _enough_honest(krum: Krum, num_sites: int | None) -> Iterator[Problem]:
+    f = krum.num_byzantine
+    if num_sites is None or not f:
+        return
+    most = max((num_sites - 3) // 2, 0)
+    if f > most:
         yield Problem(
             ("strategy", "num_byzantine"),
-            f"of {num_sites} sites in a round Krum withstands at most {max(most, 0)} "
-            f"({num_byzantine} need {2 * num_byzantine + 3} sites)",
+            f"of {num_sites} sites in a round Krum withstands at most {most} "
+            f"({f} need {2 * f + 3} sites)",
+        )
+    elif krum.num_selected > num_sites - f:
+        yield Problem(
+            ("strategy", "num_selected"),
+            f"the mean of {krum.num_selected} of {num_sites} sites holds some of the {f} that may "
+            f"be Byzantine: give {num_sites - f} at most",
         )
 
 

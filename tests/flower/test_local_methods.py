@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
 from clients.batch import Batch
+from clients.eager import EagerSgd
 from clients.objectives import Context, CrossEntropy
 from clients.regularisers import ControlVariates, Dynamic
+from clients.training import Plan
 from fedsim.data.population import Examples
 from fedsim.execution import execute, own
 from fedsim.flower.workplace import Workplace
@@ -117,6 +119,48 @@ def test_scaffold_is_algorithm_1_with_option_2(tiny: Make, tmp_path: Path) -> No
     assert_close(final(record), x)
     with pytest.raises(AssertionError):
         assert_close(final(plain), x)
+
+
+PLANS = {
+    "smaller last batch": Plan(16, epochs=2),
+    "drop last": Plan(16, epochs=2, drop_last=True),
+    "cut short": Plan(16, epochs=2, max_steps=3),
+    "parts": Plan(16, steps=5, part_size=5, precision="bf16"),
+}
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+@pytest.mark.parametrize("round", [1, 3])
+def test_a_control_variate_is_the_mean_gradient_of_the_steps_that_were_taken(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch, plan: Plan, round: int
+) -> None:
+    scenario = tiny(
+        population={"num_sites": 3, "partition": {"kind": "iid"}},
+        client={
+            **ON_ALL,
+            "optimizer": {"kind": "sgd", "learning_rate": LR, "weight_decay": 0.01},
+            "schedule": {"kind": "cosine"},
+            "regulariser": {"kind": "control_variates"},
+        },
+        strategy={"kind": "scaffold"},
+    )
+    place, taken = Workplace(scenario, open_population(scenario), CPU), list[list[Tensor]]()
+    step = EagerSgd.step
+
+    def noted(optimizer: EagerSgd) -> None:
+        (group,) = optimizer.param_groups
+        taken.append([w.grad + 0.01 * w.detach() for w in group["params"]])
+        step(optimizer)
+
+    monkeypatch.setattr(EagerSgd, "step", noted)
+    c, own_c = (each(lambda w, f=f: f * w, place.initial) for f in (0.1, -0.2))
+    found = place.train(
+        0, round, place.initial, 0.0, plan, {"control": c}, {"regulariser": own_c}
+    ).memory["regulariser"]
+    assert len(taken) == plan.num_steps(len(place.examples(0, "train"))) > 1
+    for name, gradients in zip(place.initial, zip(*taken, strict=True), strict=True):
+        own = torch.stack(gradients).mean(0) - (c[name] - own_c[name])
+        torch.testing.assert_close(found[name], own, rtol=1e-4, atol=2e-6)
 
 
 def test_fed_dyn_is_algorithm_1(tiny: Make, tmp_path: Path) -> None:

@@ -158,6 +158,14 @@ BROKEN = [
         "0.1 of 3 sites is none: give at least 0.33",
     ),
     (
+        [
+            "population.adversaries=[{kind: sign_flip, share: 0.2}]",
+            "population.holdout_sites=[site-01]",
+        ],
+        "population.adversaries.0.share",
+        "0.2 of 2 sites is none: give at least 0.5",
+    ),
+    (
         ["population.adversaries=[{kind: sign_flip, share: 0.4, from_round: 5}]"],
         "population.adversaries.0.from_round",
         "there are 4 rounds",
@@ -229,6 +237,19 @@ BROKEN = [
         ["population.num_sites=9", "cohort={kind: fixed_size, num_sites: 6}", KRUM_2],
         "strategy.num_byzantine",
         "of 6 sites in a round Krum withstands at most 1",
+    ),
+    (
+        ["population.num_sites=7", "strategy={kind: krum, num_byzantine: 2, num_selected: 6}"],
+        "strategy.num_selected",
+        "give 5 at most",
+    ),
+    (
+        [
+            "population.devices=[{profile: t4, share: 1, precision: fp16}]",
+            "strategy={kind: fed_nova}",
+        ],
+        "population.devices.0.precision",
+        "fed_nova counts steps, and fp16 leaves some out",
     ),
     (
         [
@@ -315,6 +336,7 @@ def test_a_broken_rule_names_its_key(author: Any, changes: list[str], key: str, 
         ["client.optimizer={kind: adam, learning_rate: 0.1}", "strategy={kind: fed_nova}"],
         ["strategy={kind: q_fed_avg, learning_rate: 0.1}"],
         ["strategy={kind: krum}"],
+        ["population.num_sites=7", "strategy={kind: krum, num_byzantine: 2, num_selected: 5}"],
         ["population.num_sites=7", KRUM_2],
         ["population.num_sites=9", "cohort={kind: fixed_size, num_sites: 7}", KRUM_2],
         ["population.num_sites=9", "cohort={kind: poisson, sampling_rate: 0.2}", KRUM_2],

@@ -41,10 +41,14 @@ def test_sites_that_agree_get_their_mean() -> None:
     assert torch.equal(FedExP().aggregate(layers(G), EXAMPLES, {})[0]["0"], mean["0"])
 
 
-def test_the_step_is_bounded_where_the_mean_vanishes() -> None:
-    g = np.random.default_rng(0).normal(size=9)
-    found, _ = FedExP().aggregate(layers(np.stack([g, -g])), torch.ones(2), {})
-    np.testing.assert_allclose(found["0"], 0, atol=1e-12)
+@pytest.mark.parametrize("common", [0.0, 1e-9, 1e-2])
+def test_the_step_is_bounded_where_the_mean_vanishes(common: float) -> None:
+    g, epsilon = np.random.default_rng(0).normal(size=9), 1e-3
+    G = np.stack([g, common - g])
+    found, _ = FedExP(epsilon=epsilon).aggregate(layers(G), torch.ones(2), {})
+    bound = (G**2).sum() / 2 / (4 * epsilon**0.5)  # of s x / 2 (x^2 + epsilon) over all lengths x
+    assert np.linalg.norm(found["0"]) <= bound
+    assert bool(found["0"].any()) == bool(common)
 
 
 def test_reaches_the_optimum_sooner_than_the_mean() -> None:

@@ -93,10 +93,10 @@ def test_the_geometric_median_has_the_least_sum_of_distances(seed: int, by_examp
 
 def test_the_geometric_median_follows_the_published_algorithm() -> None:
     G, nu = draw(0, 6, 3), 0.5
-    p = np.full(6, 1 / 6)
+    p, lengths = np.full(6, 1 / 6), np.sort(np.linalg.norm(G, axis=1))
     v = p @ G
     for _ in range(500):
-        beta = p / np.maximum(nu * p @ np.linalg.norm(G, axis=1), np.linalg.norm(G - v, axis=1))
+        beta = p / np.maximum(nu * lengths[3], np.linalg.norm(G - v, axis=1))
         v = beta @ G / beta.sum()
     np.testing.assert_allclose(aggregate(GeometricMedian(smoothing=nu), G), v, rtol=1e-9)
 
@@ -105,6 +105,12 @@ def test_the_geometric_median_of_a_majority_is_what_it_says() -> None:
     g = np.random.default_rng(0).normal(size=20)
     G = np.stack([g, g, g, -9 * g, np.arange(20.0)])
     np.testing.assert_allclose(aggregate(GeometricMedian(), G), g, rtol=0, atol=1e-4)
+
+
+def test_the_geometric_median_is_zero_where_most_do_not_move() -> None:
+    G = np.concatenate([np.zeros((3, 5)), 1e9 * draw(0, 2, 5)])
+    assert not aggregate(GeometricMedian(), G).any()
+    np.testing.assert_allclose(aggregate(GeometricMedian(), G[2:4]), G[3] / 2, rtol=1e-12)
 
 
 @pytest.mark.parametrize("sites", [1, 2, 3, 8, 9])
@@ -139,7 +145,7 @@ def test_chunks_of_coordinates_change_nothing(monkeypatch: pytest.MonkeyPatch) -
     ],
     ids=repr,
 )
-@pytest.mark.parametrize("size", [1e2, 1e6])
+@pytest.mark.parametrize("size", [1e2, 1e6, 1e12])
 def test_stays_near_the_honest_mean_where_the_mean_is_carried_off(
     rule: Strategy, size: float
 ) -> None:
