@@ -298,6 +298,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [*command, "--out", str(folder / "runs"), "--workers", "2", "--device", "cpu", "--json"],
         env={**os.environ, "PYTHONPATH": str(HOME)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
