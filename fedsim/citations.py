@@ -50,13 +50,19 @@ STACK = (FLOWER, PYTORCH, SCIKIT_LEARN)
 SOFTWARE = (*STACK, MONAI)
 
 
-def of_scenario(scenario: Scenario) -> list[str]:
-    """Return the BibTeX entries of a scenario, each once: method, images, software.
+def of_scenarios(scenarios: Iterable[Scenario]) -> list[str]:
+    """Return the BibTeX entries of scenarios, each once: methods, images, software.
 
     Raises:
         DataError: if the images are described in a file that is missing or not as declared.
     """
-    return _once([*_of_parts(scenario), scenario.data.source.facts().citation, *STACK])
+    return _once(
+        [
+            entry
+            for scenario in scenarios
+            for entry in (*_of_parts(scenario), scenario.data.source.facts().citation, *STACK)
+        ]
+    )
 
 
 def of_runs(records: Iterable[RunRecord]) -> list[str]:

@@ -46,7 +46,7 @@ def test_one_key_means_one_work() -> None:
 
 
 def cited(scenario: Scenario) -> list[str]:
-    return [KEY.match(entry)[2] for entry in citations.of_scenario(scenario)]  # type: ignore[index]
+    return [KEY.match(entry)[2] for entry in citations.of_scenarios([scenario])]  # type: ignore[index]
 
 
 def test_what_is_inside_of_a_part_is_cited_too(tiny: Callable[..., Scenario]) -> None:

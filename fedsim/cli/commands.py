@@ -245,15 +245,15 @@ def report(
         list[Path], typer.Argument(help="folders of runs and studies", show_default=False)
     ],
 ) -> None:
-    """Print the results of runs and make tables, figures and page again; of studies, the page."""
+    """Print the results of runs; make tables, figures and page of runs and studies again."""
     from fedsim.records import read
     from fedsim.records.study import is_study, read_study
 
     for folder in folders:
         if is_study(folder):
-            from fedsim.report.study import write
+            from fedsim.study.conclusion import write_report
 
-            typer.echo(str(write(read_study(folder))))
+            typer.echo(str(write_report(read_study(folder))))
         else:
             _conclude(read(folder), quiet=False, as_json=False)
 
@@ -262,7 +262,10 @@ def report(
 def cite(
     path: Annotated[
         Path,
-        typer.Argument(help="folder of a run or study, or scenario (YAML)", show_default=False),
+        typer.Argument(
+            help="folder of a run or study, or file (YAML) of a scenario or study",
+            show_default=False,
+        ),
     ],
     changes: Set = None,
 ) -> None:
@@ -271,13 +274,17 @@ def cite(
     from fedsim.records import read
     from fedsim.records.examples import examples
     from fedsim.records.study import is_study, read_study
+    from fedsim.study.load import is_study_file, load_study
 
-    if is_study(path):
-        entries = citations.of_runs(examples(read_study(path)))
+    if is_study(path) and (runs := examples(read_study(path))):
+        entries = citations.of_runs(runs.values())
+    elif is_study(path) or is_study_file(path):
+        cells = load_study(path, changes or ()).first_cells()
+        entries = citations.of_scenarios(cell.scenario for cell in cells)
     elif path.is_dir():
         entries = citations.of_runs([read(path)])
     else:
-        entries = citations.of_scenario(opening.read(path, changes).scenario())
+        entries = citations.of_scenarios([opening.read(path, changes).scenario()])
     typer.echo("\n\n".join(entries))
 
 

@@ -59,7 +59,7 @@ def compare(record: StudyRecord) -> dict[str, Any]:
         "traffic": costs.traffic(runs),
         "worst_site": worst,
         "worst_site_summary": worst_site_summary(worst, primary.confidence),
-        "yardsticks": yardsticks(bars, found.metrics, primary),
+        "yardsticks": yardsticks(runs, bars, found.metrics, primary),
         "join": join(runs, bars, primary),
         "calibration": calibration(runs, primary.confidence),
         "decision_curves": decision_curves(runs, primary.confidence),

@@ -11,7 +11,7 @@ distribution. The interval is for the mean over seeds that were not run, on the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,16 @@ def estimate(values: Iterable[float | None], confidence: float = CONFIDENCE) -> 
     mean, sd = float(found.mean()), float(found.std(ddof=1))
     half = float(t.ppf((1 + confidence) / 2, len(found) - 1)) * sd / len(found) ** 0.5
     return Estimate(len(found), mean, sd, mean - half, mean + half)
+
+
+def whole_mean(values: Sequence[float | None]) -> float | None:
+    """Return the unweighted mean; None if any value is, or there are none.
+
+    >>> whole_mean([0.5, 1.0]), whole_mean([0.5, None])
+    (0.75, None)
+    """
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined and len(defined) == len(values) else None
 
 
 def share_interval(share: float, num: int, confidence: float = CONFIDENCE) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsim.comparison.estimates import estimate
+from fedsim.comparison.estimates import estimate, whole_mean
 from fedsim.comparison.outcomes import Outcome, by_block, common_sites
 from fedsim.comparison.primary import Primary
 from fedsim.data.source import POOLED
@@ -102,13 +102,7 @@ def values(
         sites = (POOLED,) if primary.pooled else common_sites(block)
         for run in block:
             for metric in run.metrics:
-                table[run.setting, run.method, metric, run.seed] = _mean(
+                table[run.setting, run.method, metric, run.seed] = whole_mean(
                     [run.scores.get((site, metric)) for site in sites]
                 )
     return Values(methods, settings, seeds, tuple(metrics), table)
-
-
-def _mean(found: Sequence[float | None]) -> float | None:
-    """Return the unweighted mean, None if any of them is, or there are none."""
-    defined = [value for value in found if value is not None]
-    return float(np.mean(defined)) if defined and len(defined) == len(found) else None

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fedsim.comparison.estimates import estimate
-from fedsim.comparison.outcomes import Outcome, by_block
+from fedsim.comparison.estimates import estimate, whole_mean
+from fedsim.comparison.outcomes import Outcome, by_block, common_sites
 from fedsim.comparison.primary import Primary
 from fedsim.data.source import POOLED
 
@@ -35,23 +35,34 @@ def with_yardsticks(runs: Iterable[Outcome], primary: Primary) -> dict[Block, Ou
 
 
 def yardsticks(
-    bars: Mapping[Block, Outcome], metrics: Sequence[str], primary: Primary
+    runs: Iterable[Outcome],
+    bars: Mapping[Block, Outcome],
+    metrics: Sequence[str],
+    primary: Primary,
 ) -> list[dict[str, Any]]:
-    """Return mean and interval over seeds of each yardstick on the images of all sites together.
+    """Return mean and interval over seeds of each yardstick, on the images that methods meet.
 
     Args:
+        runs: all of them.
         bars: of `with_yardsticks`.
         metrics: names.
-        primary: says the confidence.
+        primary: says on the images of all sites together or as a mean over sites, and the
+            confidence.
     """
+    sites = {
+        block: (POOLED,) if primary.pooled else common_sites(found)
+        for block, found in by_block(runs).items()
+    }
     rows = []
     for setting in dict.fromkeys(setting for setting, _ in bars):
         own = [run for (where, _), run in bars.items() if where == setting]
         for kind in KINDS:
             for metric in metrics:
-                found = estimate(
-                    (run.yardsticks.get((kind, POOLED, metric)) for run in own), primary.confidence
+                values = (
+                    whole_mean([run.yardsticks.get((kind, at, metric)) for at in sites[run.block]])
+                    for run in own
                 )
+                found = estimate(values, primary.confidence)
                 if found.num:
                     rows.append(
                         {

@@ -7,8 +7,8 @@ from fedsim.records.read import RunRecord, read
 from fedsim.records.study import StudyRecord
 
 
-def examples(record: StudyRecord) -> list[RunRecord]:
-    """Return one readable run of each method and setting, a final one where there is one."""
+def examples(record: StudyRecord) -> dict[tuple[str, str], RunRecord]:
+    """Return one readable run by method and setting, a final one where there is one."""
     found: dict[tuple[str, str], RunRecord] = {}
     for cell in sorted(record.cells, key=lambda cell: cell.purpose != "final"):
         if cell.status == "done" and (cell.method, cell.setting) not in found:
@@ -16,4 +16,4 @@ def examples(record: StudyRecord) -> list[RunRecord]:
                 found[cell.method, cell.setting] = read(cell.folder)
             except InputError:
                 continue
-    return list(found.values())
+    return found

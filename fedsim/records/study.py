@@ -133,7 +133,6 @@ def read_study(folder: str | Path) -> StudyRecord:
                 f"{FORMAT}; run the study anew, its runs are used again"
             )
         study = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
-        compared = folder / COMPARISON
         return StudyRecord(
             folder=folder,
             study=study,
@@ -142,10 +141,24 @@ def read_study(folder: str | Path) -> StudyRecord:
             settings=tuple(head["settings"]),
             seeds=tuple(head["seeds"]),
             cells=_cells(folder, list(head["methods"]), list(head["settings"])),
-            comparison=json.loads(compared.read_bytes()) if compared.exists() else None,
+            comparison=_comparison(folder / COMPARISON),
         )
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise InputError(f"{folder}: is damaged: {error!r}") from error
+
+
+def _comparison(file: Path) -> dict[str, Any] | None:
+    """Return what the runs say together, None until it is made."""
+    if not file.exists():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise InputError(
+            f"{file}: is damaged ({error}); remove it, and `fedsim study` makes it again of the "
+            "runs"
+        ) from error
+    return content
 
 
 def _cells(folder: Path, methods: list[str], settings: list[str]) -> tuple[Cell, ...]:

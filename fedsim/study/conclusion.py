@@ -30,14 +30,27 @@ def conclude(record: StudyRecord) -> StudyRecord:
     content = compare(record)
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
     write_text(record.folder / COMPARISON, text + "\n")
+    compared = replace(record, comparison=content)
+    write_report(compared)
+    return compared
+
+
+def write_report(record: StudyRecord) -> Path:
+    """Write the tables of a study's comparison, if it has one, and its page, which is returned.
+
+    Args:
+        record: of the study.
+
+    Raises:
+        RunError: if the system cannot write them.
+    """
     folder = record.folder / "report"
     with writing(folder):
         folder.mkdir(exist_ok=True)
-    for name, table in tables(content).items():
-        write_text(folder / name, table)
-    compared = replace(record, comparison=content)
-    write_page(compared)
-    return compared
+    if record.comparison:
+        for name, table in tables(record.comparison).items():
+            write_text(folder / name, table)
+    return write_page(record)
 
 
 def power(design: Design, out: str | Path = "runs") -> dict[str, Any] | None:

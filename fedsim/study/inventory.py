@@ -26,7 +26,10 @@ def finished(folder: Path, scenario: Scenario) -> RunRecord | None:
     """
     if not folder.exists():
         return None
-    record = read(folder)
+    try:
+        record = read(folder)
+    except InputError as error:
+        raise InputError(f"{error}. Move {folder} away, and it is run again") from error
     if record.run["digest"] != scenario.digest:
         raise InputError(f"{folder}: is the run of another scenario; move it away")
     return record if record.finished else None

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from clients.metrics import METRICS
+from fedsim.data.resampled import Resampled
 from fedsim.scenario import Problem, Scenario
 from fedsim.scenario.messages import nearest, show
 from fedsim.scenario.yaml_tree import Path
@@ -166,6 +167,12 @@ def _comparable(
             ("primary", "metric"),
             f"no run computes {primary.metric!r}{nearest(primary.metric, metrics)} (one of "
             f"{', '.join(metrics)}): add it to evaluation.metrics of the base, or under `set`",
+        )
+    if not primary.pooled and isinstance(reference.population.partition, Resampled):
+        yield Problem(
+            ("primary", "pooled"),
+            "sites of the partition resampled have no test images of their own, so there is no "
+            "mean over sites: set it to true",
         )
     for method, scenario in found.items():
         for key in _judged_otherwise(reference, scenario):

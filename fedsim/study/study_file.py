@@ -65,7 +65,9 @@ class Primary(Part):
     metric: str = Field(description="one of evaluation.metrics")
     split: Literal["test"] = "test"
     pooled: bool = Field(
-        default=True, description="over the images of all sites together; false: mean over sites"
+        default=True,
+        description="over the test images of all sites together; false: mean over sites with "
+        "enough of every class. Tuning and target always look at pooled validation images",
     )
     model: Literal["final", "best"] = Field(
         default="final", description="of the last round, or of the best one on validation images"
@@ -103,8 +105,8 @@ class Study(Part):
     )
     target: FiniteFloat | None = Field(
         default=None,
-        description="value of the primary metric on validation images; the rounds, bytes and "
-        "virtual seconds until then are reported",
+        description="value of the primary metric on the validation images of all sites together; "
+        "the rounds, bytes and virtual seconds until then are reported",
     )
     folder: str | None = Field(
         default=None, description="that files are relative to; default: that of this file"

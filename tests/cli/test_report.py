@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,20 @@ model: {kind: mlp}
 client: {steps: 1, batch_size: 8, objective: {kind: margin}}
 strategy: {kind: principal_gradient}
 evaluation: {metrics: [loss], select_by: loss, loss_decomposition: false, num_resamples: 0}
+"""
+STUDY = """\
+version: 1
+name: tiny
+question: Which one?
+base: tiny.yaml
+primary: {metric: loss, reference: mean, smallest_difference_of_interest: 0.1}
+methods:
+  mean: {set: {strategy: {kind: weighted_mean}}}
+  tuned:
+    tune:
+      client.optimizer: [{kind: sgd, learning_rate: 0.1}, {kind: adam, learning_rate: 0.01}]
+tune: {trials: 3, seeds: [1000]}
+seeds: 1
 """
 
 
@@ -66,6 +81,20 @@ def test_what_to_cite_of_a_scenario(fedsim: Any, scenario: Path) -> None:
     ]
     changed = fedsim("cite", scenario, "--set", "client.optimizer={kind: adam, learning_rate: 1}")
     assert "kingma2015adam" in keys(changed[1])
+
+
+def test_a_study_is_cited_by_file_and_by_folder(
+    fedsim: Any, scenario: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(STUDY)
+    of_the_file = keys(fedsim("cite", file)[1])
+    assert {"zeng2024fedld", "mcmahan2017communication", "kingma2015adam"} <= {*of_the_file}
+    folder = fedsim("study", file, "--out", tmp_path, "--device", "cpu", "-q")[1].strip()
+    of_the_runs = keys(fedsim("cite", folder)[1])
+    assert {"zeng2024fedld", "mcmahan2017communication"} <= {*of_the_runs} <= {*of_the_file}
+    shutil.rmtree(tmp_path / "cells")
+    assert keys(fedsim("cite", folder)[1]) == of_the_file
 
 
 @pytest.mark.parametrize("command", ["report", "cite"])

@@ -106,7 +106,9 @@ def test_all_methods_are_held_against_the_reference_yardsticks() -> None:
     runs = [run("fedld", yardsticks=bars(0.1, 0.2)), run(yardsticks=bars(0.85, 0.95))]
     found = with_yardsticks(runs, PRIMARY)
     assert found["base", 0].method == "fedavg"
-    local, pooled = sorted(yardsticks(found, ("auroc",), PRIMARY), key=lambda row: row["mean"])
+    local, pooled = sorted(
+        yardsticks(runs, found, ("auroc",), PRIMARY), key=lambda row: row["mean"]
+    )
     assert (local["yardstick"], local["mean"]) == ("local", 0.85)
     assert (pooled["yardstick"], pooled["mean"]) == ("pooled", 0.95)
     only_other = [run("fedld", yardsticks=bars(0.1, 0.2)), run()]
@@ -117,7 +119,16 @@ def test_without_yardsticks_nothing_is_said_of_joining() -> None:
     runs = [run()]
     assert with_yardsticks(runs, PRIMARY) == {}
     assert join(runs, {}, PRIMARY) == []
-    assert yardsticks({}, ("auroc",), PRIMARY) == []
+    assert yardsticks(runs, {}, ("auroc",), PRIMARY) == []
+
+
+def test_yardsticks_are_means_over_the_same_sites_as_the_methods() -> None:
+    known = {("pooled", "a", "auroc"): 0.9, ("pooled", "b", "auroc"): 0.7}
+    others = {("pooled", "c", "auroc"): 0.0, ("pooled", "pooled", "auroc"): 0.99}
+    runs = [run(yardsticks={**known, **others})]
+    primary = replace(PRIMARY, pooled=False)
+    (found,) = yardsticks(runs, with_yardsticks(runs, primary), ("auroc",), primary)
+    assert found["mean"] == pytest.approx(0.8)
 
 
 def test_sets_that_no_site_holds_cannot_join() -> None:

@@ -158,6 +158,19 @@ def test_a_mistake_is_told_with_its_place_and_the_way_out(
     assert what in said
 
 
+def test_sites_without_test_images_have_no_mean_over_sites(
+    complaint: Callable[..., str],
+) -> None:
+    drawn = "set: {rounds: 2, population.partition: {kind: resampled, examples_per_site: 8}}"
+    said = complaint(
+        "reference: mean, smallest_difference_of_interest: 0.05}\nset: {rounds: 2}",
+        "reference: mean, smallest_difference_of_interest: 0.05, pooled: false}\n" + drawn,
+        "vary={}",
+    )
+    assert "FILE:5:82: primary.pooled" in said
+    assert "no mean over sites: set it to true" in said
+
+
 def test_one_method_is_no_comparison(complaint: Callable[..., str]) -> None:
     start = TEXT.index("  principal:")
     said = complaint(TEXT[start : TEXT.index("vary:")], "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,8 @@ from fedsim.data.source import POOLED
 from fedsim.records import RunRecord
 from fedsim.records.examples import examples
 from fedsim.records.study import StudyRecord
-from fedsim.report.document import picture, provenance
+from fedsim.report.document import provenance
+from fedsim.report.document.alternatives import alternative
 from fedsim.report.document.parts import (
     Block,
     Code,
@@ -27,7 +29,10 @@ from fedsim.report.document.parts import (
     views,
     word,
 )
+from fedsim.report.document.pictures import photograph, picture
 from fedsim.report.document.words import in_words, without_places
+from fedsim.report.figures import label_distribution
+from fedsim.report.samples import contact_sheet_of
 from fedsim.report.study import forest, joining, learning, probabilities, ranks, tables
 from fedsim.report.study.learning import Curve
 from fedsim.report.study.looks import titled
@@ -58,9 +63,21 @@ class Study:
         return self.record.settings
 
     @cached_property
+    def by_method_and_setting(self) -> dict[tuple[str, str], RunRecord]:
+        """One run of each."""
+        return examples(self.record)
+
+    @property
     def examples(self) -> list[RunRecord]:
         """One run of each method and setting."""
-        return examples(self.record)
+        return list(self.by_method_and_setting.values())
+
+    @property
+    def by_setting_alone(self) -> dict[str, RunRecord]:
+        """One run of each setting."""
+        last_first = reversed(self.by_method_and_setting.items())
+        found = {setting: run for (_, setting), run in last_first}
+        return {setting: found[setting] for setting in self.settings if setting in found}
 
     @cached_property
     def curves(self) -> dict[str, dict[str, Curve]]:
@@ -271,6 +288,25 @@ def _setup(study: Study) -> Section:
     return Section("setup", "Set-up", [*blocks, Code("The whole study file (YAML)", text)])
 
 
+def _population(study: Study) -> Section:
+    runs = {titled(setting): run for setting, run in study.by_setting_alone.items()}
+    sheets: dict[str, Block] = {
+        setting: photograph(sheet, alternative("contact_sheet", run))
+        for setting, run in runs.items()
+        if (sheet := contact_sheet_of(run)) is not None
+    }
+    classes: dict[str, Block] = {
+        setting: picture(label_distribution(run), alternative("label_distribution", run))
+        for setting, run in runs.items()
+    }
+    counts: dict[str, Block] = {
+        setting: tables.population(run.population, run.scenario["seed"])
+        for setting, run in runs.items()
+    }
+    blocks = [block for tabs in (sheets, classes, counts) for block in views("Setting", tabs)]
+    return Section("population", "Population", blocks)
+
+
 def _tuning(study: Study) -> Section:
     table = tables.tuned(study.comparison)
     return Section("tuning", "Tuning", [table] if table else [])
@@ -306,12 +342,14 @@ def _citations(study: Study) -> Section:
 
 
 def _repeat(study: Study) -> Section:
-    command = f"fedsim study {study.record.folder.name}/study.yaml"
+    command = f"fedsim study {shlex.quote(study.record.folder.name)}"
     return Section(
         "repeat",
         "Run it again",
         [
-            Code("The same study; runs that are there already are not run again:", command),
+            Code(
+                "From where the study folder lies; runs that are there are not run again:", command
+            ),
             Text("On the same hardware and versions every run gives the same bits.", "note"),
         ],
     )
@@ -365,6 +403,7 @@ def _decision_words(rows: Sequence[Mapping[str, Any]]) -> str:
 
 BEFORE: tuple[Callable[[Study], Section], ...] = (
     _setup,
+    _population,
     _failures,
     _environment,
     _citations,
@@ -381,6 +420,7 @@ SECTIONS: tuple[Callable[[Study], Section], ...] = (
     _join,
     _probabilities,
     _setup,
+    _population,
     _tuning,
     _power,
     _failures,

@@ -295,6 +295,30 @@ def failures(rows: Rows) -> Table | None:
     )
 
 
+def population(recorded: Mapping[str, Any], seed: int) -> Table:
+    """Return who holds how many images.
+
+    Args:
+        recorded: population of a run.
+        seed: of the run.
+    """
+    rows = [
+        [
+            word(site["name"]),
+            *map(num, site["train"]),
+            *(num(sum(site[split])) for split in ("train", "validation", "test")),
+        ]
+        for site in recorded["sites"]
+    ]
+    return Table(
+        "Images by site",
+        ("site", *recorded["class_names"], "training", "validation", "test"),
+        rows,
+        f"Training images by class, then how many of each kind, with seed {seed}. Where the seed "
+        "decides who holds which images, other seeds have others.",
+    )
+
+
 def interval(
     mean: float | None, low: float | None, high: float | None, *, signed: bool = False
 ) -> Cell:

@@ -25,6 +25,7 @@ SECTIONS = [
     "join",
     "probabilities",
     "setup",
+    "population",
     "tuning",
     "power",
     "failures",
@@ -82,6 +83,7 @@ def test_every_part_that_is_missing_leaves_no_heading(make_study: Any, tmp_path:
         "methods",
         "learning",
         "setup",
+        "population",
         "failures",
         "environment",
         "citations",
@@ -105,7 +107,14 @@ def test_a_study_that_is_not_compared_yet_says_so(make_study: Any, tmp_path: Pat
     html = page_of(make_study(tmp_path / "study", compared=False))
     assert "This study is not finished" in html
     assert "24 runs are done and 1 failed" in html
-    assert sections(html) == ["setup", "failures", "environment", "citations", "repeat"]
+    assert sections(html) == [
+        "setup",
+        "population",
+        "failures",
+        "environment",
+        "citations",
+        "repeat",
+    ]
 
 
 def test_a_study_without_any_run_has_a_page(make_study: Any, tmp_path: Path) -> None:
