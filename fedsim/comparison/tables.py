@@ -58,6 +58,7 @@ def readable(comparison: Mapping[str, Any]) -> dict[str, Table]:
     found = {
         "comparison": _methods(comparison),
         "paired_differences": _differences(comparison),
+        "seeds_and_images": _resampled(comparison),
         "costs": _costs(comparison),
         "should_my_hospital_join": _join(comparison),
     }
@@ -139,6 +140,39 @@ def _differences(comparison: Mapping[str, Any]) -> Table:
             "mean rank",
             "verdict",
         ),
+        rows,
+    )
+
+
+def _resampled(comparison: Mapping[str, Any]) -> Table:
+    """Return the bootstrap intervals of the primary metric."""
+    primary, found = comparison["primary"], comparison["primary_intervals"]
+    differences = {
+        (r["setting"], r["method"]): r["mean"]
+        for r in comparison["differences"]
+        if r["metric"] == primary["metric"]
+    }
+    rows = tuple(
+        (
+            row["setting"],
+            row["method"],
+            bracketed(row["mean"], row["low"], row["high"]),
+            bracketed(
+                differences.get((row["setting"], row["method"])),
+                row["difference_low"],
+                row["difference_high"],
+                signed=True,
+            ),
+        )
+        for row in found
+    )
+    units = f"{found[0]['unit']}s" if found else "images"
+    return Table(
+        f"{METRICS[primary['metric']].title} with other seeds and other test {units}: mean over "
+        f"seeds and {100 * primary['confidence']:.0f} % bootstrap interval over seeds and {units} "
+        f"together, and the same of the difference to {primary['reference']}, on "
+        f"{_images(primary)}. Not corrected for their number.",
+        ("setting", "method", "mean", "difference"),
         rows,
     )
 

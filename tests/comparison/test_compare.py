@@ -324,6 +324,9 @@ def test_tables_mark_what_is_shown_not_what_is_largest(make_study: Make) -> None
     assert "▲" in next(line for line in lines if "fedld" in line)
     assert "▲" not in next(line for line in lines if "a_third" in line)
     assert any("(pooled training)" in line for line in lines)
+    interval = comparison["primary_intervals"][1]
+    found = f"[{interval['difference_low']:+.3f}, {interval['difference_high']:+.3f}]"
+    assert found in files["seeds_and_images.md"]
     tex = files["comparison.tex"]
     assert r"a\_third" in tex
     assert r"\toprule" in tex

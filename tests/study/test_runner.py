@@ -20,6 +20,7 @@ from fedsim.errors import DivergedError, InputError, RunError
 from fedsim.records import read
 from fedsim.records.study import StudyRecord, read_study
 from fedsim.study.choice import validation_value
+from fedsim.study.conclusion import write_report
 from fedsim.study.design import Design
 from fedsim.study.load import load_study
 from fedsim.study.progress import StudyProgress
@@ -29,6 +30,7 @@ from fedsim.study.runner import pilot, run
 Make = Callable[..., Design]
 HOME = Path(__file__).resolve().parents[2]
 
+UNTUNED = {"mean": {}, "principal": {"set": {"strategy": {"kind": "principal_gradient"}}}}
 COMPARED = ("rounds.jsonl", "metrics.jsonl", "baselines.jsonl", "intervals.jsonl")
 
 
@@ -233,6 +235,33 @@ def test_a_run_of_another_scenario_in_the_place_of_a_cell_is_refused(
     simulate.run(second.scenario, out=tmp_path / "runs/cells", name=first.run, device="cpu")
     with pytest.raises(InputError, match="is the run of another scenario"):
         run(design, out=tmp_path / "runs", device="cpu")
+
+
+def test_what_is_damaged_is_told_with_the_way_out(make: Make, tmp_path: Path) -> None:
+    design = make(vary={}, tune=None, methods=UNTUNED, seeds=1)
+    record = run(design, out=tmp_path / "runs", device="cpu")
+    comparison = record.folder / "comparison.json"
+    whole = comparison.read_bytes()
+    comparison.write_bytes(whole[:100])
+    with pytest.raises(InputError, match="remove it, and `fedsim study` makes it again"):
+        run(design, out=tmp_path / "runs", device="cpu")
+    comparison.unlink()
+    run(design, out=tmp_path / "runs", device="cpu")
+    assert comparison.read_bytes() == whole
+    (record.cells[0].folder / "run.json").unlink()
+    with pytest.raises(InputError, match=r"Move .* away, and it is run again"):
+        run(design, out=tmp_path / "runs", device="cpu")
+
+
+def test_tables_and_page_are_made_again_of_the_comparison(make: Make, tmp_path: Path) -> None:
+    design = make(vary={}, tune=None, methods=UNTUNED, seeds=1)
+    record = run(design, out=tmp_path / "runs", device="cpu")
+    report = record.folder / "report"
+    before = {file.name: file.read_bytes() for file in report.iterdir()}
+    for file in report.iterdir():
+        file.unlink()
+    assert write_report(read_study(record.folder)) == report / "index.html"
+    assert {file.name: file.read_bytes() for file in report.iterdir()} == before
 
 
 def test_runs_on_other_data_are_not_compared(make: Make, tmp_path: Path) -> None:

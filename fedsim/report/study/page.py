@@ -167,6 +167,7 @@ def _differences(study: Study) -> Section:
     if any(row["metric"] == comparison["primary"]["metric"] for row in comparison["differences"]):
         figure = forest.forest(comparison, study.name)
         blocks.append(picture(figure, _forest_words(comparison)))
+    blocks += views("Setting", study.by_setting(tables.resampled))
     blocks += views("Setting", study.by_setting(tables.metrics))
     return Section("methods", "Methods compared", blocks)
 
@@ -248,7 +249,7 @@ def _probabilities(study: Study) -> Section:
             figure = probabilities.calibration(rows, study.comparison, study.name)
             errors = ", ".join(f"{row['method']} {number(row['ece'])}" for row in rows)
             believed[titled(setting)] = picture(
-                figure, f"Reliability diagram. Mean calibration error: {errors}."
+                figure, f"Reliability diagram. Calibration error of the decided class: {errors}."
             )
         if rows := study.rows("decision_curves", setting):
             figure = probabilities.decision_curves(rows, study.comparison, study.name)

@@ -77,6 +77,29 @@ def _difference(row: Mapping[str, Any] | None, without: str) -> list[Cell]:
     ]
 
 
+def resampled(comparison: Comparison, setting: str) -> Table | None:
+    """Return the bootstrap intervals of the primary metric and of the differences in it."""
+    primary = comparison["primary"]
+    found = of_setting(comparison, "primary_intervals", setting)
+    differences = _by_method(of_setting(comparison, "differences", setting), primary["metric"])
+    rows = []
+    for row in found:
+        difference = differences.get(row["method"], {}).get("mean")
+        low, high = row["difference_low"], row["difference_high"]
+        mean = interval(row["mean"], row["low"], row["high"])
+        rows.append([word(row["method"]), mean, interval(difference, low, high, signed=True)])
+    if not rows:
+        return None
+    return Table(
+        f"{arrowed(primary['metric'])} with other seeds and other test images",
+        ("method", "mean [interval]", f"difference to {primary['reference']} [interval]"),
+        rows,
+        f"{100 * primary.get('confidence', 0.95):.0f} % bootstrap intervals over seeds and test "
+        f"{found[0]['unit']}s together, not corrected for their number: those above are for other "
+        "seeds on the same data.",
+    )
+
+
 def metrics(comparison: Comparison, setting: str) -> Table | None:
     """Return the mean of every metric, with its interval."""
     found = of_setting(comparison, "summary", setting)

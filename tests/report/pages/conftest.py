@@ -180,7 +180,22 @@ def comparison(
             for s, m in pairs
             for metric in METRICS
         ],
-        "primary_intervals": [],
+        "primary_intervals": [
+            {
+                "setting": s,
+                "method": m,
+                "mean": 0.8,
+                "low": 0.7125,
+                "high": 0.9125,
+                "difference_low": None if m == methods[0] else -0.0625,
+                "difference_high": None if m == methods[0] else 0.0875,
+                "num_seeds": seeds,
+                "num_resamples": 500,
+                "unit": "patient",
+            }
+            for s in settings
+            for m in methods
+        ],
         "differences": [
             {
                 "setting": s,

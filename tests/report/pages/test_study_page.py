@@ -60,6 +60,9 @@ def test_a_compared_study_has_every_section(make_study: Any, tmp_path: Path) -> 
     for row in comparison["differences"]:
         if row["metric"] == "auroc":
             assert f"{signed_number(row['mean'])} [" in html
+    assert "0.800 [0.713, 0.912]" in html
+    assert " [-0.062, +0.087]" in html
+    assert "over seeds and test patients together" in html
     for sentence in comparison["sentences"]:
         assert sentence in html
     first = html.index(comparison["sentences"][0])
