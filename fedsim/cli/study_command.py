@@ -212,7 +212,7 @@ def _show_power(found: dict[str, Any] | None) -> None:
     table = Table(
         *("method", "setting", "sd of differences", "shown from", "seeds needed", "cautiously"),
         title=f"what {num} seeds show with {power:.0f} % power, after correction for "
-        f"{found['num_comparisons']} comparisons; seeds for a difference of "
+        f"{found['num_comparisons']} comparison{'s' * (found['num_comparisons'] != 1)}; seeds for a difference of "
         f"{found['smallest_difference_of_interest']:g}",
         title_justify="left",
     )
@@ -242,6 +242,9 @@ def _show_forecast(found: Forecast, as_json: bool) -> None:
         typer.echo(f"note: {note}")
     source = "judged by finished cells" if found.measured else "estimated from a probe"
     workers = "one cell at a time" if found.num_workers == 1 else f"{found.num_workers} workers"
-    typer.echo(f"time left: about {time(found.seconds)} with {workers}, {source}")
+    if any(entry.seconds for entry in found.entries):
+        typer.echo(f"time left: about {time(found.seconds)} with {workers}, {source}")
+    else:
+        typer.echo("time left: none, all runs are there")
     _show_power(found.power)
     typer.echo(f"study folder: {found.folder}")

@@ -47,14 +47,15 @@ def _power(power: Mapping[str, Any]) -> Iterator[str]:
 
 def _harm(content: Mapping[str, Any]) -> Iterator[str]:
     settings = tuple(content["settings"])
-    metric = METRICS[content["primary"]["metric"]].title
+    metric = METRICS[content["primary"]["metric"]]
+    gain = f"{'gain in' if metric.higher_is_better else 'reduction of'} {metric.title}"
     for row in content["join"]:
         if row["site"] == POOLED and row["low"] is not None:
             yield (
                 f"With {row['method']}{where_text(row['setting'], settings)} "
                 f"{100 * row['probability_of_harm']:.0f} % of sites "
                 f"[{100 * row['harm_low']:.0f} %, {100 * row['harm_high']:.0f} %] were worse off "
-                f"than alone; the mean gain in {metric} was {row['gain_over_alone']:+.3f} "
+                f"than alone; the mean {gain} was {row['gain_over_alone']:+.3f} "
                 f"[{row['low']:+.3f}, {row['high']:+.3f}]."
             )
 

@@ -94,7 +94,7 @@ def _methods(comparison: Mapping[str, Any]) -> Table:
                 rows.append(line(setting, title, found, [""] * len(metrics)))
     better, worse, equivalent = (MARKS[v].strip() for v in (BETTER, WORSE, EQUIVALENT))
     return Table(
-        f"Mean ± standard deviation over {len(comparison['seeds'])} seeds, in brackets the "
+        f"Mean ± standard deviation over the seeds ({len(comparison['seeds'])}), in brackets the "
         f"{100 * primary['confidence']:.0f} % interval of the mean (Student's t), on "
         f"{_images(primary)}. {better} better, {worse} worse than {primary['reference']} (paired t "
         f"test, Holm's correction within each metric), {equivalent} equivalent within the smallest "
