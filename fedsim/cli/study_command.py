@@ -208,11 +208,11 @@ def _show_power(found: dict[str, Any] | None) -> None:
         return
     from rich.table import Table
 
-    num, power = found["num_seeds"], 100 * found["power"]
+    num, power, most = found["num_seeds"], 100 * found["power"], found["num_comparisons"]
     table = Table(
         *("method", "setting", "sd of differences", "shown from", "seeds needed", "cautiously"),
         title=f"what {num} seeds show with {power:.0f} % power, after correction for "
-        f"{found['num_comparisons']} comparison{'s' * (found['num_comparisons'] != 1)}; seeds for a difference of "
+        f"{most} comparison{'s' * (most != 1)}; seeds for a difference of "
         f"{found['smallest_difference_of_interest']:g}",
         title_justify="left",
     )

@@ -217,7 +217,8 @@ def test_other_tasks_have_no_decision_curve(make_study: Make, task: str) -> None
 
 
 def test_a_smaller_loss_is_better(make_study: Make) -> None:
-    comparison = compared(make_study(better, analysis={"metric": "loss"}))
+    comparison = compared(make_study(better, analysis={"metric": "loss"}, baselines=BASELINES))
+    assert any("the mean reduction of loss was" in told for told in comparison["sentences"])
     row = primary_difference(comparison)
     assert row["mean"] < 0
     assert (row["verdict"], row["wins"]) == ("better", 6)
