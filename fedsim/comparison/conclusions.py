@@ -7,7 +7,7 @@ from typing import Any
 
 from clients.metrics import METRICS
 from fedsim.comparison.differences import where_text
-from fedsim.comparison.verdicts import size
+from fedsim.comparison.verdicts import EQUIVALENT, NOT_SHOWN, size
 from fedsim.data.source import POOLED
 
 
@@ -20,10 +20,36 @@ def conclusions(content: Mapping[str, Any]) -> list[str]:
     metric = content["primary"]["metric"]
     return [
         *(row["sentence"] for row in content["differences"] if row["metric"] == metric),
+        *_other_images(content),
         *_power(content["power"]),
         *_harm(content),
         *_missing(content),
     ]
+
+
+def _other_images(content: Mapping[str, Any]) -> Iterator[str]:
+    """Yield which verdicts other test images of the same kind might overturn."""
+    primary, settings = content["primary"], tuple(content["settings"])
+    limit = primary["smallest_difference_of_interest"]
+    bootstrap = {(row["setting"], row["method"]): row for row in content["primary_intervals"]}
+    for row in content["differences"]:
+        found = bootstrap.get((row["setting"], row["method"]))
+        if row["metric"] != primary["metric"] or not found or row["verdict"] == NOT_SHOWN:
+            continue
+        low, high = found["difference_low"], found["difference_high"]
+        if low is None:
+            continue
+        confirmed = (
+            (-limit < low and high < limit)
+            if row["verdict"] == EQUIVALENT
+            else (low > 0 or high < 0)
+        )
+        if not confirmed:
+            yield (
+                f"That {row['method']} is {row['verdict']}{where_text(row['setting'], settings)} "
+                f"is said of these test {found['unit']}s: with others of their kind the difference "
+                f"may lie anywhere in [{low:+.3f}, {high:+.3f}] (bootstrap)."
+            )
 
 
 def _power(power: Mapping[str, Any]) -> Iterator[str]:

@@ -15,6 +15,7 @@ import pytest
 
 from clients.metrics import evaluate
 from fedsim.comparison import compare, foresee, tables
+from fedsim.comparison.conclusions import conclusions
 from fedsim.records import read
 from fedsim.records.study import read_study
 
@@ -105,6 +106,29 @@ def test_the_bootstrap_agrees_with_the_values(make_study: Make) -> None:
     assert 0 < other["difference_low"] < primary_difference(comparison)["mean"]
     # pairing makes the difference surer than either value
     assert other["difference_high"] - other["difference_low"] < other["high"] - other["low"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "low", "high", "told"),
+    [
+        ("equivalent", -0.024, 0.006, True),
+        ("equivalent", -0.019, 0.006, False),
+        ("better", -0.001, 0.05, True),
+        ("better", 0.001, 0.05, False),
+        ("worse", -0.05, -0.001, False),
+        ("not shown", -0.2, 0.2, False),
+        ("better", None, None, False),
+    ],
+)
+def test_a_verdict_that_other_images_may_overturn_is_said_of_these_alone(
+    make_study: Make, verdict: str, low: float | None, high: float | None, told: bool
+) -> None:
+    comparison = compared(make_study(better, seeds=(0, 1)))
+    primary_difference(comparison)["verdict"] = verdict
+    interval = next(r for r in comparison["primary_intervals"] if r["method"] == "fedld")
+    interval.update(difference_low=low, difference_high=high)
+    said = [text for text in conclusions(comparison) if "is said of these test" in text]
+    assert bool(said) == told
 
 
 def test_the_same_study_gives_the_same_numbers(make_study: Make) -> None:

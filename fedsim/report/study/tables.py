@@ -84,10 +84,12 @@ def resampled(comparison: Comparison, setting: str) -> Table | None:
     differences = _by_method(of_setting(comparison, "differences", setting), primary["metric"])
     rows = []
     for row in found:
-        difference = differences.get(row["method"], {}).get("mean")
-        low, high = row["difference_low"], row["difference_high"]
+        difference = Cell("reference", None)
+        if (own := differences.get(row["method"])) is not None:
+            low, high = row["difference_low"], row["difference_high"]
+            difference = interval(own["mean"], low, high, signed=True)
         mean = interval(row["mean"], row["low"], row["high"])
-        rows.append([word(row["method"]), mean, interval(difference, low, high, signed=True)])
+        rows.append([word(row["method"]), mean, difference])
     if not rows:
         return None
     return Table(
