@@ -89,7 +89,7 @@ def moved(z: float) -> Callable[[Any], Any]:
         (InnerProduct(share=0.1, epsilon=0.5), lambda stack: -0.5 * stack.sum(0) / len(stack)),
         (LittleIsEnough(share=0.1, z=1.5), moved(1.5)),
     ],
-    ids=str,
+    ids=["inner_product", "little_is_enough"],
 )
 def test_what_those_send_who_know_the_others(attack: Any, formula: Callable[[Any], Any]) -> None:
     found = attack.forge(HONEST)
