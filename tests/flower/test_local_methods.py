@@ -20,6 +20,7 @@ from clients.regularisers import ControlVariates, Dynamic
 from clients.training import Plan
 from fedsim.data.population import Examples
 from fedsim.execution import execute, own
+from fedsim.flower.local_training import train
 from fedsim.flower.workplace import Workplace
 from fedsim.models import Model
 from fedsim.records import RunFolder, RunRecord, checkpoint
@@ -153,12 +154,13 @@ def test_a_control_variate_is_the_mean_gradient_of_the_steps_that_were_taken(
         step(optimizer)
 
     monkeypatch.setattr(EagerSgd, "step", noted)
-    c, own_c = (each(lambda w, f=f: f * w, place.initial) for f in (0.1, -0.2))
-    found = place.train(
-        0, round, place.initial, 0.0, plan, {"control": c}, {"regulariser": own_c}
+    initial = place.network.initial
+    c, own_c = (each(lambda w, f=f: f * w, initial) for f in (0.1, -0.2))
+    found = train(
+        place, 0, round, initial, 0.0, plan, {"control": c}, {"regulariser": own_c}
     ).memory["regulariser"]
     assert len(taken) == plan.num_steps(len(place.examples(0, "train"))) > 1
-    for name, gradients in zip(place.initial, zip(*taken, strict=True), strict=True):
+    for name, gradients in zip(initial, zip(*taken, strict=True), strict=True):
         own = torch.stack(gradients).mean(0) - (c[name] - own_c[name])
         torch.testing.assert_close(found[name], own, rtol=1e-4, atol=2e-6)
 
