@@ -55,14 +55,14 @@ class Strategy(BaseModel, ABC):
         """The mean through which alone the rule looks at the updates; None if it needs them all."""
         return None
 
-    @abstractmethod
     def init(self, parameters: Mapping[str, Tensor], num_sites: int) -> State:
-        """Return the state before the first round.
+        """Return the state before the first round; empty unless a rule keeps something.
 
         Args:
             parameters: the initial global parameters by name.
             num_sites: of the population, N; a round's cohort may be smaller.
         """
+        return {}
 
     @abstractmethod
     def aggregate(
@@ -120,10 +120,6 @@ class Mean(Strategy):
     @abstractmethod
     def divisor(self, weights: Tensor, reported: Mapping[str, Tensor]) -> float:
         """Return d, positive; arguments as in `aggregate`."""
-
-    def init(self, parameters: Mapping[str, Tensor], num_sites: int) -> State:
-        """Return an empty state."""
-        return {}
 
     def aggregate(
         self,

@@ -26,10 +26,6 @@ class CoordinateWise(Strategy):
             columns: (site, element), float64, ascending along the sites.
         """
 
-    def init(self, parameters: Mapping[str, Tensor], num_sites: int) -> State:
-        """Return an empty state."""
-        return {}
-
     def aggregate(
         self,
         updates: Mapping[str, Tensor],

@@ -55,10 +55,6 @@ class FedExP(Strategy):
   year = {2023},
 }"""
 
-    def init(self, parameters: Mapping[str, Tensor], num_sites: int) -> State:
-        """Return an empty state."""
-        return {}
-
     def aggregate(
         self,
         updates: Mapping[str, Tensor],

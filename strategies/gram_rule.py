@@ -43,10 +43,6 @@ class GramRule(Strategy):
             p: how much each site counts, (site,), float64, non-negative with sum one.
         """
 
-    def init(self, parameters: Mapping[str, Tensor], num_sites: int) -> State:
-        """Return an empty state."""
-        return {}
-
     def aggregate(
         self,
         updates: Mapping[str, Tensor],

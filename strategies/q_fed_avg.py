@@ -69,10 +69,6 @@ class QFedAvg(Strategy):
         """The loss of the received model at each site."""
         return (START_LOSS,)
 
-    def init(self, parameters: Mapping[str, Tensor], num_sites: int) -> State:
-        """Return an empty state."""
-        return {}
-
     def aggregate(
         self,
         updates: Mapping[str, Tensor],
