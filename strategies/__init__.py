@@ -18,7 +18,7 @@ To add one, subclass `Strategy` in a file of its own; `tests/strategies/test_con
 every strategy promises. The package stands alone: it knows of no simulator, file or network.
 """
 
-from strategies.base import Mean, Strategy
+from strategies.base import FromMean, Mean, Strategy
 from strategies.cagrad import CAGrad
 from strategies.coordinate_median import CoordinateMedian
 from strategies.coordinate_wise import CoordinateWise
@@ -69,6 +69,7 @@ __all__ = [
     "FedExP",
     "FedNova",
     "FedYogi",
+    "FromMean",
     "GeometricMedian",
     "GradientHarmonization",
     "GramRule",

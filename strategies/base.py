@@ -97,6 +97,32 @@ class Strategy(BaseModel, ABC):
         raise TypeError(f"{self.kind} needs all updates at once")
 
 
+class FromMean(Strategy):
+    """A strategy that looks at the updates through a mean of another kind alone."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> Mean:
+        """The mean that `from_mean` takes."""
+
+    def aggregate(
+        self,
+        updates: Mapping[str, Tensor],
+        weights: Tensor,
+        state: State,
+        reported: Mapping[str, Tensor] = NOTHING,
+    ) -> tuple[dict[str, Tensor], State]:
+        """Return what `from_mean` makes of the mean of the updates."""
+        mean, _ = self.mean.aggregate(updates, weights, {}, reported)
+        return self.from_mean(mean, weights, state)
+
+    @abstractmethod
+    def from_mean(
+        self, mean: Mapping[str, Tensor], weights: Tensor, state: State
+    ) -> tuple[dict[str, Tensor], State]:
+        """Return the aggregate update and the next state; arguments as in `aggregate`."""
+
+
 class Mean(Strategy):
     """A strategy whose aggregate is sum_k a_k g_k / d.
 

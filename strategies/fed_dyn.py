@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from strategies.base import NOTHING, Mean, State, Strategy
+from strategies.base import FromMean, Mean, State
 from strategies.weighted_mean import WeightedMean
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class FedDyn(Strategy):
+class FedDyn(FromMean):
     """The mean of the local models, moved by what the server remembers of them (FedDyn).
 
     For sites with the regulariser `dynamic`.
@@ -52,7 +52,7 @@ class FedDyn(Strategy):
 }"""
 
     @property
-    def mean(self) -> Mean | None:
+    def mean(self) -> Mean:
         """The plain mean over the sites."""
         return WeightedMean(weights="uniform")
 
@@ -63,21 +63,10 @@ class FedDyn(Strategy):
         zeros = {name: torch.zeros_like(value) for name, value in parameters.items()}
         return {"h": zeros, "num_sites": num_sites}
 
-    def aggregate(
-        self,
-        updates: Mapping[str, Tensor],
-        weights: Tensor,
-        state: State,
-        reported: Mapping[str, Tensor] = NOTHING,
-    ) -> tuple[dict[str, Tensor], State]:
-        """Return the mean of the updates minus the next h/alpha, and h."""
-        mean, _ = WeightedMean(weights="uniform").aggregate(updates, weights, {})
-        return self.from_mean(mean, weights, state)
-
     def from_mean(
         self, mean: Mapping[str, Tensor], weights: Tensor, state: State
     ) -> tuple[dict[str, Tensor], State]:
-        """Return what `aggregate` would."""
+        """Return the mean of the updates minus the next h/alpha, and h."""
         share = self.alpha * len(weights) / state["num_sites"]
         h = {name: (h - share * mean[name]).to(h.dtype) for name, h in state["h"].items()}
         update = {name: (mean[name] - h[name] / self.alpha).to(mean[name].dtype) for name in h}

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from strategies.base import NOTHING, Mean, State, Strategy
+from strategies.base import FromMean, Mean, State
 from strategies.weighted_mean import WeightedMean
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CONTROL = "control"
 
 
-class Scaffold(Strategy):
+class Scaffold(FromMean):
     """The mean of the updates, and of the changes of control variates (SCAFFOLD).
 
     For sites with the regulariser `control_variates`.
@@ -52,7 +52,7 @@ class Scaffold(Strategy):
         return (CONTROL,)
 
     @property
-    def mean(self) -> Mean | None:
+    def mean(self) -> Mean:
         """The plain mean over the sites."""
         return WeightedMean(weights="uniform")
 
@@ -67,21 +67,10 @@ class Scaffold(Strategy):
         """Return c."""
         return {CONTROL: state[CONTROL]}
 
-    def aggregate(
-        self,
-        updates: Mapping[str, Tensor],
-        weights: Tensor,
-        state: State,
-        reported: Mapping[str, Tensor] = NOTHING,
-    ) -> tuple[dict[str, Tensor], State]:
-        """Return the mean of the updates, and the next c."""
-        mean, _ = WeightedMean(weights="uniform").aggregate(updates, weights, {})
-        return self.from_mean(mean, weights, state)
-
     def from_mean(
         self, mean: Mapping[str, Tensor], weights: Tensor, state: State
     ) -> tuple[dict[str, Tensor], State]:
-        """Return what `aggregate` would."""
+        """Return the mean of the updates, and the next c."""
         share = len(weights) / state["num_sites"]
         control = {
             name: (c + share * mean[f"{CONTROL}/{name}"]).to(c.dtype)

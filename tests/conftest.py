@@ -48,6 +48,26 @@ def tiny() -> Callable[..., Scenario]:
     return make
 
 
+@pytest.fixture
+def broken(tmp_path: Path) -> Callable[[Scenario, int], Path]:
+    """Return a function that runs a scenario until a round is done, as if its process died then."""
+    from fedsim.simulate import run
+
+    class Died(Exception):
+        pass
+
+    def make(scenario: Scenario, after: int) -> Path:
+        def die(progress: Any) -> None:
+            if progress.round == after:
+                raise Died
+
+        with pytest.raises(Died):
+            run(scenario, out=tmp_path, name="broken", device="cpu", watch=die)
+        return tmp_path / "broken"
+
+    return make
+
+
 def _absent(reason: str) -> NoReturn:
     """Skip, or fail where real data are known to be there (as in `.ci/run`)."""
     if os.environ.get("FEDSIM_DATA_REQUIRED"):

@@ -271,14 +271,17 @@ def test_where_patients_are_known_to_sites_alone_intervals_are_over_images(
     assert {row["unit"] for row in served.intervals} == {"image"}
 
 
-def test_a_run_on_nodes_goes_on_to_the_same_bits(
-    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scenario = on_folders(tmp_path)
-    here = run(scenario, out=tmp_path, device="cpu")
+def serve_with_a_stop(
+    folders: list[Path],
+    tmp_path: Path,
+    scenario: Scenario,
+    after: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> RunRecord:
+    """Serve a scenario until this round is done, then go on with it."""
 
     def die(progress: Any) -> None:
-        if progress.round == 1:
+        if progress.round == after:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(apps, "_tell", die)
@@ -286,7 +289,15 @@ def test_a_run_on_nodes_goes_on_to_the_same_bits(
         serve(with_folders(folders), tmp_path, scenario)
     monkeypatch.undo()
     (folder,) = (tmp_path / "served").iterdir()
-    served = serve(with_folders(folders), tmp_path, scenario=None, resume=str(folder))
+    return serve(with_folders(folders), tmp_path, scenario=None, resume=str(folder))
+
+
+def test_a_run_on_nodes_goes_on_to_the_same_bits(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario = on_folders(tmp_path)
+    here = run(scenario, out=tmp_path, device="cpu")
+    served = serve_with_a_stop(folders, tmp_path, scenario, 1, monkeypatch)
     assert bits(served) == bits(here)
 
 
@@ -322,17 +333,7 @@ def test_what_a_site_keeps_lies_beside_its_images_and_nowhere_else(
 ) -> None:
     scenario = on_folders(tmp_path, **{"rounds": 3, **sections})
     here = run(scenario, out=tmp_path, device="cpu")
-
-    def die(progress: Any) -> None:
-        if progress.round == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(apps, "_tell", die)
-    with pytest.raises(KeyboardInterrupt):
-        serve(with_folders(folders), tmp_path, scenario)
-    monkeypatch.undo()
-    (folder,) = (tmp_path / "served").iterdir()
-    served = serve(with_folders(folders), tmp_path, scenario=None, resume=str(folder))
+    served = serve_with_a_stop(folders, tmp_path, scenario, 2, monkeypatch)
     assert bits(served) == bits(here)
     assert not (served.folder / "memory").exists()
     expected = kept(here.folder / "memory")

@@ -30,6 +30,7 @@ from fedsim.simulate import resume, run
 from fedsim.trained import load_model
 
 Make = Callable[..., Scenario]
+Broken = Callable[[Scenario, int], Path]
 REPEATED = ("rounds.jsonl", "metrics.jsonl")
 FEDLD = {
     "client": {
@@ -88,29 +89,19 @@ def test_another_seed_gives_other_bits(tiny: Make, tmp_path: Path) -> None:
     assert bits(first.folder) != bits(second.folder)
 
 
-class Died(Exception):
-    """Stands for a process that ends in the middle of a run."""
-
-
 @pytest.mark.parametrize("sections", [{}, FEDLD], ids=["fedavg", "fedld"])
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_resumes_to_the_same_bits(
-    tiny: Make, tmp_path: Path, sections: dict[str, Any], after: int
+    tiny: Make, tmp_path: Path, broken: Broken, sections: dict[str, Any], after: int
 ) -> None:
     scenario = tiny(**sections)
     whole = run(scenario, out=tmp_path, name="whole", device="cpu")
-
-    def die(progress: Any) -> None:
-        if progress.round == after:
-            raise Died
-
-    with pytest.raises(Died):
-        run(scenario, out=tmp_path, name="broken", device="cpu", watch=die)
-    resumed = resume(tmp_path / "broken")
+    folder = broken(scenario, after)
+    resumed = resume(folder)
     assert bits(resumed.folder) == bits(whole.folder)
 
 
-def test_flower_strategy_memory_survives(tiny: Make, tmp_path: Path) -> None:
+def test_flower_strategy_memory_survives(tiny: Make, tmp_path: Path, broken: Broken) -> None:
     scenario = tiny(
         strategy={
             "kind": "flower",
@@ -119,14 +110,8 @@ def test_flower_strategy_memory_survives(tiny: Make, tmp_path: Path) -> None:
         }
     )
     whole = run(scenario, out=tmp_path, name="whole", device="cpu")
-
-    def die(progress: Any) -> None:
-        if progress.round == 2:
-            raise Died
-
-    with pytest.raises(Died):
-        run(scenario, out=tmp_path, name="broken", device="cpu", watch=die)
-    assert bits(resume(tmp_path / "broken").folder) == bits(whole.folder)
+    folder = broken(scenario, 2)
+    assert bits(resume(folder).folder) == bits(whole.folder)
 
 
 def test_without_checkpoints_everything_is_replayed_and_compared(
@@ -173,17 +158,12 @@ def flip_a_bit(file: Path) -> None:
     ids=["scenario", "rounds", "population", "data", "checkpoint"],
 )
 def test_a_folder_that_was_tampered_with_is_not_resumed(
-    tiny: Make, tmp_path: Path, damage: Callable[[Path], None], complaint: str
+    tiny: Make, broken: Broken, damage: Callable[[Path], None], complaint: str
 ) -> None:
-    def die(progress: Any) -> None:
-        if progress.round == 2:
-            raise Died
-
-    with pytest.raises(Died):
-        run(tiny(rounds=4), out=tmp_path, name="broken", device="cpu", watch=die)
-    damage(tmp_path / "broken")
+    folder = broken(tiny(rounds=4), 2)
+    damage(folder)
     with pytest.raises(InputError, match=complaint):
-        resume(tmp_path / "broken")
+        resume(folder)
 
 
 @pytest.mark.parametrize("kind", ["weighted_mean", "principal_gradient"])

@@ -113,10 +113,10 @@ def preview(
     from fedsim.cli.plan_command import print_sites
     from fedsim.data.duplicates import look_at
     from fedsim.records.files import write_bytes
-    from fedsim.report import page
+    from fedsim.report import canvas
     from fedsim.report.contact_sheet import contact_sheet
 
-    sheet = page.encode(contact_sheet(population, kind, per_class, name), "png")
+    sheet = canvas.encode(contact_sheet(population, kind, per_class, name), "png")
     target.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(target, sheet)
     print_sites(population)

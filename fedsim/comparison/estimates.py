@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,11 @@ class Estimate:
     sd: float | None
     low: float | None
     high: float | None
+
+    def row(self) -> dict[str, Any]:
+        """Return it as plain data, as rows of comparison.json have it."""
+        names = ("mean", "sd", "low", "high")
+        return {"num_seeds": self.num, **{name: getattr(self, name) for name in names}}
 
 
 def estimate(values: Iterable[float | None], confidence: float = CONFIDENCE) -> Estimate:

@@ -71,16 +71,7 @@ class Values:
     def summary(self, confidence: float) -> list[dict[str, Any]]:
         """Return mean, spread and interval over seeds, one row per setting, method and metric."""
         return [
-            {
-                "setting": setting,
-                "method": method,
-                "metric": metric,
-                "num_seeds": found.num,
-                "mean": found.mean,
-                "sd": found.sd,
-                "low": found.low,
-                "high": found.high,
-            }
+            {"setting": setting, "method": method, "metric": metric, **found.row()}
             for metric in self.metrics
             for setting in self.settings
             for method in self.methods

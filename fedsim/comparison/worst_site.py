@@ -51,11 +51,7 @@ def worst_site_summary(
         {
             "setting": setting,
             "method": method,
-            "num_seeds": found.num,
-            "mean": found.mean,
-            "sd": found.sd,
-            "low": found.low,
-            "high": found.high,
+            **found.row(),
         }
         for (setting, method), values in groups.items()
         for found in [estimate(values, confidence)]

@@ -65,15 +65,6 @@ def yardsticks(
                 found = estimate(values, primary.confidence)
                 if found.num:
                     rows.append(
-                        {
-                            "setting": setting,
-                            "yardstick": kind,
-                            "metric": metric,
-                            "num_seeds": found.num,
-                            "mean": found.mean,
-                            "sd": found.sd,
-                            "low": found.low,
-                            "high": found.high,
-                        }
+                        {"setting": setting, "yardstick": kind, "metric": metric, **found.row()}
                     )
     return rows

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fedsim.records.files import write_bytes, writing
-from fedsim.report import figures, page, rows, samples, tables
+from fedsim.report import canvas, figures, rows, samples, tables
 from fedsim.report.document import render as render_page
 from fedsim.report.document import run as run_page
 from fedsim.report.document.alternatives import alternative
@@ -53,7 +53,7 @@ def write(record: RunRecord) -> list[Path]:
     text, pictures = tables.to_markdown(record), {}
     for name, figure in figures.draw(record).items():
         for format in ("png", "svg"):
-            contents[f"{name}.{format}"] = page.encode(figure, format)
+            contents[f"{name}.{format}"] = canvas.encode(figure, format)
         text += f"\n![{name.replace('_', ' ')}]({name}.png)\n"
         pictures[name] = picture(figure, alternative(name, record), contents[f"{name}.svg"])
     contents["results.md"] = text.encode()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fedsim.report.page import LINE
+from fedsim.report.canvas import LINE
 from fedsim.report.scores import finite
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsim.data import drawn_sites
-from fedsim.report import page
+from fedsim.report import canvas
 from fedsim.report.axes import shorten
-from fedsim.report.page import Page
+from fedsim.report.canvas import Canvas
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ WHITE = 255
 TITLES = {"train": "Training", "validation": "Validation", "test": "Test"}
 
 
-@page.style()
+@canvas.style()
 def contact_sheet(population: Population, split: Split, per_class: int, run: str) -> Figure:
     """Draw some images of every class at every site, as the site's scanner shows them.
 
@@ -57,13 +57,13 @@ def contact_sheet(population: Population, split: Split, per_class: int, run: str
     size = strips[0][0].shape[0]
     gap = max(1, round(GAP * size))
     rows = [_joined(row, gap) for row in strips]
-    inches = max(page.WIDTH - MARGIN, LEAST_INCHES * per_class * len(classes))
+    inches = max(canvas.WIDTH - MARGIN, LEAST_INCHES * per_class * len(classes))
     line = max(gap, math.ceil(COUNT_HEIGHT * rows[0].shape[1] / inches))
     above = ((line, 0), (0, 0), (0, 0))
     sheet = np.concatenate([np.pad(row, above, constant_values=WHITE) for row in rows])
     names = [shorten(population.class_names[label]) for label in classes]
     sloping = max(map(len, names)) * LETTER_WIDTH > inches / len(classes)
-    figure = Page(
+    figure = Canvas(
         f"{TITLES[split]} images by site and class",
         run,
         _note(population, len(sites), len(holders), len(classes)),
@@ -89,7 +89,7 @@ def contact_sheet(population: Population, split: Split, per_class: int, run: str
         counts = population.class_counts(site, split)
         for label in classes:
             place = (label * width, row * height + line - 1)
-            axes.text(*place, f"n={counts[label]}", size=6, va="bottom", color=page.GREY)
+            axes.text(*place, f"n={counts[label]}", size=6, va="bottom", color=canvas.GREY)
     return figure
 
 

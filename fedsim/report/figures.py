@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from clients.metrics import METRICS
 from fedsim.data.source import POOLED
-from fedsim.report import page
+from fedsim.report import canvas
 from fedsim.report.axes import (
     MAX_WRITTEN,
     label_ends,
@@ -20,7 +20,7 @@ from fedsim.report.axes import (
     whole_rounds,
     write_value,
 )
-from fedsim.report.page import Page
+from fedsim.report.canvas import Canvas
 from fedsim.report.reliability import calibration, reliability
 from fedsim.report.rows import site_by_site
 from fedsim.report.scores import (
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
 
     from fedsim.records import RunRecord
 
-MARKERS = {"pooled": ("D", page.GREEN, -0.27), "local": ("o", page.VERMILLION, 0.27)}
+MARKERS = {"pooled": ("D", canvas.GREEN, -0.27), "local": ("o", canvas.VERMILLION, 0.27)}
 """Yardstick -> marker, colour, and place beside the middle of the bar."""
 TERMS = {
-    "local_loss": ("local", page.BLUE),
-    "distribution_shift_loss": ("distribution shift", page.VERMILLION),
-    "aggregation_loss": ("aggregation", page.GREEN),
-    "global_loss": ("global (sum)", page.BLACK),
+    "local_loss": ("local", canvas.BLUE),
+    "distribution_shift_loss": ("distribution shift", canvas.VERMILLION),
+    "aggregation_loss": ("aggregation", canvas.GREEN),
+    "global_loss": ("global (sum)", canvas.BLACK),
 }
 
 
@@ -75,7 +75,7 @@ def draw(record: RunRecord) -> dict[str, Figure]:
     return figures
 
 
-@page.style()
+@canvas.style()
 def learning_curves(record: RunRecord, ends: Mapping[int, float] | None = None) -> Figure:
     """Draw each metric over the rounds: both splits pooled, range over sites, best round.
 
@@ -89,7 +89,7 @@ def learning_curves(record: RunRecord, ends: Mapping[int, float] | None = None) 
     scores = Scores.of(record)
     best = record.selection.best_round
     abroad = any(row["split"] == "external" for row in record.metrics)
-    sheet = Page(
+    sheet = Canvas(
         f"Metrics on validation and test images, by {'virtual time' if ends else 'round'}",
         describe(record),
         "Round 0 is the model before training. Pooled: over all images of the split together. The "
@@ -97,16 +97,16 @@ def learning_curves(record: RunRecord, ends: Mapping[int, float] | None = None) 
         + (" External: images on which no site trained." if abroad else "")
         + (" Virtual time is simulated, not measured." if ends else ""),
         [
-            Line2D([], [], color=page.VERMILLION, label="test, pooled"),
+            Line2D([], [], color=canvas.VERMILLION, label="test, pooled"),
             *(
-                [Patch(color=page.VERMILLION, alpha=0.18, lw=0, label="test, range of sites")]
+                [Patch(color=canvas.VERMILLION, alpha=0.18, lw=0, label="test, range of sites")]
                 if scores.sites
                 else []
             ),
-            Line2D([], [], color=page.BLUE, ls="--", label="validation, pooled"),
-            Line2D([], [], color=page.GREY, ls=":", label=f"best round ({best})"),
+            Line2D([], [], color=canvas.BLUE, ls="--", label="validation, pooled"),
+            Line2D([], [], color=canvas.GREY, ls=":", label=f"best round ({best})"),
             *(
-                [Line2D([], [], color=page.GREEN, ls="-.", lw=1, label="external, pooled")]
+                [Line2D([], [], color=canvas.GREEN, ls="-.", lw=1, label="external, pooled")]
                 if abroad
                 else []
             ),
@@ -130,7 +130,7 @@ def learning_curves(record: RunRecord, ends: Mapping[int, float] | None = None) 
     return figure
 
 
-@page.style()
+@canvas.style()
 def site_bars(record: RunRecord) -> Figure:
     """Draw the final test value of the selection metric at each site, with the pooled one.
 
@@ -140,13 +140,13 @@ def site_bars(record: RunRecord) -> Figure:
     metric = record.selection.metric
     found = [final.at("test", site, metric) for site in scores.sites]
     yardsticks = [part for part in others if part.method != "federated" and part.model == "final"]
-    sheet = Page(
+    sheet = Canvas(
         f"Test {METRICS[metric].title} at each site after the final round ({final.round})",
         describe(record),
         " ".join(_explain_bars(record, final)),
         _bar_legend(yardsticks),
     )
-    figure = sheet.figure(3.6, page.width_for(len(found)))
+    figure = sheet.figure(3.6, canvas.width_for(len(found)))
     axes = figure.subplots()
     _bars(axes, final, scores.sites, metric, eligible(record))
     for part in yardsticks:
@@ -159,22 +159,22 @@ def site_bars(record: RunRecord) -> Figure:
         axes.set(ylim=(0, 1), yticks=[])
     pooled = final.at("test", POOLED, metric).value
     if pooled is not None:
-        axes.axhline(pooled, color=page.BLACK, lw=1)
-        label_ends(axes, {f"pooled {pooled:.3f}": (pooled, page.BLACK)})
+        axes.axhline(pooled, color=canvas.BLACK, lw=1)
+        label_ends(axes, {f"pooled {pooled:.3f}": (pooled, canvas.BLACK)})
     axes.set_ylabel(arrowed(metric))
     name_sites(axes, scores.sites, [f"n={score.num_valid}" for score in found])
     return figure
 
 
-@page.style()
+@canvas.style()
 def label_distribution(record: RunRecord) -> Figure:
     """Draw the class counts of each site's training images, and their shares."""
     from matplotlib.patches import Patch
 
     sites, names = record.population["sites"], record.population["class_names"]
     drawn = record.population["drawn"]
-    colours = page.class_colours(len(names))
-    sheet = Page(
+    colours = canvas.class_colours(len(names))
+    sheet = Canvas(
         "Classes in the training images that sites draw from"
         if drawn
         else "Classes in each site's training images",
@@ -185,7 +185,7 @@ def label_distribution(record: RunRecord) -> Figure:
             for name, colour in zip(names, colours, strict=True)
         ],
     )
-    figure = sheet.figure(4.4, page.width_for(len(sites)))
+    figure = sheet.figure(4.4, canvas.width_for(len(sites)))
     above, below = figure.subplots(2, 1, sharex=True)
     for axes, scale in ((above, [1] * len(sites)), (below, [sum(s["train"]) or 1 for s in sites])):
         bottom = [0.0] * len(sites)
@@ -201,10 +201,10 @@ def label_distribution(record: RunRecord) -> Figure:
     return figure
 
 
-@page.style()
+@canvas.style()
 def loss_decomposition(record: RunRecord) -> Figure:
     """Draw the three terms of the global training loss, and their sum, over the rounds."""
-    sheet = Page(
+    sheet = Canvas(
         "Where the global training loss comes from, by round",
         describe(record),
         "Estimates on samples of the training images. Local: client models at their own site. "
@@ -215,7 +215,7 @@ def loss_decomposition(record: RunRecord) -> Figure:
     rounds = [row["round"] for row in rows]
     figure = sheet.figure(3.4)
     axes = figure.subplots()
-    axes.axhline(0, color=page.GREY, lw=0.8)
+    axes.axhline(0, color=canvas.GREY, lw=0.8)
     ends = {}
     for term, (label, colour) in TERMS.items():
         values = [row["loss_decomposition"][term] for row in rows]
@@ -255,7 +255,7 @@ def _bar_legend(yardsticks: Sequence[Reached]) -> list[Artist]:
         for part in yardsticks
         for marker, colour, _ in [MARKERS[part.method]]
     ]
-    return [Patch(color=page.SKY, lw=0, label=METHODS["federated"]), *markers] if markers else []
+    return [Patch(color=canvas.SKY, lw=0, label=METHODS["federated"]), *markers] if markers else []
 
 
 def _bars(
@@ -267,9 +267,9 @@ def _bars(
         if value is None:
             mark_undefined(axes, place, upright=upright)
             continue
-        axes.bar(place, value, color=page.SKY if site in count else page.PALE)
+        axes.bar(place, value, color=canvas.SKY if site in count else canvas.PALE)
         if interval := final.intervals.get(("test", site, metric)):
-            axes.vlines(place, *interval, color=page.GREY, lw=1.2)
+            axes.vlines(place, *interval, color=canvas.GREY, lw=1.2)
         if not upright or abs(value) < 0.0005:  # no height to see
             write_value(axes, place, value, upright=upright)
 
@@ -284,15 +284,15 @@ def _curves(
         along,
         [min(values, default=math.nan) for values in sites],
         [max(values, default=math.nan) for values in sites],
-        color=page.VERMILLION,
+        color=canvas.VERMILLION,
         alpha=0.18,
         lw=0,
     )
     abroad = [scores.at(round, "external", POOLED, metric).value for round in rounds]
     if any(value is not None for value in abroad):
-        plot(axes, along, abroad, color=page.GREEN, ls="-.", lw=1)
+        plot(axes, along, abroad, color=canvas.GREEN, ls="-.", lw=1)
     ends = []
-    looks = (("test", page.VERMILLION, "-", 7), ("validation", page.BLUE, "--", 4))
+    looks = (("test", canvas.VERMILLION, "-", 7), ("validation", canvas.BLUE, "--", 4))
     for split, colour, line, size in looks:  # narrower on top: equal ones both show
         values = [scores.at(round, split, POOLED, metric).value for round in rounds]
         ends.append(plot(axes, along, values, color=colour, ls=line))
@@ -301,8 +301,8 @@ def _curves(
             axes.plot(
                 places[best], chosen, "o", ms=size, mfc="white", mec=colour, mew=1.4, zorder=4
             )
-    axes.axvline(places.get(best, 0), color=page.GREY, ls=":", lw=1)
+    axes.axvline(places.get(best, 0), color=canvas.GREY, ls=":", lw=1)
     axes.set_ylabel(arrowed(metric))
     if ends == [None, None]:
         axes.set_yticks([])
-        axes.set_title("undefined in every round", size=9, color=page.GREY)
+        axes.set_title("undefined in every round", size=9, color=canvas.GREY)

@@ -9,9 +9,9 @@ import numpy as np
 
 from clients.metrics import NUM_BINS, evaluate
 from fedsim.errors import InputError
-from fedsim.report import page
+from fedsim.report import canvas
 from fedsim.report.axes import shorten
-from fedsim.report.page import Page
+from fedsim.report.canvas import Canvas
 from fedsim.report.scores import describe
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fedsim.records.read import Predicted
 
 
-LOOKS = {"test": (page.VERMILLION, "-", "o"), "validation": (page.BLUE, "--", ".")}
+LOOKS = {"test": (canvas.VERMILLION, "-", "o"), "validation": (canvas.BLUE, "--", ".")}
 """Split -> colour, line and marker."""
 
 
@@ -90,13 +90,13 @@ def curve(predictions: Sequence[Predicted], positive: int | None) -> Reliability
     return Reliability(mean.tolist(), seen.tolist(), counts.tolist(), ece)
 
 
-@page.style()
+@canvas.style()
 def calibration(record: RunRecord, curves: Mapping[str, Reliability]) -> Figure:
     """Draw how often the model is right when it says so, on pooled test and validation images."""
     from matplotlib.lines import Line2D
 
     said, seen = _axis_names(record)
-    sheet = Page(
+    sheet = Canvas(
         "Are the probabilities to be believed?",
         describe(record),
         f"Final model on the images of all sites together, in {NUM_BINS} bins. On the diagonal "
@@ -111,13 +111,15 @@ def calibration(record: RunRecord, curves: Mapping[str, Reliability]) -> Figure:
     )
     figure = sheet.figure(5.0, 6.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-    above.plot([0, 1], [0, 1], color=page.GREY, lw=0.8)
+    above.plot([0, 1], [0, 1], color=canvas.GREY, lw=0.8)
     for split, drawn in curves.items():  # the smaller marker last: equal points both show
         colour, line, marker = LOOKS[split]
         look = {"color": colour, "ls": line, "marker": marker, "ms": 5, "clip_on": False}
         above.plot(drawn.said, drawn.seen, zorder=3, **look)
     edges = [bin / NUM_BINS for bin in range(NUM_BINS)]
-    below.bar(edges, curves["test"].counts, 1 / NUM_BINS, align="edge", color=page.SKY, ec="white")
+    below.bar(
+        edges, curves["test"].counts, 1 / NUM_BINS, align="edge", color=canvas.SKY, ec="white"
+    )
     above.set(ylabel=seen, xlim=(0, 1), ylim=(0, 1))
     below.set(xlabel=said, ylabel="images")
     return figure

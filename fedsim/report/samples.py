@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fedsim.errors import FedsimError
-from fedsim.report import page
+from fedsim.report import canvas
 from fedsim.report.contact_sheet import contact_sheet
 from fedsim.report.scores import describe
 from fedsim.scenario import from_data, open_population
@@ -29,7 +29,7 @@ def contact_sheet_of(record: RunRecord) -> bytes | None:
         earlier = record.folder / "report" / FILE
         return earlier.read_bytes() if earlier.is_file() else None
     per_class = max(2, min(MOST_PER_CLASS, IMAGES_IN_A_ROW // len(population.class_names)))
-    return page.encode(contact_sheet(population, "train", per_class, describe(record)), "png")
+    return canvas.encode(contact_sheet(population, "train", per_class, describe(record)), "png")
 
 
 def _population(record: RunRecord) -> Population | None:

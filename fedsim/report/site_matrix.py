@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clients.metrics import METRICS
-from fedsim.report import page
+from fedsim.report import canvas
 from fedsim.report.axes import shorten
-from fedsim.report.page import Page
+from fedsim.report.canvas import Canvas
 from fedsim.report.scores import METHODS, arrowed, describe
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ MAX_SITES_WRITTEN = 12
 """Sites up to which each value is written into its cell."""
 
 
-@page.style()
+@canvas.style()
 def local_models(record: RunRecord, matrix: Sequence[Sequence[float]]) -> Figure:
     """Draw how the final model of each site does at every site, and the federated one last.
 
@@ -36,7 +36,7 @@ def local_models(record: RunRecord, matrix: Sequence[Sequence[float]]) -> Figure
     """
     metric, names = record.selection.metric, [s["name"] for s in record.population["sites"]]
     undefined = any(math.isnan(value) for values in matrix for value in values)
-    sheet = Page(
+    sheet = Canvas(
         f"Test {METRICS[metric].title} of each site's own model, at every site",
         describe(record),
         "A row is a final model: trained at one site without the others, or by the federation. A "
@@ -44,7 +44,7 @@ def local_models(record: RunRecord, matrix: Sequence[Sequence[float]]) -> Figure
         + (" Hatched: undefined there." if undefined else ""),
     )
     size = min(0.5, 7.0 / max(len(names), 6))
-    figure = sheet.figure(1.2 + size * len(matrix), page.width_for(len(names)))
+    figure = sheet.figure(1.2 + size * len(matrix), canvas.width_for(len(names)))
     axes = figure.subplots()
     higher = METRICS[metric].higher_is_better
     shown = axes.pcolormesh(
@@ -82,6 +82,6 @@ def _write(axes: Axes, matrix: Sequence[Sequence[float]], lightness: NDArray[np.
     for row, values in enumerate(matrix):
         for column, value in enumerate(values):
             if not math.isnan(value):
-                colour = "white" if lightness[row, column] < 2.5 else page.BLACK
+                colour = "white" if lightness[row, column] < 2.5 else canvas.BLACK
                 place = column + 0.5, row + 0.5
                 axes.text(*place, f"{value:.2f}", ha="center", va="center", size=8, color=colour)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedsim.report import page
+from fedsim.report import canvas
 from fedsim.report.axes import shorten
-from fedsim.report.page import Page
+from fedsim.report.canvas import Canvas
 from fedsim.report.scores import describe
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def computing_share(record: RunRecord) -> dict[str, float]:
     return {site: seconds / total if total else 0.0 for site, seconds in busy.items()}
 
 
-@page.style()
+@canvas.style()
 def timeline(record: RunRecord) -> Figure:
     """Draw the first rounds: for each site when it loads, computes and sends, or is idle."""
     from matplotlib.lines import Line2D
@@ -78,17 +78,17 @@ def timeline(record: RunRecord) -> Figure:
     rows = [name for name in names if name in seen][:SITES_SHOWN] or names[:1]
     late = not all(task["counted"] for task in tasks)
     hidden = len(names) - len(rows)
-    sheet = Page(
+    sheet = Canvas(
         f"Who works when, rounds {shown[0]['round']} to {shown[-1]['round']}, in virtual time",
         describe(record),
         "White: idle. On the right: the share of the whole run's virtual time that the site "
         "computes. Times are simulated from operations, bytes and device profiles, not measured."
         + (f" Sites that do not take part here or have no room: {hidden}." if hidden else ""),
         [
-            Patch(color=page.BLUE, lw=0, label="computes"),
-            Patch(color=page.SKY, lw=0, label="receives or sends"),
-            *([Patch(color=page.ORANGE, lw=0, label="works in vain (late)")] if late else []),
-            Line2D([], [], color=page.GREY, ls=":", lw=1, label="new global model"),
+            Patch(color=canvas.BLUE, lw=0, label="computes"),
+            Patch(color=canvas.SKY, lw=0, label="receives or sends"),
+            *([Patch(color=canvas.ORANGE, lw=0, label="works in vain (late)")] if late else []),
+            Line2D([], [], color=canvas.GREY, ls=":", lw=1, label="new global model"),
         ],
     )
     figure = sheet.figure(0.5 + 0.2 * max(len(rows), 4))
@@ -104,7 +104,7 @@ def timeline(record: RunRecord) -> Figure:
             size=7,
         )
     for row in shown:
-        axes.axvline(row["virtual"]["end_s"] / unit.seconds, color=page.GREY, ls=":", lw=1)
+        axes.axvline(row["virtual"]["end_s"] / unit.seconds, color=canvas.GREY, ls=":", lw=1)
     axes.set_yticks(range(len(rows)), [f"{shorten(name)}, {devices[name]}" for name in rows])
     axes.tick_params(axis="y", length=0, labelsize=7)
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -121,13 +121,19 @@ def _tasks(rounds: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
 
 def _bars(axes: Axes, place: int, tasks: Sequence[Mapping[str, Any]], unit: Unit) -> None:
     """Draw the row of one site."""
-    parts: dict[str, list[tuple[float, float]]] = {page.BLUE: [], page.SKY: [], page.ORANGE: []}
+    parts: dict[str, list[tuple[float, float]]] = {
+        canvas.BLUE: [],
+        canvas.SKY: [],
+        canvas.ORANGE: [],
+    }
     for task in tasks:
         start, downloaded, computed, uploaded = (
             task[f"{key}_s"] / unit.seconds
             for key in ("start", "downloaded", "computed", "uploaded")
         )
-        wire, work = (page.SKY, page.BLUE) if task["counted"] else (page.ORANGE, page.ORANGE)
+        wire, work = (
+            (canvas.SKY, canvas.BLUE) if task["counted"] else (canvas.ORANGE, canvas.ORANGE)
+        )
         parts[wire] += [(start, downloaded - start), (computed, uploaded - computed)]
         parts[work].append((downloaded, computed - downloaded))
     for colour, spans in parts.items():

@@ -28,6 +28,7 @@ from fedsim.scenario import Scenario
 from fedsim.simulate import resume, run
 
 Make = Callable[..., Scenario]
+Broken = Callable[[Scenario, int], Path]
 CLIENT = {"epochs": 1, "batch_size": 16, "optimizer": {"kind": "sgd", "learning_rate": 0.1}}
 SOME = {"kind": "fixed_size", "num_sites": 2}
 METHODS: dict[str, dict[str, Any]] = {
@@ -51,10 +52,6 @@ def bits(folder: Path) -> dict[str, bytes]:
     files = [folder / "rounds.jsonl", folder / "metrics.jsonl"]
     files += [*(folder / "checkpoints").iterdir(), *(folder / "memory").rglob("*.safetensors")]
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(files)}
-
-
-class Died(Exception):
-    """Stands for a process that ends in the middle of a run."""
 
 
 def test_a_site_finds_what_it_kept_and_no_other(tmp_path: Path) -> None:
@@ -105,18 +102,12 @@ def test_where_nothing_is_kept_there_is_no_folder_and_no_word_of_it(
 @every_method
 @pytest.mark.parametrize("after", [0, 2])
 def test_resumes_to_the_same_bits_and_the_same_memory(
-    tiny: Make, tmp_path: Path, sections: dict[str, Any], after: int
+    tiny: Make, tmp_path: Path, broken: Broken, sections: dict[str, Any], after: int
 ) -> None:
     scenario = tiny(rounds=4, cohort=SOME, **sections)
     whole = run(scenario, out=tmp_path, name="whole", device="cpu")
-
-    def die(progress: Any) -> None:
-        if progress.round == after:
-            raise Died
-
-    with pytest.raises(Died):
-        run(scenario, out=tmp_path, name="broken", device="cpu", watch=die)
-    assert bits(resume(tmp_path / "broken").folder) == bits(whole.folder)
+    folder = broken(scenario, after)
+    assert bits(resume(folder).folder) == bits(whole.folder)
 
 
 def test_a_death_between_training_and_checkpoint_changes_nothing(
@@ -149,16 +140,11 @@ def test_every_kept_checkpoint_can_be_gone_on_from(tiny: Make, tmp_path: Path) -
     assert bits(resume(whole.folder).folder) == before
 
 
-def test_a_lost_memory_stops_the_run_with_the_way_out(tiny: Make, tmp_path: Path) -> None:
-    def die(progress: Any) -> None:
-        if progress.round == 2:
-            raise Died
-
-    with pytest.raises(Died):
-        run(tiny(**MOON), out=tmp_path, name="broken", device="cpu", watch=die)
-    shutil.rmtree(tmp_path / "broken/memory/site-00001")
+def test_a_lost_memory_stops_the_run_with_the_way_out(tiny: Make, broken: Broken) -> None:
+    folder = broken(tiny(**MOON), 2)
+    shutil.rmtree(folder / "memory/site-00001")
     with pytest.raises(RunError, match=r"site-01 failed to train: .*round 2 is gone"):
-        resume(tmp_path / "broken")
+        resume(folder)
 
 
 def test_a_training_that_did_not_count_is_not_remembered(
@@ -207,7 +193,11 @@ POLICIES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 def test_late_and_stale_sites_remember_their_last_update_that_counted(
-    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: dict[str, Any]
+    tiny: Make,
+    tmp_path: Path,
+    broken: Broken,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: dict[str, Any],
 ) -> None:
     made: dict[int, torch.Tensor] = {}
     num_old = []
@@ -231,14 +221,8 @@ def test_late_and_stale_sites_remember_their_last_update_that_counted(
         assert any(task["staleness"] for task in tasks)
     made.clear()
     monkeypatch.undo()
-
-    def die(progress: Any) -> None:
-        if progress.round == 5:
-            raise Died
-
-    with pytest.raises(Died):
-        run(scenario, out=tmp_path, name="broken", device="cpu", watch=die)
-    assert bits(resume(tmp_path / "broken").folder) == bits(whole.folder)
+    folder = broken(scenario, 5)
+    assert bits(resume(folder).folder) == bits(whole.folder)
 
 
 @pytest.mark.slow

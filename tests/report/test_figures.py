@@ -15,7 +15,7 @@ import pytest
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.patches import Rectangle
 
-from fedsim.report import figures, page, write
+from fedsim.report import canvas, figures, write
 from fedsim.report.reliability import curve, reliability
 
 NAMES = {"learning_curves", "site_bars", "label_distribution", "loss_decomposition"}
@@ -65,14 +65,14 @@ def test_the_solver_s_last_bits_leave_no_trace(make_whole_record: Any) -> None:
                 axes.set_position([x + noise for x in axes.get_position().bounds])
 
         engine.execute = execute
-        return page.encode(figure, "svg")
+        return canvas.encode(figure, "svg")
 
     assert drawn(0) == drawn(1e-15)
 
 
 def test_another_run_gives_another_picture(make_record: Any) -> None:
     one, other = (figures.learning_curves(make_record(seed=seed)) for seed in (1, 2))
-    assert page.encode(one, "png") != page.encode(other, "png")
+    assert canvas.encode(one, "png") != canvas.encode(other, "png")
 
 
 def test_without_a_decomposition_there_is_no_figure_of_it(make_record: Any, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_bars_stack_to_the_counts_and_to_one(make_record: Any) -> None:
 
 def test_many_classes_get_colours_of_their_own() -> None:
     for number in (1, 2, 8, 9, 14):
-        assert len(set(page.class_colours(number))) == number
+        assert len(set(canvas.class_colours(number))) == number
 
 
 def test_names_of_fifty_sites_do_not_overlap(make_record: Any) -> None:
@@ -235,7 +235,7 @@ def test_sites_with_too_few_images_are_pale(make_record: Any) -> None:
     record.population["sites"][1]["test"] = [5, 90]
     axes = figures.site_bars(record).axes[0]
     colours = [matplotlib.colors.to_hex(p.get_facecolor()).upper() for p in axes.patches[:2]]
-    assert colours == [page.PALE, page.SKY]
+    assert colours == [canvas.PALE, canvas.SKY]
     assert "Pale: fewer than 5 test images" in words(axes.figure)
 
 
@@ -355,9 +355,9 @@ def test_no_global_state_is_changed(make_record: Any, tmp_path: Path) -> None:
 
 
 def test_a_users_own_style_changes_nothing(make_record: Any) -> None:
-    usual = page.encode(figures.site_bars(make_record()), "svg")
+    usual = canvas.encode(figures.site_bars(make_record()), "svg")
     with matplotlib.rc_context({"font.size": 20, "svg.hashsalt": None, "axes.grid": False}):
-        assert page.encode(figures.site_bars(make_record()), "svg") == usual
+        assert canvas.encode(figures.site_bars(make_record()), "svg") == usual
 
 
 def test_neither_matplotlib_nor_pyplot_comes_with_the_package() -> None:
@@ -365,8 +365,8 @@ def test_neither_matplotlib_nor_pyplot_comes_with_the_package() -> None:
         "import sys\n"
         "import fedsim.report\n"
         "assert 'matplotlib' not in sys.modules\n"
-        "from fedsim.report import page\n"
-        "page.encode(page.Page('title', 'run', 'note').figure(2.0), 'png')\n"
+        "from fedsim.report import canvas\n"
+        "canvas.encode(canvas.Canvas('title', 'run', 'note').figure(2.0), 'png')\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(figures.__file__).parents[2])}

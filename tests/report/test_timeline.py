@@ -9,7 +9,7 @@ import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 
-from fedsim.report import figures, page, timeline, write
+from fedsim.report import canvas, figures, timeline, write
 from fedsim.report.timeline import ROUNDS_SHOWN, SITES_SHOWN, Unit
 
 NAMES = {"timeline", "learning_curves_virtual_time"}
@@ -42,15 +42,15 @@ def test_bars_are_the_recorded_times(make_record: Any) -> None:
     axes = timeline.timeline(make_record(sites=3, rounds=2, virtual=True)).axes[0]
     found = bars(axes)
     assert axes.get_xlabel() == "virtual time (min)"
-    assert sorted(found[page.BLUE.lower()]) == [
+    assert sorted(found[canvas.BLUE.lower()]) == [
         (0, 5, 15),
         (0, 105, 115),
         (1, 5, 25),
         (1, 105, 125),
     ]
-    assert (0, 0, 5) in found[page.SKY.lower()]
-    assert (1, 125, 130) in found[page.SKY.lower()]
-    late = found[page.ORANGE.lower()]
+    assert (0, 0, 5) in found[canvas.SKY.lower()]
+    assert (1, 125, 130) in found[canvas.SKY.lower()]
+    late = found[canvas.ORANGE.lower()]
     assert {row for row, _, _ in late} == {2}
     assert min(start for _, start, _ in late) == 0
     assert [text.get_text() for text in axes.texts] == ["10 %", "20 %", "30 %"]
@@ -91,7 +91,7 @@ def test_a_clock_that_stood_still_can_be_drawn(make_record: Any) -> None:
     for row in record.rounds:
         row["virtual"] = {"begin_s": 0.0, "end_s": 0.0, "tasks": []}
     for figure in figures.draw(record).values():
-        assert page.encode(figure, "png")
+        assert canvas.encode(figure, "png")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from fedsim.report import page
+from fedsim.report import canvas
 from fedsim.report.document.parts import Picture
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ def picture(figure: Figure, alt: str, svg: bytes | None = None) -> Picture:
         alt: what it shows.
         svg: its drawing, if that was made already.
     """
-    drawing = page.encode(figure, "svg") if svg is None else svg
+    drawing = canvas.encode(figure, "svg") if svg is None else svg
     width, height = (round(PIXELS_PER_INCH * float(x)) for x in figure.get_size_inches())
     return Picture(drawing, "svg", alt, (width, height))
 
 
 def photograph(png: bytes, alt: str) -> Picture:
     """Return a PNG that matplotlib wrote as a part of a page."""
-    scale = PIXELS_PER_INCH / page.DOTS_PER_INCH
+    scale = PIXELS_PER_INCH / canvas.DOTS_PER_INCH
     with Image.open(io.BytesIO(png)) as image:
         width, height = (round(scale * pixels) for pixels in image.size)
     return Picture(png, "png", alt, (width, height))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from fedsim.records.files import write_bytes, writing
 from fedsim.report.document import render
-from fedsim.report.study.page import Study, document
+from fedsim.report.study.page import document
+from fedsim.report.study.subject import Study
 
 if TYPE_CHECKING:
     from pathlib import Path

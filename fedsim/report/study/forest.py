@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from clients.metrics import METRICS
-from fedsim.report import page
+from fedsim.report import canvas
 from fedsim.report.axes import shorten
-from fedsim.report.page import Page
+from fedsim.report.canvas import Canvas
 from fedsim.report.scores import arrowed, finite_or_nan
 from fedsim.report.study.looks import titled
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 UNDECIDED = "#767676"
 LOOKS: Mapping[str, Mapping[str, Any]] = {
-    "better": {"color": page.BLUE, "marker": "o"},
-    "worse": {"color": page.VERMILLION, "marker": "s"},
-    "equivalent": {"color": page.BLACK, "marker": "D", "mfc": "white"},
+    "better": {"color": canvas.BLUE, "marker": "o"},
+    "worse": {"color": canvas.VERMILLION, "marker": "s"},
+    "equivalent": {"color": canvas.BLACK, "marker": "D", "mfc": "white"},
     "not shown": {"color": UNDECIDED, "marker": "o", "mfc": "white"},
 }
 """Verdict -> how its difference looks."""
@@ -29,7 +29,7 @@ ROW = 0.3
 """Inches of a line of the plot."""
 
 
-@page.style()
+@canvas.style()
 def forest(comparison: Mapping[str, Any], study: str) -> Figure:
     """Draw each method's difference to the reference in the primary metric, with its interval."""
     from matplotlib.lines import Line2D
@@ -40,7 +40,7 @@ def forest(comparison: Mapping[str, Any], study: str) -> Figure:
     settings = [s for s in comparison["settings"] if any(row["setting"] == s for row in found)]
     least = primary["smallest_difference_of_interest"]
     higher = primary["higher_is_better"]
-    sheet = Page(
+    sheet = Canvas(
         f"Difference to {primary['reference']} in {METRICS[primary['metric']].title}, same seed",
         study,
         f"Mean over seeds and interval of each difference; right of zero the method is "
@@ -64,7 +64,7 @@ def forest(comparison: Mapping[str, Any], study: str) -> Figure:
     axes = figure.subplots()
     if least:
         axes.axvspan(-least, least, color=BAND, lw=0)
-    axes.axvline(0, color=page.GREY, lw=1)
+    axes.axvline(0, color=canvas.GREY, lw=1)
     place, places, names = 0.0, [], []
     for setting in settings:
         if len(comparison["settings"]) > 1:
@@ -106,5 +106,5 @@ def _difference(axes: Axes, place: float, row: Mapping[str, Any]) -> None:
         xycoords=axes.get_yaxis_transform(),
         va="center",
         size=8,
-        color=page.GREY if row["verdict"] == "not shown" else page.BLACK,
+        color=canvas.GREY if row["verdict"] == "not shown" else canvas.BLACK,
     )

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clients.metrics import METRICS
-from fedsim.report import page
+from fedsim.report import canvas
 from fedsim.report.axes import shorten
-from fedsim.report.page import Page
+from fedsim.report.canvas import Canvas
 from fedsim.report.scores import arrowed, finite_or_nan
 from fedsim.report.study.looks import legend, looks
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Rows = Sequence[Mapping[str, Any]]
 
 
-@page.style()
+@canvas.style()
 def joining(rows: Rows, comparison: Mapping[str, Any], study: str) -> Figure:
     """Draw what each site gains by taking part, of the methods in one setting.
 
@@ -31,7 +31,7 @@ def joining(rows: Rows, comparison: Mapping[str, Any], study: str) -> Figure:
     sites = list(dict.fromkeys(row["site"] for row in rows))
     shown = looks(comparison["methods"], comparison["primary"]["reference"])
     metric = comparison["primary"]["metric"]
-    sheet = Page(
+    sheet = Canvas(
         f"What a site gains by joining, in {METRICS[metric].title}",
         study,
         "Value of the federated model on the site's own test images minus that of the model that "
@@ -41,7 +41,7 @@ def joining(rows: Rows, comparison: Mapping[str, Any], study: str) -> Figure:
     step = 0.8 / max(len(methods), 1)
     figure = sheet.figure(0.6 + max(0.3, 0.13 * len(methods)) * len(sites))
     axes = figure.subplots()
-    axes.axvline(0, color=page.GREY, lw=1)
+    axes.axvline(0, color=canvas.GREY, lw=1)
     for row in rows:
         look = shown[row["method"]]
         place = sites.index(row["site"]) - 0.4 + step * (methods.index(row["method"]) + 0.5)

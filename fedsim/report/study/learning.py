@@ -12,9 +12,9 @@ from clients.metrics import METRICS
 from fedsim.data.source import POOLED
 from fedsim.errors import InputError
 from fedsim.records import read
-from fedsim.report import page
+from fedsim.report import canvas
 from fedsim.report.axes import label_ends, shorten, whole_rounds
-from fedsim.report.page import Page
+from fedsim.report.canvas import Canvas
 from fedsim.report.scores import arrowed, finite_or_nan
 from fedsim.report.study.looks import legend, looks
 from fedsim.report.timeline import Unit, clock
@@ -104,7 +104,7 @@ def _sd(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 and defined else math.nan
 
 
-@page.style()
+@canvas.style()
 def curves(
     found: Mapping[str, Curve],
     comparison: Mapping[str, Any],
@@ -115,7 +115,7 @@ def curves(
     """Draw the primary metric on validation images over the rounds, a line for each method."""
     metric, reference = comparison["primary"]["metric"], comparison["primary"]["reference"]
     shown = looks(comparison["methods"], reference)
-    sheet = Page(
+    sheet = Canvas(
         f"{METRICS[metric].title} on validation images, by "
         + ("virtual time" if over_time else "round"),
         study,
@@ -145,7 +145,7 @@ def curves(
         )
         last = [value for value in curve.mean if not math.isnan(value)]
         if last:
-            ends[shorten(method)] = (last[-1], page.BLACK)
+            ends[shorten(method)] = (last[-1], canvas.BLACK)
     axes.set_ylabel(arrowed(metric))
     axes.set_xlabel(f"virtual time ({unit.name})" if over_time else "round")
     if not over_time:

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedsim.report import page
+from fedsim.report import canvas
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
 
-COLOURS = (page.BLUE, page.VERMILLION, page.GREEN, page.PURPLE, page.ORANGE, page.SKY)
+COLOURS = (canvas.BLUE, canvas.VERMILLION, canvas.GREEN, canvas.PURPLE, canvas.ORANGE, canvas.SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1.5, 1, 1.5)), (0, (8, 2)))
 
@@ -47,7 +47,7 @@ def looks(methods: Sequence[str], reference: str) -> dict[str, Look]:
         )
         for n, method in enumerate(others)
     }
-    return {m: found.get(m, Look(page.BLACK, "o", "-")) for m in methods}
+    return {m: found.get(m, Look(canvas.BLACK, "o", "-")) for m in methods}
 
 
 def legend(methods: Sequence[str], shown: Mapping[str, Look]) -> list[Artist]:

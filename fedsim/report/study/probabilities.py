@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fedsim.report import page
-from fedsim.report.page import Page
+from fedsim.report import canvas
+from fedsim.report.canvas import Canvas
 from fedsim.report.scores import finite_or_nan
 from fedsim.report.study.looks import legend, looks
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Rows = Sequence[Mapping[str, Any]]
 
 
-@page.style()
+@canvas.style()
 def calibration(rows: Rows, comparison: Mapping[str, Any], study: str) -> Figure:
     """Draw how often the models of each method are right when they say so, in one setting.
 
@@ -27,7 +27,7 @@ def calibration(rows: Rows, comparison: Mapping[str, Any], study: str) -> Figure
     """
     shown = looks(comparison["methods"], comparison["primary"]["reference"])
     of = rows[0]["of"]
-    sheet = Page(
+    sheet = Canvas(
         "Are the probabilities to be believed?",
         study,
         f"Of the {of}, test images of all sites and seeds together. On the diagonal what is "
@@ -36,7 +36,7 @@ def calibration(rows: Rows, comparison: Mapping[str, Any], study: str) -> Figure
     )
     figure = sheet.figure(4.6, 6.4)
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=page.GREY, lw=0.8)
+    axes.plot([0, 1], [0, 1], color=canvas.GREY, lw=0.8)
     for row in rows:
         look = shown[row["method"]]
         said, seen = ([bin[key] for bin in row["bins"]] for key in ("said", "seen"))
@@ -49,7 +49,7 @@ def calibration(rows: Rows, comparison: Mapping[str, Any], study: str) -> Figure
     return figure
 
 
-@page.style()
+@canvas.style()
 def decision_curves(rows: Rows, comparison: Mapping[str, Any], study: str) -> Figure:
     """Draw the net benefit of treating by each method's models, in one setting.
 
@@ -61,8 +61,8 @@ def decision_curves(rows: Rows, comparison: Mapping[str, Any], study: str) -> Fi
     from matplotlib.lines import Line2D
 
     shown = looks(comparison["methods"], comparison["primary"]["reference"])
-    all_of_them: dict[str, Any] = {"color": page.GREY, "ls": ":", "lw": 1.5}
-    sheet = Page(
+    all_of_them: dict[str, Any] = {"color": canvas.GREY, "ls": ":", "lw": 1.5}
+    sheet = Canvas(
         "Are the models of use? Net benefit by the probability at which one treats",
         study,
         "Whoever treats from a probability p on says that a missed case weighs (1 - p) / p times "
@@ -76,7 +76,7 @@ def decision_curves(rows: Rows, comparison: Mapping[str, Any], study: str) -> Fi
     )
     figure = sheet.figure(3.8)
     axes = figure.subplots()
-    axes.axhline(0, color=page.GREY, lw=0.8)
+    axes.axhline(0, color=canvas.GREY, lw=0.8)
     axes.plot(rows[0]["thresholds"], rows[0]["treat_all"], **all_of_them)
     for row in rows:
         look = shown[row["method"]]

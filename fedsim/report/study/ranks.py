@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fedsim.report import page
+from fedsim.report import canvas
 from fedsim.report.axes import shorten
-from fedsim.report.page import Page
+from fedsim.report.canvas import Canvas
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@page.style()
+@canvas.style()
 def critical_difference(comparison: Mapping[str, Any], study: str) -> Figure:
     """Draw the mean ranks of the methods, with bars over those that cannot be told apart."""
     ranks = sorted(comparison["ranks"], key=lambda row: (row["mean_rank"], row["method"]))
     width = comparison["critical_difference"]
-    sheet = Page(
+    sheet = Canvas(
         "Mean rank of each method, 1 is best",
         study,
         f"Methods under one bar differ by less than the critical difference, {width:.2f} ranks. "
@@ -30,7 +30,7 @@ def critical_difference(comparison: Mapping[str, Any], study: str) -> Figure:
     top = -0.6 * len(groups)
     for place, row in enumerate(ranks, start=1):
         axes.plot([row["mean_rank"]] * 2, [top - 0.6, place], color="#C4C9CE", lw=0.8, zorder=1)
-        axes.plot(row["mean_rank"], place, "o", color=page.BLUE, ms=5)
+        axes.plot(row["mean_rank"], place, "o", color=canvas.BLUE, ms=5)
         axes.annotate(
             f"{shorten(row['method'])}  {row['mean_rank']:.2f}",
             (row["mean_rank"], place),
@@ -42,7 +42,7 @@ def critical_difference(comparison: Mapping[str, Any], study: str) -> Figure:
         )
     for number, (low, high) in enumerate(groups):
         height = -0.6 * number - 0.1
-        axes.plot([low - 0.03, high + 0.03], [height] * 2, color=page.BLACK, lw=3.5, zorder=3)
+        axes.plot([low - 0.03, high + 0.03], [height] * 2, color=canvas.BLACK, lw=3.5, zorder=3)
     axes.set_xlim(0.8, len(ranks) + 0.9)
     axes.set_ylim(len(ranks) + 0.6, top - 0.6)
     axes.set_xticks(range(1, len(ranks) + 1))

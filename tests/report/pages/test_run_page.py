@@ -59,7 +59,7 @@ class Tree(HTMLParser):
 @pytest.fixture(autouse=True)
 def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put an empty drawing in the place of each figure: what they show is tested elsewhere."""
-    monkeypatch.setattr("fedsim.report.page.encode", lambda figure, format: b"<svg/>")
+    monkeypatch.setattr("fedsim.report.canvas.encode", lambda figure, format: b"<svg/>")
 
 
 def page_of(record: Any) -> str:

@@ -1,4 +1,4 @@
-"""The page that every figure stands on: one look, headless, no global state changed.
+"""What every figure is drawn on: one look, headless, no global state changed.
 
 Header (title, run, legend) and footer (how to read it) have a fixed height in inches and the plot
 gets the space between, so that they never meet whatever the number of sites or lines.
@@ -54,7 +54,7 @@ STYLE = {
 
 
 @dataclass(frozen=True)
-class Page:
+class Canvas:
     """The words around a plot.
 
     Args:
