@@ -14,6 +14,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 GRACE_S = 10.0
 """Seconds that the program gets to end."""
@@ -25,10 +27,15 @@ HOLDER = "FEDSIM_LEASH"
 
 def hold(command: Sequence[str]) -> int:
     """Run a program until it ends or standard input does, and return its exit code."""
-    environment = {**os.environ, HOLDER: str(os.getpid())}
+    holder = os.getpid()
+    environment = {**os.environ, HOLDER: str(holder)}
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)
     threading.Thread(target=_end_with_input, args=(process,), daemon=True).start()
-    return process.wait()
+    code = process.wait()
+    if sys.platform == "linux" and os.fork() == 0:
+        _end_those_left(holder)
+        os._exit(0)
+    return code
 
 
 def follow(last: Callable[[], None]) -> None:
@@ -72,6 +79,26 @@ def _end_with(holder: int, last: Callable[[], None]) -> None:
     thread.start()
     thread.join(GRACE_S)
     os._exit(1)
+
+
+def _end_those_left(holder: int) -> None:
+    """Kill what has not ended long after the grace; now and then a daemon of Ray's does not."""
+    deadline = time.monotonic() + 2 * GRACE_S
+    while (left := _on_leash(holder)) and time.monotonic() < deadline:
+        time.sleep(LOOK_S)
+    for process in left:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _on_leash(holder: int) -> list[int]:
+    """Return all processes that the program has started, those that left its group included."""
+    mark, found = f"{HOLDER}={holder}".encode(), []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or is another user's
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return found
 
 
 def _is_there(process: int) -> bool:

@@ -60,8 +60,8 @@ def alive(pid: int) -> bool:
         return False
 
 
-def ended(pid: int) -> bool:
-    deadline = time.monotonic() + 20
+def ended(pid: int, within_s: float = 20) -> bool:
+    deadline = time.monotonic() + within_s
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     return not alive(pid)
@@ -91,6 +91,22 @@ def test_a_program_on_a_leash_ends_with_a_starter_that_is_killed(tmp_path: Path)
     os.kill(starter.pid, signal.SIGKILL)
     starter.wait()
     assert ended(int(said))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_daemon_that_stays_behind_is_ended(tmp_path: Path) -> None:
+    daemon = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    code = (
+        "import subprocess, sys, time\n"
+        f"subprocess.Popen([sys.executable, '-c', {daemon!r}], start_new_session=True)\n"
+        "time.sleep(600)"
+    )
+    with superlink.started([sys.executable, "-c", code], tmp_path, "log"):
+        while not (said := (tmp_path / "log").read_text()):
+            time.sleep(0.05)
+        assert alive(int(said))
+    assert ended(int(said.split()[0]), within_s=30)
 
 
 def test_a_superlink_that_does_not_start_is_quoted(
