@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from clients.batch import Batch
-
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from clients.batch import Batch
 
 
 class Augmentation(BaseModel):
@@ -32,7 +33,7 @@ class Augmentation(BaseModel):
         return self.horizontal_flip or self.vertical_flip or self.max_shift > 0
 
     def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Return the batch with changed images; the labels are shared.
+        """Return the batch with changed images; all else is shared.
 
         Args:
             batch: images (example, channel, height, width).
@@ -44,7 +45,7 @@ class Augmentation(BaseModel):
                 images = _flip_half(images, axis, generator)
         if self.max_shift:
             images = _shift(images, self.max_shift, generator)
-        return Batch(images, batch.labels)
+        return replace(batch, images=images)
 
 
 def _flip_half(images: Tensor, axis: int, generator: torch.Generator) -> Tensor:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from itertools import count, cycle, islice
 from typing import TYPE_CHECKING
 
-from clients.batch import shuffled
-from clients.objectives.base import Context
+from clients.batch import bags_at_once, shuffled
 from clients.precision import Arithmetic
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from clients.batch import Batch
-    from clients.objectives.base import Objective
+    from clients.objectives.base import Context, Objective
     from clients.precision import Precision
 
 
@@ -44,18 +43,27 @@ class Plan:
     part_size: int | None = None
     precision: Precision = "fp32"
 
-    def num_steps(self, num_examples: int) -> int:
-        """Return the optimiser steps of a round at a site with so many training examples."""
-        return len(self.batch_sizes(num_examples))
+    def num_steps(self, num_examples: int, num_bags: int | None = None) -> int:
+        """Return the optimiser steps of a round at a site with so many training examples.
 
-    def smallest_batch(self, num_examples: int) -> int:
+        Args:
+            num_examples: of the site.
+            num_bags: that they lie in, if they do.
+        """
+        return len(self.batch_sizes(num_examples, num_bags))
+
+    def smallest_batch(self, num_examples: int, num_bags: int | None = None) -> int:
         """Return the size of the smallest batch that such a site trains on in a round."""
-        return min(self.batch_sizes(num_examples), default=self.batch_size)
+        return min(self.batch_sizes(num_examples, num_bags), default=self.batch_size)
 
-    def batch_sizes(self, num_examples: int) -> list[int]:
-        """Return the examples in each step of a round, in order."""
-        full, rest = divmod(num_examples, self.batch_size)
-        once = [self.batch_size] * full + ([rest] if rest and not self.drop_last else [])
+    def batch_sizes(self, num_examples: int, num_bags: int | None = None) -> list[int]:
+        """Return the examples in each step of a round, in order; of bags, if all were alike."""
+        num, size, each = num_examples, self.batch_size, 1
+        if num_bags:
+            num, size = num_bags, bags_at_once(self.batch_size, num_examples, num_bags)
+            each = round(num_examples / num_bags)
+        full, rest = divmod(num, size)
+        once = [size * each] * full + ([rest * each] if rest and not self.drop_last else [])
         stream = once * self.epochs if self.epochs is not None else cycle(once)
         return list(islice(stream, self._num_steps()))
 
@@ -99,7 +107,7 @@ def train(
     objective: Objective,
     optimizer: torch.optim.Optimizer,
     *,
-    num_classes: int,
+    context: Context,
     generator: torch.Generator,
     augment: Callable[[Batch], Batch] | None = None,
     penalty: Callable[[nn.Module, Batch], Tensor] | None = None,
@@ -112,7 +120,7 @@ def train(
         plan: how many batches of which size, and how their gradients are formed.
         objective: what is minimised.
         optimizer: torch's optimiser over the model's parameters.
-        num_classes: C, so that class counts cover classes this site does not hold.
+        context: what the objective may know beside the batch.
         generator: source of the order of batches.
         augment: applied to every batch, if given.
         penalty: of the network and a batch that it was just shown; added to the objective.
@@ -123,7 +131,6 @@ def train(
     """
     import torch
 
-    context = Context(torch.bincount(examples.labels, minlength=num_classes))
     arithmetic = Arithmetic(plan.precision, examples.labels.device.type)
     model.train()
     losses, sizes = [], []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,16 +13,27 @@ if TYPE_CHECKING:
 
     from clients.batch import Batch
 
+Supervision = Literal["labels", "bags", "nothing"]
+"""What a site knows of the labels of its examples."""
+
 
 @dataclass(frozen=True)
 class Context:
     """What an objective may know beyond the batch.
 
     Args:
-        class_counts: training examples of this site per class, (class,), int64.
+        class_counts: training examples of this site per class, (class,): as its labels say, int64,
+            or as its bags' responses do, float32, noise and all.
+        population_counts: the same for all sites together; None where a site cannot know it.
+        confusion: P(label that is shown | label), (class, class), where labels were made wrong by
+            a known chance; None where they were not.
+        progress: share of the run's rounds that is behind, from 0 to below 1.
     """
 
     class_counts: Tensor
+    population_counts: Tensor | None = None
+    confusion: Tensor | None = None
+    progress: float = 0.0
 
 
 class Objective(BaseModel, ABC):
@@ -31,6 +42,8 @@ class Objective(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
+    takes: ClassVar[frozenset[Supervision]] = frozenset({"labels"})
+    """What it can learn from."""
     binary_only: ClassVar[bool] = False
     """Whether the objective is for two classes alone."""
     reference: ClassVar[str] = ""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clients.batch import Batch
+from clients.objectives import Context
 from clients.training import Plan, train
 from fedsim.adversaries import choose
 from fedsim.flower.network import Network
@@ -106,7 +107,10 @@ class Workplace:
                 plan,
                 self.scenario.client.objective,
                 optimizer,
-                num_classes=len(self.population.class_names),
+                context=Context(
+                    examples.class_counts(len(self.population.class_names)),
+                    progress=(round - 1) / self.scenario.rounds,
+                ),
                 generator=self.streams.torch("batches", round=round, **keys),
                 augment=augment,
                 penalty=penalty,

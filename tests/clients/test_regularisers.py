@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from clients.batch import Batch
-from clients.objectives import CrossEntropy
+from clients.objectives import Context, CrossEntropy
 from clients.regularisers import (
     BUILTIN,
     Contrastive,
@@ -66,7 +66,7 @@ def trained(regulariser: Regulariser | None, plan: Plan) -> tuple[dict[str, Tens
             plan,
             CrossEntropy(),
             optimizer,
-            num_classes=3,
+            context=Context(examples().class_counts(3)),
             generator=torch.Generator().manual_seed(0),
             penalty=None
             if regulariser is None or known is None
