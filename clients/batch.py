@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -117,6 +118,34 @@ class Batch:
         assert self.bags is not None
         index, bags = self.bags.select(chosen)
         return replace(self.select(index), bags=bags)
+
+
+def joined(parts: Sequence[Batch], num_classes: int) -> Batch:
+    """Return the examples of several sites as those of one.
+
+    Where some lie in bags, an example with a label of its own becomes a bag of one.
+    """
+    import torch
+
+    images = torch.cat([part.images for part in parts])
+    labels = torch.cat([part.labels for part in parts])
+    if all(part.bags is None for part in parts):
+        return Batch(images, labels)
+    bags = [part.bags or singles(part.labels, num_classes) for part in parts]
+    starts = accumulate((len(part) for part in bags), initial=0)
+    numbers = [part.of_example + start for part, start in zip(bags, starts, strict=False)]
+    return Batch(
+        images, labels, Bags(torch.cat(numbers), torch.cat([part.responses for part in bags]))
+    )
+
+
+def singles(labels: Tensor, num_classes: int) -> Bags:
+    """Return labels, (example,), as bags of one."""
+    import torch
+    from torch.nn.functional import one_hot
+
+    numbers = torch.arange(len(labels), device=labels.device)
+    return Bags(numbers, one_hot(labels, num_classes).float())
 
 
 def shuffled(

@@ -312,6 +312,7 @@ _CATALOGUE = (
     ),
     Metric("ece", "calibration error", ece, higher_is_better=False),
     Metric("loss", "loss", loss, higher_is_better=False),
+    Metric("bag_loss", "bag loss", loss, higher_is_better=False),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _CATALOGUE}
 """Every metric by its name."""

@@ -69,6 +69,7 @@ def execute(
         stack.enter_context(freed_memory_kept())
         _note_environment(folder, devices)
         workplace = Workplace(scenario, population, devices[0])
+        bags = {"validation": population.bags_by_name("validation")}
         network = workplace.network
         if network.fitted is not None:
             log.info("starting weights: %s", network.fitted.text())
@@ -89,9 +90,11 @@ def execute(
             Attack(workplace.attackers, network.buffers, workplace.streams, adding),
             Recollection() if scenario.client.remembers else None,
             network.private,
+            population.truth,
+            bags,
         )
         server.run(network.initial, watch)
-        _conclude(workplace, folder, watch)
+        _conclude(workplace, population, folder, watch)
         log.info("finished; the run folder holds %.1f MB", folder.num_bytes() / 1e6)
     return read(folder.path)
 
@@ -118,14 +121,16 @@ def own(
     return grid
 
 
-def _conclude(workplace: Workplace, folder: RunFolder, watch: Watcher) -> None:
+def _conclude(
+    workplace: Workplace, population: Population, folder: RunFolder, watch: Watcher
+) -> None:
     """Do what follows the last round: trainings for comparison, then intervals."""
     scenario = workplace.scenario
 
     def tell(stage: str, round: int) -> None:
         watch(Progress(round, scenario.rounds, None, "", False, None, stage))
 
-    baselines.run(workplace, folder, tell)
+    baselines.run(workplace, population.truth, folder, tell)
     record = read(folder.path)
     trained = record.trainings()
     methods = {
@@ -133,12 +138,12 @@ def _conclude(workplace: Workplace, folder: RunFolder, watch: Watcher) -> None:
         ("federated", "best"): record.predictions(record.selection.best_round),
         **baselines.methods(trained),
     }
-    unit, by_site = workplace.population.units("test")
+    unit, by_site = population.units("test")
     folder.save_test_units(unit, {name: found.tolist() for name, found in by_site.items()})
     tell("bootstrap intervals", scenario.rounds)
     folder.conclude(
         baselines.scores(scenario, trained),
-        intervals.rows(scenario, workplace.population, methods),
+        intervals.rows(scenario, population, methods),
     )
 
 

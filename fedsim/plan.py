@@ -55,6 +55,7 @@ class Plan:
         drawn: how sites draw their training images; None where every site has its own.
         external: as `Population.external_table` has them.
         num_mislabelled: training images with a wrong label by site, empty without label noise.
+        knowledge: what sites know of their labels, if not plainly all.
         adversaries: as `Attackers.describe` has them.
         looks: appearance parameters by site, empty without a shift.
         duplicates: equal images; None if not all images could be read.
@@ -90,6 +91,7 @@ class Plan:
     drawn: dict[str, Any] | None
     external: list[dict[str, Any]]
     num_mislabelled: Mapping[str, int]
+    knowledge: Mapping[str, Mapping[str, Any]]
     adversaries: list[dict[str, Any]]
     looks: Mapping[str, Mapping[str, Any]]
     duplicates: Duplicates | None
@@ -152,7 +154,7 @@ def make(
     network, num_bytes = workplace.network, message_bytes(workplace)
     cohort, sizes = _cohort_size(scenario, len(population)), population.sizes()
     plans = local_plans(scenario, population, len(sizes))
-    steps = [plan.num_steps(size) for plan, size in zip(plans, sizes, strict=True)]
+    steps = _num_steps(population, plans, sizes)
     patients = population.columns.get(PATIENT)
     num_images = population.num_images() + sum(len(part.labels) for part in population.external)
     return Plan(
@@ -167,6 +169,7 @@ def make(
         drawn=drawn_sites.describe(population),
         external=population.external_table(),
         num_mislabelled=dict(population.num_mislabelled),
+        knowledge=population.knowledge_table(),
         adversaries=workplace.attackers.describe(),
         looks={name: dict(look) for name, look in population.looks.items()},
         duplicates=duplicates,
@@ -287,7 +290,7 @@ def _batch(workplace: Workplace, holder: int, num: int) -> Batch:
     positions = population.held(holder)["train"][:num]
     return Batch(
         torch.from_numpy(population.make_images(holder, positions)).to(workplace.device),
-        torch.from_numpy(population.labels[positions]).to(workplace.device),
+        torch.from_numpy(population.labels[positions].clip(0)).to(workplace.device),
     )
 
 
@@ -297,8 +300,8 @@ def _smallest(workplace: Workplace) -> tuple[int, str]:
     sizes = population.sizes()
     plans = local_plans(workplace.scenario, population, len(sizes))
     batches = [
-        (plan.smallest_batch(size), name)
-        for name, plan, size in zip(population.names, plans, sizes, strict=False)
+        (plan.smallest_batch(size, population.num_bags(site, "train")), population.names[site])
+        for site, (plan, size) in enumerate(zip(plans, sizes, strict=True))
     ]
     usual = workplace.scenario.client.plan
     batches += [
@@ -318,7 +321,7 @@ def _times(
     sizes = population.sizes()
     step, image = probe.seconds_step, probe.seconds_image
     plans = local_plans(scenario, population, len(sizes))
-    num_steps = [own.num_steps(size) for own, size in zip(plans, sizes, strict=True)]
+    num_steps = _num_steps(population, plans, sizes)
     mean_steps = sum(num_steps) / len(sizes)
     held_out = _num_held(population, population.holders, *HELD_OUT)
     held_out += sum(len(part.labels) for part in population.external)
@@ -335,6 +338,16 @@ def _times(
         "seconds_evaluation": per_evaluation,
         "seconds": rounds * per_round + num_evaluations * per_evaluation + yardsticks,
     }
+
+
+def _num_steps(
+    population: Population, plans: Sequence[LocalPlan], sizes: Sequence[int]
+) -> list[int]:
+    """Return the optimiser steps of a round at each of the first sites."""
+    return [
+        plan.num_steps(size, population.num_bags(site, "train"))
+        for site, (plan, size) in enumerate(zip(plans, sizes, strict=True))
+    ]
 
 
 def _num_held(population: Population, holders: Sequence[int], *splits: Split) -> int:

@@ -272,6 +272,7 @@ def describe(
         "checksums": checksums,
         "appearance": {name: dict(look) for name, look in population.looks.items()},
         "num_mislabelled": dict(population.num_mislabelled),
+        "knowledge": population.knowledge_table(),
         "devices": device_names(scenario, population),
         "adversaries": attackers.describe(),
     }

@@ -14,6 +14,7 @@ from fedsim.cli.options import File, Set
 from fedsim.cli.plan_fleet import about_fleet
 from fedsim.cli.quantities import scaled, time
 from fedsim.cli.streams import console
+from fedsim.data import aggregates
 
 if TYPE_CHECKING:
     from fedsim.data.population import Population
@@ -123,6 +124,7 @@ def _about_images(found: Plan) -> dict[str, str]:
         "patients": "not known" if found.num_patients is None else str(found.num_patients),
         "duplicates": duplicates,
         "wrong labels": ", ".join(f"{name} {num}" for name, num in found.num_mislabelled.items()),
+        "labels": aggregates.text(found.knowledge, found.num_sites),
         "attack": adversaries.text(found.adversaries, found.num_sites),
         "appearance": f"\n{'':14}".join(looks),
     }

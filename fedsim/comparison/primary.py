@@ -23,6 +23,7 @@ class Primary:
         smallest_difference: of interest, None without one.
         model: "final" or "best" (by validation images).
         target: validation value of the metric whose time is reported, None without one.
+        tuned_by: metric on pooled validation images that chose every method's values.
         confidence: of intervals, and 1 minus the family-wise level.
         power: wanted.
     """
@@ -34,6 +35,7 @@ class Primary:
     smallest_difference: float | None
     model: str
     target: float | None
+    tuned_by: str
     confidence: float
     power: float
 
@@ -48,6 +50,7 @@ class Primary:
             smallest_difference=analysis.get("smallest_difference_of_interest"),
             model=analysis.get("model", "final"),
             target=analysis.get("target"),
+            tuned_by=analysis.get("tuned_by", analysis["metric"]),
             confidence=analysis.get("confidence", CONFIDENCE),
             power=analysis.get("power", POWER),
         )

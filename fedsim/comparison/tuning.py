@@ -54,11 +54,11 @@ def _value(trials: Iterable[Cell], chosen: dict[str, Any] | None, primary: Prima
 
 
 def _of_run(cell: Cell, primary: Primary) -> float | None:
-    """Return the primary metric on pooled validation images of the model that is compared."""
+    """Return what decided on pooled validation images, of the model that is compared."""
     record = read(cell.folder)
     selection = record.selection
     round = selection.best_round if primary.model == "best" else selection.final_round
-    wanted = (round, "validation", "pooled", primary.metric)
+    wanted = (round, "validation", "pooled", primary.tuned_by)
     return next(
         (
             row["value"]

@@ -7,12 +7,13 @@ kept, shifted by the site's scanner and normalised.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsim.data.aggregates import Aggregates, Knowledge
 from fedsim.data.normalisation import Normalisation
 from fedsim.data.source import PATIENT, SPLITS, Split, Texts
 
@@ -22,6 +23,7 @@ Pixels = Callable[[Indices], NDArray[np.uint8]]
 
 SERVER, SERVER_NAME = -1, "server"
 """What stands in place of a site's number and name where the server holds what no site does."""
+KNOWS_ALL = Knowledge()
 SITES_COUNTED = 1000
 """Sites whose examples are counted where there may be too many to count."""
 
@@ -32,11 +34,14 @@ class Examples:
 
     Args:
         images: (example, channel, height, width), float32, normalised.
-        labels: (example,), int64, classes of the task.
+        labels: (example,), int64, classes of the task; `fedsim.data.supervision.UNKNOWN` where the
+            site does not know them.
+        bags: what it knows in their stead; several divisions of the same examples if there are.
     """
 
     images: NDArray[np.float32]
     labels: Indices
+    bags: tuple[Aggregates, ...] = ()
 
 
 class Kept(Protocol):
@@ -94,6 +99,9 @@ class Population:
         looks: appearance parameters by site (external ones too), empty without a shift and where
             sites are drawn.
         num_mislabelled: training examples with a wrong label by site, empty without label noise.
+        knowledge: of sites that do not plainly know all labels of theirs.
+        truth: the labels of those sites' test images, by their name: for the simulator's own
+            judgement, known to nobody else, and not in `labels`.
         server: where sites draw their training examples when they are looked at, what they draw
             from and all that is held out; None where every site has its own.
         kept: examples that are made; by default in this process alone.
@@ -111,6 +119,8 @@ class Population:
     external: tuple[ExternalSet, ...] = ()
     looks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     num_mislabelled: Mapping[str, int] = field(default_factory=dict)
+    knowledge: Mapping[int, Knowledge] = field(default_factory=dict)
+    truth: Mapping[str, Indices] = field(default_factory=dict)
     server: Mapping[Split, Indices] | None = None
     kept: Kept = field(default_factory=dict[tuple[int, Split], Examples], repr=False)
 
@@ -156,14 +166,39 @@ class Population:
 
     def examples(self, holder: int, split: Split) -> Examples:
         """Return the examples of a site or the server; made once, then kept if it `keeps` them."""
-        if (holder, split) in self.kept:
-            return self.kept[holder, split]
-        chosen = self.held(holder)[split]
-        examples = Examples(self.make_images(holder, chosen), self.labels[chosen])
-        if not self.keeps(holder):
-            return examples
-        self.kept[holder, split] = examples
-        return self.kept[holder, split]
+        if (holder, split) not in self.kept:
+            chosen = self.held(holder)[split]
+            examples = Examples(self.make_images(holder, chosen), self.labels[chosen])
+            if not self.keeps(holder):
+                return examples
+            self.kept[holder, split] = examples
+        return replace(self.kept[holder, split], bags=self.bags(holder, split))
+
+    def bags(self, holder: int, split: Split) -> tuple[Aggregates, ...]:
+        """Return the bags that a site's examples lie in; none where labels stand for themselves."""
+        return self.knows(holder).aggregates.get(split, ())
+
+    def bags_by_name(self, split: Split) -> dict[str, Aggregates]:
+        """Return the bags of the sites that have some: site name -> those."""
+        found = {self.names[site]: self.bags(site, split) for site in self.knowledge}
+        return {name: bags[0] for name, bags in found.items() if bags}
+
+    def num_bags(self, holder: int, split: Split) -> int | None:
+        """Return how many bags a site's examples lie in, or None."""
+        bags = self.bags(holder, split)
+        return len(bags[0].responses) if bags else None
+
+    def knows(self, holder: int) -> Knowledge:
+        """Return what a site knows of its labels."""
+        return self.knowledge.get(holder, KNOWS_ALL)
+
+    def judges(self, holder: int, split: Split) -> bool:
+        """Return whether the labels of a holder's images are known, to it or to the simulator."""
+        return split == "test" or self.knows(holder).kind == "labels"
+
+    def without_truth(self) -> Population:
+        """Return the population as its sites see it."""
+        return replace(self, truth={})
 
     def patients(self, holder: int, split: Split) -> Texts | None:
         """Return whose image each of the examples is, or None if that is not known."""
@@ -185,9 +220,14 @@ class Population:
         return unit, {self.name(h): whose[self.held(h)[split]] for h in self.holders}
 
     def class_counts(self, holder: int, split: Split) -> Indices:
-        """Return examples per class, (class,)."""
-        chosen = self.held(holder)[split]
-        return np.bincount(self.labels[chosen], minlength=len(self.class_names))
+        """Return examples per class, (class,); of bags, as near as their responses tell."""
+        num = len(self.class_names)
+        if split == "test" and (name := self.name(holder)) in self.truth:
+            return np.bincount(self.truth[name], minlength=num)
+        if bags := self.bags(holder, split):
+            return bags[0].class_counts
+        labels = self.labels[self.held(holder)[split]]
+        return np.bincount(labels[labels >= 0], minlength=num)
 
     def table(self) -> list[dict[str, Any]]:
         """Return for each of the `holders` its name and its examples per split and class.
@@ -201,6 +241,10 @@ class Population:
             }
             for holder in self.holders
         ]
+
+    def knowledge_table(self) -> dict[str, dict[str, Any]]:
+        """Return site name -> what it knows of its labels, as plain data, if not plainly all."""
+        return {self.names[site]: known.describe() for site, known in self.knowledge.items()}
 
     def external_table(self) -> list[dict[str, Any]]:
         """Return for each external set its name and its examples per class, as plain data."""

@@ -33,6 +33,7 @@ class Fleet:
     Args:
         names: of the sites.
         num_examples: function of a site -> its training examples.
+        num_bags: function of a site -> the bags that they lie in, None if they do not.
         plan: how much a site does in a round, unless its group says otherwise.
         groups: devices; none if the scenario has none.
         group_of: number of each site's group, (site,); empty without groups.
@@ -45,6 +46,7 @@ class Fleet:
 
     names: Sequence[str]
     num_examples: Callable[[int], int]
+    num_bags: Callable[[int], int | None]
     plan: Plan
     groups: tuple[DeviceGroup, ...]
     group_of: NDArray[np.int64]
@@ -76,6 +78,10 @@ class Fleet:
             return replace(plan, part_size=largest)
         return plan
 
+    def batch_sizes(self, site: int) -> list[int]:
+        """Return the examples in each step of a site's round."""
+        return self.plan_of(site).batch_sizes(self.num_examples(site), self.num_bags(site))
+
     def trip(self, site: int, round: int) -> Trip:
         """Return what a site needs for a round that it starts in."""
         group = self.group(site)
@@ -84,7 +90,7 @@ class Fleet:
         return clock.trip(
             group,
             self.footprint(group),
-            self.plan_of(site).batch_sizes(self.num_examples(site)),
+            self.batch_sizes(site),
             self.num_bytes,
             clock.jitter(group, self.streams, round, site),
         )

@@ -12,19 +12,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from clients.batch import Batch
-from clients.metrics import METRICS, evaluate
+from clients.batch import Batch, joined
+from clients.metrics import METRICS
+from fedsim.data.aggregates import Aggregates
 from fedsim.data.source import HELD_OUT, POOLED, Split
 from fedsim.flower.predictions import everywhere
-from fedsim.flower.scoring import Predictions, score
+from fedsim.flower.scoring import Predictions, revealed, score, values
 from fedsim.flower.workplace import Workplace
 from fedsim.records import RunFolder
 from fedsim.scenario import Scenario
 
 Kind = Literal["pooled", "local"]
 MODELS = ("final", "best")
+Truth = Mapping[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -62,21 +66,27 @@ def trainings(workplace: Workplace) -> list[Training]:
     return wanted
 
 
-def run(workplace: Workplace, folder: RunFolder, watch: Callable[[str, int], None]) -> None:
+def run(
+    workplace: Workplace,
+    truth: Truth,
+    folder: RunFolder,
+    watch: Callable[[str, int], None],
+) -> None:
     """Do the trainings that are not recorded yet.
 
     Args:
         workplace: of the run.
+        truth: the labels of test images whose sites do not know them, by site.
         folder: where predictions of the final and the best round are recorded.
         watch: called after every round with the name of the training and the round.
     """
     for number, training in enumerate(trainings(workplace)):
         if not folder.has_baseline(number):
-            folder.save_baseline(number, _train(workplace, training, watch))
+            folder.save_baseline(number, _train(workplace, truth, training, watch))
 
 
 def _train(
-    workplace: Workplace, training: Training, watch: Callable[[str, int], None]
+    workplace: Workplace, truth: Truth, training: Training, watch: Callable[[str, int], None]
 ) -> dict[str, Any]:
     """Return which rounds are final and best and what their models predict.
 
@@ -106,7 +116,7 @@ def _train(
         "name": training.name,
         "rounds": {"final": scenario.rounds, "best": best_round},
         "predictions": {
-            model: everywhere(workplace, state)
+            model: revealed(everywhere(workplace, state), truth)
             for model, state in zip(MODELS, (final, best), strict=True)
         },
     }
@@ -117,9 +127,7 @@ def together(workplace: Workplace, holders: tuple[int, ...], split: Split) -> Ba
     parts = [workplace.examples(holder, split) for holder in holders]
     if len(parts) == 1:
         return parts[0]
-    return Batch(
-        torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
-    )
+    return joined(parts, len(workplace.population.class_names))
 
 
 def _selecting(workplace: Workplace, holders: tuple[int, ...]) -> float:
@@ -129,13 +137,12 @@ def _selecting(workplace: Workplace, holders: tuple[int, ...]) -> float:
     if not len(examples):
         return -torch.inf
     (scores,) = network.predict(network.snapshot(), examples)
-    value = evaluate(
-        scores.cpu().numpy(),
-        examples.labels.cpu().numpy(),
-        (name,),
-        scenario.data.task,
-        scenario.data.positive_class,
-    )[name].value
+    bags = None
+    if examples.bags is not None:
+        numbers, responses = examples.bags.of_example, examples.bags.responses
+        bags = Aggregates(numbers.cpu().numpy(), responses.cpu().numpy())
+    labels = examples.labels.cpu().numpy()
+    value = values(scenario, (name,), scores.cpu().numpy(), labels, bags)[name].value
     if value is None:
         return -torch.inf
     return value if METRICS[name].higher_is_better else -value

@@ -73,6 +73,11 @@ def unsuited(scenario: Scenario) -> Iterator[Problem]:
         yield Problem(("population", "appearance"), "is for simulation: sites have real scanners")
     if sites.label_noise:
         yield Problem(("population", "label_noise"), "is for simulation: sites have real labels")
+    if sites.supervision:
+        yield Problem(
+            ("population", "supervision"),
+            "is for simulation: it takes labels from sites that have them",
+        )
     if sites.adversaries:
         yield Problem(
             ("population", "adversaries"),

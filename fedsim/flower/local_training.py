@@ -76,7 +76,7 @@ def train(
     plan = plan or client.plan
     regulariser = Proximal(weight=proximal_mu) if proximal_mu else client.regulariser
     examples = taught(workplace, site, round)
-    num_steps = plan.num_steps(len(examples))
+    num_steps = plan.num_steps(len(examples), examples.num_bags)
     local = Local(
         start=workplace.here(personal_models.completed(network, state, memory)),
         shared=network.shared,

@@ -39,6 +39,7 @@ def muster(workplace: Workplace) -> Fleet:
     fleet = Fleet(
         names=population.names,
         num_examples=lambda site: len(population.indices[site]["train"]),
+        num_bags=lambda site: population.num_bags(site, "train"),
         plan=scenario.client.plan,
         groups=groups,
         group_of=assign(groups, population.names, workplace.streams)
@@ -114,7 +115,7 @@ def _memory(fleet: Fleet) -> Iterator[Problem]:
         largest = fleet.largest_batch(group)
         size, site = max(
             (
-                (min(fleet.plan_of(site).batch_size, fleet.num_examples(site)), site)
+                (max(fleet.batch_sizes(site), default=0), site)
                 for site in map(int, np.flatnonzero(fleet.group_of == number))
             ),
             default=(0, 0),

@@ -2,51 +2,137 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clients.metrics import evaluate
+from clients.metrics import Value, evaluate
+from fedsim.data.aggregates import Aggregates
 from fedsim.data.source import POOLED
 from fedsim.records.read import Predicted
 from fedsim.scenario import Scenario
+from fedsim.scenario.supervision_rules import BAG_LOSS
 
 Predictions = Mapping[str, Mapping[str, Predicted]]
 """Split -> site (or external set) -> what the model says of its images."""
+SMALLEST = np.log(np.finfo(np.float32).tiny)
+"""Logarithm below which the mean probability of a bag is not taken: a loss stays finite."""
 
 
-def score(scenario: Scenario, round: int, predictions: Predictions) -> list[dict[str, Any]]:
+def score(
+    scenario: Scenario,
+    round: int,
+    predictions: Predictions,
+    bags: Mapping[str, Mapping[str, Aggregates]] | None = None,
+) -> list[dict[str, Any]]:
     """Return one row per split, group (pooled, then every site) and metric.
 
     Args:
         scenario: says which metrics, which task and which class is positive.
         round: after which the model was evaluated.
-        predictions: in site order.
+        predictions: in site order; labels that a site does not know are negative.
+        bags: split -> site -> what it knows of its labels instead.
     """
-    return [
-        {
-            "round": round,
-            "split": split,
-            "site": name,
-            "metric": metric,
-            "value": value.value,
-            "num_examples": len(truth),
-            "num_valid": value.num_valid,
+    names = scenario.evaluation.metrics
+    rows = []
+    for split, by_site in predictions.items():
+        known = (bags or {}).get(split, {})
+        sites = {
+            name: values(scenario, names, *predicted, known.get(name))
+            for name, predicted in by_site.items()
         }
-        for split, by_site in predictions.items()
-        for name, (scores, truth) in {POOLED: pool(by_site), **by_site}.items()
-        for metric, value in evaluate(
-            scores,
-            truth,
-            scenario.evaluation.metrics,
-            scenario.data.task,
-            scenario.data.positive_class,
-        ).items()
-    ]
+        everybody = pool(by_site)
+        together = values(scenario, names, *everybody)
+        if BAG_LOSS in together and known:
+            together[BAG_LOSS] = _mean(found[BAG_LOSS] for found in sites.values())
+        images = {POOLED: everybody, **by_site}
+        rows += [
+            {
+                "round": round,
+                "split": split,
+                "site": name,
+                "metric": metric,
+                "value": value.value,
+                "num_examples": len(images[name][1]),
+                "num_valid": value.num_valid,
+            }
+            for name, found in {POOLED: together, **sites}.items()
+            for metric, value in found.items()
+        ]
+    return rows
+
+
+def values(
+    scenario: Scenario,
+    names: Iterable[str],
+    log_probabilities: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    bags: Aggregates | None = None,
+) -> dict[str, Value]:
+    """Return metrics of some images, from those whose labels are known; the bag loss from bags.
+
+    Args:
+        scenario: says which task and which class is positive.
+        names: of the metrics.
+        log_probabilities: (example, class).
+        labels: (example,), negative where not known.
+        bags: what is known in their stead, if anything.
+    """
+    told = labels >= 0
+    found = evaluate(
+        log_probabilities[told],
+        labels[told],
+        names,
+        scenario.data.task,
+        scenario.data.positive_class,
+    )
+    if BAG_LOSS in found and bags is not None:
+        found[BAG_LOSS] = Value(bag_loss(log_probabilities, bags), len(labels))
+    return found
+
+
+def bag_loss(log_probabilities: NDArray[np.float32], bags: Aggregates) -> float:
+    """Return the mean cross-entropy of bags' mean probabilities with their responses.
+
+    -1/n sum_a k_a sum_c pi_ac log(mean over bag a of p_ic); of bags of one, the usual loss.
+
+    Args:
+        log_probabilities: (example, class).
+        bags: pi, and which examples lie in which.
+    """
+    means = np.zeros(bags.responses.shape)
+    np.add.at(means, bags.of_example, np.exp(log_probabilities.astype(np.float64)))
+    means /= bags.sizes[:, None]
+    losses = -(bags.responses * np.maximum(np.log(np.maximum(means, 0)), SMALLEST)).sum(axis=1)
+    return float(losses @ bags.sizes / bags.sizes.sum())
+
+
+def revealed(predictions: Predictions, truth: Mapping[str, NDArray[np.int64]]) -> Predictions:
+    """Return predictions with the labels of test images that their sites do not know.
+
+    Args:
+        predictions: of sites.
+        truth: site -> labels of its test images, for sites that do not know them.
+    """
+    if not truth:
+        return predictions
+    test = {
+        name: (scores, truth.get(name, labels))
+        for name, (scores, labels) in predictions["test"].items()
+    }
+    return {**predictions, "test": test}
 
 
 def pool(by_site: Mapping[str, Predicted]) -> Predicted:
     """Return the predictions of all sites as one."""
     log_probabilities, labels = zip(*by_site.values(), strict=True)
     return np.concatenate(log_probabilities), np.concatenate(labels)
+
+
+def _mean(values: Iterable[Value]) -> Value:
+    """Return the mean of the values that there are, by examples."""
+    known = [(value.value, value.num_valid) for value in values if value.value is not None]
+    total = sum(num for _, num in known)
+    return Value(sum(v * num for v, num in known) / total if total else None, total)

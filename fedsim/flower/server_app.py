@@ -13,14 +13,17 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
+from numpy.typing import NDArray
 from torch import Tensor
 
+from fedsim.data.aggregates import Aggregates
 from fedsim.data.source import POOLED
 from fedsim.errors import DivergedError, RunError
 from fedsim.flower import wire
@@ -29,7 +32,7 @@ from fedsim.flower.cohort_grid import CohortGrid
 from fedsim.flower.dispatcher import Dispatcher
 from fedsim.flower.loss_decomposition import LossDecomposition
 from fedsim.flower.recollection import Recollection
-from fedsim.flower.scoring import Predictions, score
+from fedsim.flower.scoring import Predictions, revealed, score
 from fedsim.flower.strategy import restore, rounded_like, snapshot
 from fedsim.records import RunFolder
 from fedsim.records.read import Predicted
@@ -37,6 +40,7 @@ from fedsim.scenario import Scenario
 from fedsim.seeds import Streams
 
 log = logging.getLogger("fedsim")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ class Server:
         attack: what adversaries make of their updates.
         recollection: knows what sites keep from round to round; None if they keep nothing.
         private: names of what never leaves a site; the server holds its initial values.
+        truth: the labels of test images whose sites do not know them, by site.
+        bags: held-out split -> site -> what it knows of its labels instead.
     """
 
     def __init__(
@@ -129,6 +135,8 @@ class Server:
         attack: Attack,
         recollection: Recollection | None = None,
         private: Collection[str] = (),
+        truth: Mapping[str, NDArray[np.int64]] = NOTHING,
+        bags: Mapping[str, Mapping[str, Aggregates]] = NOTHING,
     ) -> None:
         self.scenario = scenario
         self.names = names
@@ -144,6 +152,8 @@ class Server:
         self.attack = attack
         self.recollection = recollection
         self.private = private
+        self.truth = truth
+        self.bags = bags
 
     def run(self, initial: Model, watch: Watcher) -> Model:
         """Run from the last checkpoint, or from the initial model, to the last round.
@@ -328,10 +338,10 @@ class Server:
     def _evaluate(self, round: int, model: Model) -> float | None:
         """Record the values of the model and return the selecting one."""
         found = self.held_out(model) if self.held_out else self._told_by_sites(round, model)
-        predictions = dict(found)
+        predictions = dict(revealed(found, self.truth))
         if external := self.external(model):
             predictions["external"] = external
-        rows = score(self.scenario, round, predictions)
+        rows = score(self.scenario, round, predictions, self.bags)
         self.folder.add_metrics(rows)
         self.folder.save_predictions(round, predictions)
         value: float | None = next(row["value"] for row in rows if self._selects(row))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from clients.batch import Batch
+from clients.batch import Bags, Batch
 from clients.objectives import Context
 from clients.training import Plan, train
 from fedsim.adversaries import choose
@@ -17,6 +17,7 @@ from fedsim.flower.network import Network
 from fedsim.seeds import Streams
 
 if TYPE_CHECKING:
+    from fedsim.data.aggregates import Aggregates
     from fedsim.data.population import Examples, Population
     from fedsim.data.source import Split
     from fedsim.scenario import Scenario
@@ -41,7 +42,7 @@ class Workplace:
 
     def __init__(self, scenario: Scenario, population: Population, device: torch.device) -> None:
         self.scenario = scenario
-        self.population = population
+        self.population = population.without_truth()
         self.device = device
         self.streams = Streams(scenario.seed)
         self.attackers = choose(scenario.population.adversaries, population.names, self.streams)
@@ -117,7 +118,16 @@ class Workplace:
             )
 
     def _moved(self, examples: Examples) -> Batch:
+        bags = tuple(self._bags(known) for known in examples.bags)
         return Batch(
             torch.from_numpy(examples.images).to(self.device),
             torch.from_numpy(examples.labels).to(self.device),
+            bags[0] if bags else None,
+            bags[1:],
+        )
+
+    def _bags(self, bags: Aggregates) -> Bags:
+        return Bags(
+            torch.from_numpy(bags.of_example).to(self.device),
+            torch.from_numpy(bags.responses).to(self.device),
         )

@@ -86,8 +86,10 @@ train, validation, test}] and external [{name, test}] with examples per class; d
 their training images from a pool, see `fedsim.data.drawn_sites`; then sites holds one row of the
 name "server", whose train is the pool; else null); duplicates (images that are there twice, see
 `fedsim.data.duplicates`); licence, citation and checksums of the data; appearance {site:
-parameters}, empty for drawn sites; num_mislabelled {site: training examples}; devices {site: name
-of its device}, empty without any; adversaries [{kind, from_round, sites}], one of each in the
+parameters}, empty for drawn sites; num_mislabelled {site: training examples}; knowledge {site:
+knows ("labels", "bags" or "nothing"), bags {split: num_bags, smallest, largest, num_pure}, release
+(what protects its labels)}, but for sites that plainly know all labels; devices {site: name of its
+device}, empty without any; adversaries [{kind, from_round, sites}], one of each in the
 scenario, with the sites that attack.
 
 `rounds.jsonl`, `metrics.jsonl`, `baselines.jsonl`, `intervals.jsonl`, the predictions and the

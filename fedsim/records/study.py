@@ -10,7 +10,8 @@ The study folder lies beside the folder `cells`, which has the run folder of eve
 the digest of its scenario: studies that need the same run share it.
 
 `study.json`: format, digest; analysis {metric, split, pooled, model ("final" or "best"), reference,
-smallest_difference_of_interest, higher_is_better, target, confidence, correction}; methods [names],
+smallest_difference_of_interest, higher_is_better, tuned_by, target, confidence, correction};
+methods [names],
 settings {name: {key: value}}, seeds, tuning_seeds, num_trials {method: {setting: trials}}, notes
 [str] on unequal tuning.
 
@@ -32,6 +33,7 @@ A row of `cells.jsonl`; of several rows of one cell the last one counts:
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,7 @@ class StudyRecord:
         analysis: how the runs are compared; fixed before the first of them.
         methods: names, in the author's order.
         settings: names, in the author's order.
+        varied: name of a setting -> key path -> value.
         seeds: of the final cells.
         cells: those that finished or failed, in the order of the plan whatever ran first.
         comparison: what the runs say together, None until it is made.
@@ -100,6 +103,7 @@ class StudyRecord:
     analysis: dict[str, Any]
     methods: tuple[str, ...]
     settings: tuple[str, ...]
+    varied: Mapping[str, Mapping[str, Any]]
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]
     comparison: dict[str, Any] | None
@@ -139,6 +143,7 @@ def read_study(folder: str | Path) -> StudyRecord:
             analysis=head["analysis"],
             methods=tuple(head["methods"]),
             settings=tuple(head["settings"]),
+            varied=head["settings"],
             seeds=tuple(head["seeds"]),
             cells=_cells(folder, list(head["methods"]), list(head["settings"])),
             comparison=_comparison(folder / COMPARISON),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from clients.metrics import METRICS
 from fedsim import adversaries
-from fedsim.data import drawn_sites
+from fedsim.data import aggregates, drawn_sites
 from fedsim.report.rows import external, results, sites
 from fedsim.report.scores import (
     METHODS,
@@ -105,6 +105,8 @@ def warnings(record: RunRecord) -> Iterable[str]:
     if wrong := {n: c for n, c in record.population["num_mislabelled"].items() if c}:
         listed = ", ".join(f"{name} {num}" for name, num in wrong.items())
         yield f"Training labels were made wrong on purpose (label noise): {listed}."
+    if said := aggregates.text(record.population["knowledge"], len(record.population["sites"])):
+        yield f"What sites know of their labels: {said}."
     if said := attack(record):
         yield f"{said}."
     if drawn := record.population["drawn"]:

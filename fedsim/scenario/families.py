@@ -14,7 +14,7 @@ import fedsim.data.sources
 import fedsim.models
 import strategies
 from clients import optimizer
-from fedsim.data import label_noise, normalisation
+from fedsim.data import label_noise, normalisation, supervision
 from fedsim.data.appearance import Appearance
 from fedsim.data.resampled import Resampled
 from fedsim.data.source import Source
@@ -33,6 +33,8 @@ FAMILIES = {
     ),
     "appearances": load("appearances", fedsim.data.appearances.BUILTIN, Appearance),
     "label_noises": load("label_noises", label_noise.BUILTIN, label_noise.LabelNoise),
+    "supervisions": load("supervisions", supervision.BUILTIN, supervision.Supervision),
+    "bag_draws": supervision.BAG_DRAWS,
     "adversaries": load("adversaries", fedsim.adversaries.BUILTIN, fedsim.adversaries.Adversary),
     "models": load("models", fedsim.models.BUILTIN, fedsim.models.Model),
     "objectives": load("objectives", clients.objectives.BUILTIN, clients.objectives.Objective),
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from fedsim.data.label_noise import LabelNoise
     from fedsim.data.normalisation import Normalisation
     from fedsim.data.partition import Partition
+    from fedsim.data.supervision import Supervision
     from fedsim.fleet.round_policy import RoundPolicy
     from fedsim.models import Model
     from fedsim.scenario.cohort import Cohort
@@ -74,6 +77,7 @@ if TYPE_CHECKING:
     AnyPartition = Partition | Resampled
     AnyAppearance = Appearance
     AnyLabelNoise = LabelNoise
+    AnySupervision = Supervision
     AnyAdversary = Adversary
     AnyModel = Model
     AnyObjective = Objective
@@ -91,6 +95,7 @@ else:
     AnyPartition = union(FAMILIES["partitions"])
     AnyAppearance = union(FAMILIES["appearances"])
     AnyLabelNoise = union(FAMILIES["label_noises"])
+    AnySupervision = union(FAMILIES["supervisions"])
     AnyAdversary = union(FAMILIES["adversaries"])
     AnyModel = union(FAMILIES["models"])
     AnyObjective = union(FAMILIES["objectives"])

@@ -14,6 +14,7 @@ from fedsim.data.pooled import Pooled
 from fedsim.data.population import ExternalSet, Population
 from fedsim.data.resampled import Resampled
 from fedsim.data.source import HELD_OUT, PATIENT
+from fedsim.data.supervised import supervise
 from fedsim.fleet.assignment import assign
 from fedsim.scenario.messages import Problem, UnmetError
 from fedsim.scenario.scenario import External, HeldOut, Scenario
@@ -67,13 +68,14 @@ def _formed(scenario: Scenario) -> Population:
     dataset = scenario.data.source.open(streams)
     if isinstance(partition, Resampled):
         return drawn_sites.form(dataset, rule=partition, **asked)
-    return divided_sites.form(
+    population = divided_sites.form(
         dataset,
         partition=partition,
         label_noise=sites.label_noise,
         held_out_sites=sites.holdout_sites,
         **asked,
     )
+    return supervise(population, sites.supervision, streams)
 
 
 def _external(scenario: Scenario, part: External) -> ExternalSet:
@@ -131,7 +133,10 @@ def _batches_of_devices(scenario: Scenario, population: Population) -> Iterator[
 def _metrics(scenario: Scenario, population: Population) -> Iterator[Problem]:
     """Every metric must have a value on all held-out images together."""
     for split in HELD_OUT:
-        counts = np.sum([population.class_counts(h, split) for h in population.holders], axis=0)
+        holders = [h for h in population.holders if population.judges(h, split)]
+        if not holders:
+            continue
+        counts = np.sum([population.class_counts(h, split) for h in holders], axis=0)
         if not counts.any():
             yield Problem(("population", "held_out"), f"there is no {split} image: hold out more")
         if counts.all() or not counts.any():

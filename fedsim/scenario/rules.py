@@ -15,7 +15,7 @@ from fedsim.data.partition import Partition
 from fedsim.data.resampled import Resampled
 from fedsim.data.source import POOLED, SPLITS, Facts
 from fedsim.errors import DataError
-from fedsim.scenario import adversary_rules, drawn_rules, local_rules
+from fedsim.scenario import adversary_rules, drawn_rules, local_rules, supervision_rules
 from fedsim.scenario.cohort import FixedSize
 from fedsim.scenario.fleet_rules import broken_by_fleet
 from fedsim.scenario.flower_strategy import RESERVED, UNSUITED, USABLE, FlowerStrategy
@@ -40,6 +40,7 @@ def broken(scenario: Scenario) -> list[Problem]:
         *_images(scenario, facts),
         *_sites(scenario, facts),
         *drawn_rules.broken(scenario),
+        *supervision_rules.broken(scenario, facts),
         *adversary_rules.broken(scenario),
         *_client(scenario),
         *local_rules.broken(scenario),

@@ -44,6 +44,7 @@ from fedsim.scenario.families import (
     AnyServerOptimizer,
     AnySource,
     AnyStrategy,
+    AnySupervision,
 )
 from strategies import WeightedMean
 
@@ -120,6 +121,11 @@ class Sites(Part):
     )
     label_noise: tuple[AnyLabelNoise, ...] = Field(
         default=(), description="mistakes in training labels, one after the other; default: none"
+    )
+    supervision: tuple[AnySupervision, ...] = Field(
+        default=(),
+        description="what sites know of their labels: each, aggregates of bags, or nothing; "
+        "default: each",
     )
     adversaries: tuple[AnyAdversary, ...] = Field(
         default=(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
+from clients.metrics import METRICS
 from fedsim.data.source import POOLED
 from fedsim.records import RunRecord
 from fedsim.study.cells import PlannedCell
@@ -30,7 +31,7 @@ def validation_value(record: RunRecord, metric: str, model: str) -> float | None
 
 
 def choose(
-    cells: Sequence[PlannedCell], values: Mapping[str, float | None], higher_is_better: bool
+    cells: Sequence[PlannedCell], values: Mapping[str, float | None], metric: str
 ) -> int | None:
     """Return the number of the best trial, the first of equal ones; None if none finished.
 
@@ -39,7 +40,7 @@ def choose(
     Args:
         cells: the trials of one method in one setting.
         values: by name of the cell; failed ones are None or missing.
-        higher_is_better: direction of the values.
+        metric: of the values.
     """
     by_trial: dict[int, list[float | None]] = {}
     for cell in cells:
@@ -50,5 +51,5 @@ def choose(
         for trial, found in by_trial.items()
         if len(defined := [value for value in found if value is not None]) == len(found)
     }
-    sign = 1 if higher_is_better else -1
+    sign = 1 if METRICS[metric].higher_is_better else -1
     return max(means, key=lambda trial: (sign * means[trial], -trial), default=None)

@@ -54,10 +54,11 @@ class Design:
     @cached_property
     def analysis(self) -> dict[str, Any]:
         """How the runs are compared, fixed before the first of them."""
-        primary = self.study.primary
+        primary, tuning = self.study.primary, self.study.tune
         return {
             **primary.model_dump(),
             "higher_is_better": METRICS[primary.metric].higher_is_better,
+            "tuned_by": (tuning and tuning.metric) or primary.metric,
             "target": self.study.target,
             "confidence": CONFIDENCE,
             "correction": "holm",

@@ -125,11 +125,11 @@ def _stage(design: Design, method: str, setting: Setting, shelf: inventory.Shelf
     trial: int | None = 0
     if trials:
         values = {
-            name: validation_value(record, analysis["metric"], analysis["model"])
+            name: validation_value(record, analysis["tuned_by"], analysis["model"])
             for name, record in tried.items()
         }
         complete = len(tried) == len(trials)
-        trial = choose(trials, values, analysis["higher_is_better"]) if complete else None
+        trial = choose(trials, values, analysis["tuned_by"]) if complete else None
     finals = design.final_cells(method, setting, trial or 0)
     there = {} if trial is None else shelf.look(finals)
     missing = [cell for cell in (*trials, *finals) if cell.name not in {**tried, **there}]

@@ -29,6 +29,7 @@ def spread_record(design: Design, out: str | Path = "runs") -> StudyRecord:
         analysis=design.analysis,
         methods=tuple(design.study.methods),
         settings=tuple(setting.name for setting in design.settings),
+        varied={setting.name: setting.values for setting in design.settings},
         seeds=tuple(design.seeds),
         cells=finals if enough else tuple(_pilot(design, Shelf(design, Path(out)))),
         comparison=None,

@@ -167,15 +167,16 @@ class Race:
         if cell.purpose == "trial":
             entry, analysis = self._entries[cell.method, cell.setting], self._design.analysis
             entry.values[cell.name] = (
-                validation_value(record, analysis["metric"], analysis["model"]) if record else None
+                validation_value(record, analysis["tuned_by"], analysis["model"])
+                if record
+                else None
             )
             if len(entry.values) == len(entry.trials):
                 self._promote(self._entries.pop((cell.method, cell.setting)))
 
     def _promote(self, entry: _Entry) -> None:
         """Begin what is compared, with the values that the trials chose."""
-        better = self._design.analysis["higher_is_better"]
-        trial = choose(entry.trials, entry.values, better)
+        trial = choose(entry.trials, entry.values, self._design.analysis["tuned_by"])
         if trial is None:
             for cell in entry.finals:
                 self._settle(cell, 0.0, NO_TRIAL, None)

@@ -25,6 +25,8 @@ OWN = {
     "version": "it is that of the base",
 }
 """Keys of a scenario that a study does not set, and why."""
+LEARNT_FROM = {"supervision", "outages"}
+"""Keys of a population that change who learns from what, and no image that judges."""
 MOST_CELLS = 20_000
 
 
@@ -174,6 +176,13 @@ def _comparable(
             "sites of the partition resampled have no test images of their own, so there is no "
             "mean over sites: set it to true",
         )
+    decides = design.analysis["tuned_by"]
+    if decides != primary.metric and decides not in metrics:
+        yield Problem(
+            ("tune", "metric"),
+            f"no run computes {decides!r}{nearest(decides, metrics)} (one of "
+            f"{', '.join(metrics)}): add it to evaluation.metrics of the base, or under `set`",
+        )
     for method, scenario in found.items():
         for key in _judged_otherwise(reference, scenario):
             yield Problem(
@@ -194,7 +203,7 @@ def _judged_otherwise(reference: Scenario, other: Scenario) -> Iterator[str]:
     for key in ("source", "task", "label_map", "class_names", "positive_class"):
         if getattr(reference.data, key) != getattr(other.data, key):
             yield f"data.{key}"
-    for key in type(reference.population).model_fields:
+    for key in set(type(reference.population).model_fields) - LEARNT_FROM:
         if getattr(reference.population, key) != getattr(other.population, key):
             yield f"population.{key}"
     for key in ("metrics", "select_by", "min_per_class", "external"):

@@ -54,6 +54,11 @@ class Tuning(Part):
     on: Literal["validation"] = Field(
         default="validation", description="the images that decide; never those of the test"
     )
+    metric: str | None = Field(
+        default=None,
+        description="that decides; default: the primary one. Where sites "
+        "know bags alone, it is bag_loss",
+    )
     seeds: list[Seed] = Field(
         default=[1000], min_length=1, description="none of them a seed of the study"
     )

@@ -529,6 +529,7 @@ def test_the_other_files_are_as_documented(record: RunRecord) -> None:
         "checksums",
         "appearance",
         "num_mislabelled",
+        "knowledge",
         "devices",
         "adversaries",
     }

@@ -139,6 +139,7 @@ def record(
             "citation": "",
             "checksums": {"pixels": "sha256:made-up"},
             "num_mislabelled": {},
+            "knowledge": {},
             "adversaries": [],
             "class_names": ["normal", "pneumonia", *(f"finding {i}" for i in range(2, classes))],
             "task": "binary" if classes == 2 else "multiclass",

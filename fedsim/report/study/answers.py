@@ -15,6 +15,7 @@ from fedsim.report.study import (
     probabilities,
     ranks,
     tables,
+    varied,
 )
 from fedsim.report.study.learning import Curve
 from fedsim.report.study.looks import titled
@@ -48,6 +49,20 @@ def differences(study: Study) -> Section:
     blocks += views("Setting", study.by_setting(tables.resampled))
     blocks += views("Setting", study.by_setting(tables.metrics))
     return Section("methods", "Methods compared", blocks)
+
+
+def against_numbers(study: Study) -> Section:
+    """Return how the methods do against the numbers that the study varies."""
+    lines: dict[str, Block] = {}
+    settings, comparison = study.record.varied, study.comparison
+    for num_keys, draw in ((1, varied.line), (2, varied.maps)):
+        for part in varied.slices(settings, num_keys):
+            title = " and ".join(map(varied.short, part.keys))
+            figure = draw(part, comparison, study.name)
+            lines[f"{title}, {part.fixed}" if part.fixed else title] = picture(
+                figure, varied.words(part, comparison)
+            )
+    return Section("varied", "Against what is varied", list(views("Figure", lines)))
 
 
 def learning_curves(study: Study) -> Section:

@@ -74,6 +74,7 @@ BEFORE: tuple[Callable[[Study], Section], ...] = (
 SECTIONS: tuple[Callable[[Study], Section], ...] = (
     answers.answer,
     answers.differences,
+    answers.against_numbers,
     answers.learning_curves,
     answers.mean_ranks,
     answers.costs,

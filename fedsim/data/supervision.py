@@ -1,0 +1,227 @@
+"""What sites know of their labels: each one, only aggregates of bags, or nothing.
+
+Label noise comes first: what is aggregated are the labels that a site believes. Bags are drawn once
+for a run, inside one split of one site.
+
+>>> InBags(bag_size=4).sizes(10, np.random.default_rng(0)).tolist()
+[5, 5]
+>>> InBags(bag_size=4, remainder="keep").sizes(10, np.random.default_rng(0)).tolist()
+[4, 4, 2]
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+import clients.objectives
+from fedsim.data import bag_draws
+from fedsim.data.aggregates import Aggregates, Knowledge
+from fedsim.data.bag_draws import NO_BAG, BagDraw, Images, Random
+from fedsim.data.source import Split, Texts
+from fedsim.plugins import Part, load, union
+
+Indices = NDArray[np.int64]
+Size = Annotated[int, Field(ge=1)]
+Stream = Callable[[str], np.random.Generator]
+"""Purpose -> the site's own stream for it."""
+UNKNOWN = -1
+"""Label of an example whose class its site does not know, as in `clients.batch`."""
+BAG_DRAWS = load("bag_draws", bag_draws.BUILTIN, BagDraw)
+if TYPE_CHECKING:
+    AnyBagDraw = BagDraw
+else:
+    AnyBagDraw = union(BAG_DRAWS)
+
+
+@dataclass(frozen=True)
+class Held:
+    """The examples of one split of a site.
+
+    Args:
+        labels: (n,), as the site would know them.
+        columns: what else is known: column -> (n,), text.
+        images: makes the images, (n, channel, height, width), uint8.
+    """
+
+    labels: Indices
+    columns: Mapping[str, Texts]
+    images: Images
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a site knows of its training and validation examples.
+
+    Args:
+        knowledge: beside its labels.
+        labels: for each split, (n,), `UNKNOWN` where a label is not known.
+        chosen: for each split, whether an example is used at all, (n,); all if a split is missing.
+    """
+
+    knowledge: Knowledge
+    labels: Mapping[Split, Indices]
+    chosen: Mapping[Split, NDArray[np.bool_]]
+
+
+class Supervision(Part, ABC):
+    """A kind of knowledge of labels, and the sites that have it.
+
+    Args:
+        sites: their names; or `rest`, all that no other entry names.
+    """
+
+    kind: str
+    gives: ClassVar[clients.objectives.Supervision] = "labels"
+    """What its sites know."""
+    sites: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["rest"] = Field(
+        default="rest", description="names of sites; default: all that no other entry names"
+    )
+
+    @property
+    def tells_all(self) -> bool:
+        """Whether nothing is taken from what a site knows."""
+        return False
+
+    @abstractmethod
+    def teach(self, held: Mapping[Split, Held], num_classes: int, stream: Stream) -> Taught:
+        """Return what a site knows.
+
+        Args:
+            held: its training and validation examples.
+            num_classes: of the task.
+            stream: of the site's random numbers.
+        """
+
+
+class Labels(Supervision):
+    """The label of every example."""
+
+    kind: Literal["labels"] = "labels"
+
+    @property
+    def tells_all(self) -> bool:
+        """Every label is told."""
+        return True
+
+    def teach(self, held: Mapping[Split, Held], num_classes: int, stream: Stream) -> Taught:
+        """Return all labels."""
+        return Taught(Knowledge(), {split: part.labels for split, part in held.items()}, {})
+
+
+class Unlabelled(Supervision):
+    """No label at all."""
+
+    kind: Literal["unlabelled"] = "unlabelled"
+    gives: ClassVar[clients.objectives.Supervision] = "nothing"
+
+    def teach(self, held: Mapping[Split, Held], num_classes: int, stream: Stream) -> Taught:
+        """Return nothing."""
+        return Taught(Knowledge("nothing"), _unknown(held), {})
+
+
+class InBags(Supervision):
+    """The aggregate label of bags of examples: of these 32 films, 11 show pneumonia.
+
+    Args:
+        bag_size: examples in a bag; or two numbers, between which each bag draws its own.
+        draw: how examples come into bags.
+        remainder: what happens to examples too few for a bag: spread over the others, so that none
+            is smaller than asked for; kept as a smaller bag; or dropped.
+        min_bag_size: smaller bags are not released and their examples not used. A rule of
+            k-anonymity, not differential privacy.
+        num_draws: how often all examples are divided into bags anew; each pass of training uses one
+            of the divisions.
+    """
+
+    kind: Literal["bags"] = "bags"
+    gives: ClassVar[clients.objectives.Supervision] = "bags"
+    bag_size: Size | Annotated[tuple[Size, ...], Field(min_length=2, max_length=2)] = Field(
+        description="examples in a bag, or the smallest and the largest size"
+    )
+    draw: AnyBagDraw = Field(default=Random(), description="how examples come into bags")
+    remainder: Literal["spread", "keep", "drop"] = Field(
+        default="spread",
+        description="examples too few for a bag: spread over the others, keep as a smaller bag, "
+        "or drop",
+    )
+    min_bag_size: Size = Field(
+        default=1, description="smaller bags are not released (k-anonymity, not privacy proper)"
+    )
+    num_draws: Size = Field(
+        default=1, description="times that all examples are divided into bags anew"
+    )
+
+    @field_validator("bag_size")
+    @classmethod
+    def _ascending(cls, bag_size: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        if isinstance(bag_size, tuple) and bag_size[0] > bag_size[1]:
+            raise ValueError(f"expected the smaller size first, got {list(bag_size)}")
+        return bag_size
+
+    @model_validator(mode="after")
+    def _all_in_bags_if_redrawn(self) -> InBags:
+        if self.num_draws > 1 and (self.remainder == "drop" or self.min_bag_size > 1):
+            raise ValueError(
+                "num_draws above 1 needs every example in a bag: use remainder: spread or keep, "
+                "and no min_bag_size"
+            )
+        return self
+
+    def teach(self, held: Mapping[Split, Held], num_classes: int, stream: Stream) -> Taught:
+        """Return bags and their aggregates."""
+        aggregates: dict[Split, tuple[Aggregates, ...]] = {}
+        chosen: dict[Split, NDArray[np.bool_]] = {}
+        for split, part in held.items():
+            rng = stream(f"bags_{split}")
+            divisions = [self._divide(part, rng) for _ in range(self.num_draws)]
+            inside = divisions[0] != NO_BAG
+            aggregates[split] = tuple(
+                _aggregate(part.labels[inside], bags[inside], num_classes) for bags in divisions
+            )
+            chosen[split] = inside
+        return Taught(Knowledge("bags", aggregates), _unknown(held), chosen)
+
+    def sizes(self, num: int, rng: np.random.Generator) -> Indices:
+        """Return the sizes of bags of `num` examples, (bag,), together `num` or less."""
+        low, high = self.bag_size if isinstance(self.bag_size, tuple) else (self.bag_size,) * 2
+        drawn = rng.integers(low, high + 1, size=num // low)
+        sizes = drawn[drawn.cumsum() <= num]
+        rest = num - int(sizes.sum())
+        if not rest or self.remainder == "drop":
+            return sizes
+        if self.remainder == "keep" or not len(sizes):
+            return np.append(sizes, rest)
+        each, more = divmod(rest, len(sizes))
+        return sizes + each + (np.arange(len(sizes)) < more)
+
+    def _divide(self, held: Held, rng: np.random.Generator) -> Indices:
+        """Return the bag of each example, bags that are released numbered from 0."""
+        num = len(held.labels)
+        bags = self.draw.draw(num, self.sizes(num, rng), held.columns, held.images, rng)
+        names, sizes = np.unique(bags[bags != NO_BAG], return_counts=True)
+        released = np.isin(bags, names[sizes >= self.min_bag_size])
+        numbered = np.full(num, NO_BAG)
+        numbered[released] = np.unique(bags[released], return_inverse=True)[1]
+        return numbered
+
+
+def _aggregate(labels: Indices, bags: Indices, num_classes: int) -> Aggregates:
+    """Return the bags of examples with the proportions of their classes."""
+    counts = np.zeros((int(bags.max(initial=-1)) + 1, num_classes), np.int64)
+    np.add.at(counts, (bags, labels), 1)
+    proportions = counts / counts.sum(axis=1, keepdims=True)
+    return Aggregates(bags, proportions.astype(np.float32))
+
+
+def _unknown(held: Mapping[Split, Held]) -> dict[Split, Indices]:
+    return {split: np.full(len(part.labels), UNKNOWN) for split, part in held.items()}
+
+
+BUILTIN = (Labels, InBags, Unlabelled)

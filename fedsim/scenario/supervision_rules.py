@@ -1,0 +1,135 @@
+"""What must hold of what sites know of their labels; see `fedsim.scenario.rules`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fedsim.adversaries import LabelFlip
+from fedsim.data.resampled import Resampled
+from fedsim.data.source import Facts
+from fedsim.data.supervised import sites_of
+from fedsim.data.supervision import InBags
+from fedsim.errors import DataError
+from fedsim.scenario.flower_strategy import FlowerStrategy
+from fedsim.scenario.messages import Problem, no_site
+from fedsim.scenario.scenario import Scenario
+from fedsim.scenario.yaml_tree import Path
+from strategies.q_fed_avg import START_LOSS
+
+PATH: Path = ("population", "supervision")
+BAG_LOSS = "bag_loss"
+"""The metric that a site can tell without labels."""
+SAID = {"labels": "labels of their own", "bags": "bags alone", "nothing": "no labels"}
+
+
+def broken(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
+    """Yield the rules that the knowledge of a scenario's sites breaks."""
+    yield from _learnt(scenario)
+    if not scenario.population.supervision:
+        return
+    if isinstance(scenario.population.partition, Resampled):
+        yield Problem(
+            PATH,
+            "sites of the partition resampled share their examples, so no site can have labels of "
+            "its own: leave it out",
+        )
+        return
+    yield from _named(scenario)
+    yield from _grouped(scenario, facts)
+    yield from _with_labels(scenario)
+    yield from _selecting(scenario)
+
+
+def known(scenario: Scenario) -> dict[str, list[str]]:
+    """Return for each kind of knowledge the sites that have it."""
+    try:
+        names = [n for n in scenario.site_names if n not in scenario.population.holdout_sites]
+    except DataError:
+        return {}  # told where the sites are
+    if not scenario.population.supervision:
+        return {"labels": names}
+    parts, found = sites_of(scenario.population.supervision, names), dict[str, list[str]]()
+    for site, name in enumerate(names):
+        found.setdefault(parts[site].gives if site in parts else "labels", []).append(name)
+    return found
+
+
+def _learnt(scenario: Scenario) -> Iterator[Problem]:
+    """The objective must be able to learn from what every site knows."""
+    objective = scenario.client.objective
+    for kind, names in known(scenario).items():
+        if kind not in objective.takes:
+            yield Problem(
+                ("client", "objective", "kind"),
+                f"{objective.kind} learns from {' or '.join(sorted(objective.takes))}, and "
+                f"{names[0]} has {SAID[kind]}: use another objective (`fedsim list objectives` "
+                "says what each takes)",
+            )
+
+
+def _named(scenario: Scenario) -> Iterator[Problem]:
+    parts, names = scenario.population.supervision, scenario.site_names
+    seen: dict[str, int] = {}
+    for number, part in enumerate(parts):
+        sites = ("rest",) if part.sites == "rest" else part.sites
+        for index, name in enumerate(sites):
+            path: Path = (*PATH, number, "sites") + (() if part.sites == "rest" else (index,))
+            if part.sites != "rest" and name not in names:
+                yield Problem(path, no_site(name, names))
+            elif name in seen:
+                yield Problem(path, f"{name!r} is in entry {seen[name]} already: name it once")
+            seen[name] = number
+
+
+def _grouped(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
+    """What groups images into bags must be known."""
+    for number, part in enumerate(scenario.population.supervision):
+        column = part.draw.needs_column if isinstance(part, InBags) else None
+        if column is not None and column not in facts.columns:
+            there = ", ".join(facts.columns) or "none"
+            yield Problem(
+                (*PATH, number, "draw", "column"),
+                f"the data have no column {column!r} (they have: {there})",
+            )
+
+
+def _with_labels(scenario: Scenario) -> Iterator[Problem]:
+    """Refuse what looks at labels that sites do not have."""
+    found = known(scenario)
+    if set(found) <= {"labels"}:
+        return
+    without = next(names[0] for kind, names in found.items() if kind != "labels")
+    why = f"it needs the labels of every site, and {without} has none"
+    if scenario.evaluation.loss_decomposition:
+        yield Problem(("evaluation", "loss_decomposition"), f"{why}: set it to false")
+    strategy = scenario.strategy
+    if not isinstance(strategy, FlowerStrategy) and START_LOSS in strategy.reports:
+        yield Problem(("strategy",), f"{why}: use another strategy")
+    for index, adversary in enumerate(scenario.population.adversaries):
+        if isinstance(adversary, LabelFlip):
+            yield Problem(
+                ("population", "adversaries", index),
+                f"{why} to flip: use another attack, or give every site labels",
+            )
+    if "nothing" in found:
+        for index, name in enumerate(scenario.baselines):
+            yield Problem(
+                ("baselines", index),
+                f"{name} trains as a site does, and {found['nothing'][0]} knows nothing of its "
+                "labels: leave it out",
+            )
+
+
+def _selecting(scenario: Scenario) -> Iterator[Problem]:
+    """What chooses the best round must be known to some site."""
+    found, evaluation = known(scenario), scenario.evaluation
+    if "labels" in found:
+        return
+    if "bags" not in found:
+        yield Problem(PATH, "no site knows anything of its labels: give some labels or bags")
+    elif evaluation.select_by != BAG_LOSS:
+        yield Problem(
+            ("evaluation", "select_by"),
+            f"no site has labels, so none can tell the {evaluation.select_by} of its validation "
+            f"images: select by {BAG_LOSS}, and put it among evaluation.metrics",
+        )

@@ -1,0 +1,230 @@
+"""Bags: every example in one, sizes as asked, aggregates right, and no label left behind."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from fedsim.data.aggregates import Aggregates
+from fedsim.data.bag_draws import NO_BAG, Grouped, Random, Similar
+from fedsim.data.population import Population
+from fedsim.data.supervised import sites_of, supervise
+from fedsim.data.supervision import UNKNOWN, Held, InBags, Labels, Unlabelled
+from fedsim.flower.workplace import Workplace
+from fedsim.scenario import Scenario, open_population
+from fedsim.seeds import Streams
+
+Make = Callable[..., Scenario]
+NUM = 103
+LABELS = np.random.default_rng(0).integers(0, 3, NUM)
+IMAGES = np.random.default_rng(1).integers(0, 256, (NUM, 1, 4, 4), dtype=np.uint8)
+PATIENTS = np.array([f"p{number // 4}" if number < 90 else "" for number in range(NUM)])
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def held() -> Held:
+    return Held(LABELS, {"patient": PATIENTS}, lambda: IMAGES)
+
+
+def taught(supervision: InBags) -> tuple[NDArray[np.bool_], tuple[Aggregates, ...]]:
+    found = supervision.teach({"train": held()}, 3, lambda purpose: rng())
+    assert (found.labels["train"] == UNKNOWN).all()
+    return found.chosen["train"], found.knowledge.aggregates["train"]
+
+
+@given(
+    num=st.integers(1, 200),
+    low=st.integers(1, 70),
+    more=st.integers(0, 10),
+    remainder=st.sampled_from(["spread", "keep", "drop"]),
+)
+def test_sizes_are_as_asked(num: int, low: int, more: int, remainder: Any) -> None:
+    part = InBags(bag_size=(low, low + more), remainder=remainder)
+    sizes = part.sizes(num, rng())
+    assert (sizes > 0).all()
+    if remainder == "drop":
+        assert num - low - more < sizes.sum() <= num
+        assert ((sizes >= low) & (sizes <= low + more)).all()
+    else:
+        assert sizes.sum() == num
+    if remainder == "spread" and num >= low + more:
+        assert sizes.min() >= low
+    if remainder == "keep":
+        assert ((sizes[:-1] >= low) & (sizes[:-1] <= low + more)).all()
+
+
+@pytest.mark.parametrize("draw", [Random(), Similar(), Similar(feature="contrast"), Grouped()])
+@pytest.mark.parametrize("remainder", ["spread", "keep"])
+def test_every_example_lies_in_one_bag_whose_response_is_its_mean(
+    draw: Any, remainder: Any
+) -> None:
+    chosen, (bags,) = taught(InBags(bag_size=8, draw=draw, remainder=remainder))
+    assert chosen.all()
+    assert sorted(set(bags.of_example.tolist())) == list(range(len(bags.responses)))
+    for number, response in enumerate(bags.responses):
+        inside = LABELS[bags.of_example == number]
+        expected = [np.mean(inside == c) for c in range(3)]
+        np.testing.assert_allclose(response, expected, atol=1e-7)
+    assert bags.class_counts.tolist() == np.bincount(LABELS).tolist()
+
+
+def test_what_is_dropped_is_not_used() -> None:
+    chosen, (bags,) = taught(InBags(bag_size=10, remainder="drop"))
+    assert chosen.sum() == 100 == len(bags.of_example)
+
+
+def test_small_bags_are_not_released() -> None:
+    chosen, (bags,) = taught(InBags(bag_size=10, remainder="keep", min_bag_size=4))
+    assert chosen.sum() == 100
+    assert bags.sizes.tolist() == [10] * 10
+    chosen, (bags,) = taught(InBags(bag_size=10, remainder="keep", min_bag_size=3))
+    assert sorted(bags.sizes.tolist()) == [3] + [10] * 10
+
+
+def test_random_bags_mix_at_random() -> None:
+    """Neighbours in the file share a bag no more often than others."""
+    together = 0
+    for seed in range(200):
+        bags = Random().draw(100, np.full(10, 10), {}, lambda: IMAGES, rng(seed))
+        together += int((bags[:-1] == bags[1:]).sum())
+    expected = 200 * 99 * 9 / 99
+    assert abs(together - expected) < 4 * np.sqrt(expected)
+
+
+def test_similar_bags_are_runs_of_the_feature() -> None:
+    bags = Similar().draw(NUM, np.array([50, 53]), {}, lambda: IMAGES, rng())
+    brightness = IMAGES.reshape(NUM, -1).mean(axis=1)
+    assert brightness[bags == 0].max() <= brightness[bags == 1].min()
+
+
+def test_groups_stay_whole() -> None:
+    bags = Grouped().draw(NUM, np.full(10, 10), {"patient": PATIENTS}, lambda: IMAGES, rng())
+    assert (bags != NO_BAG).all()
+    for patient in set(PATIENTS.tolist()) - {""}:
+        assert len(set(bags[patient == PATIENTS].tolist())) == 1
+    assert np.bincount(bags).min() >= 10
+
+
+def test_bags_can_be_drawn_again() -> None:
+    chosen, divisions = taught(InBags(bag_size=8, num_draws=3))
+    assert chosen.all()
+    assert len(divisions) == 3
+    assert len({tuple(bags.of_example.tolist()) for bags in divisions}) == 3
+    with pytest.raises(ValidationError, match="needs every example in a bag"):
+        InBags(bag_size=8, num_draws=2, remainder="drop")
+
+
+def test_rest_means_all_that_no_other_entry_names() -> None:
+    parts = (Labels(sites=("a",)), Unlabelled(sites=("c",)), InBags(bag_size=2))
+    found = sites_of(parts, ["a", "b", "c", "d"])
+    assert {site: part.kind for site, part in found.items()} == {
+        1: "bags",
+        2: "unlabelled",
+        3: "bags",
+    }
+    assert sites_of((), ["a"]) == {}
+
+
+def federation(make: Make, **more: Any) -> Scenario:
+    supervision = [
+        {"kind": "labels", "sites": ["site-00"]},
+        {"kind": "bags", "bag_size": 4, **more},
+    ]
+    return make(
+        population={"num_sites": 3, "supervision": supervision},
+        client={"epochs": 1, "batch_size": 16, "objective": {"kind": "bag"}},
+        evaluation={"loss_decomposition": False},
+    )
+
+
+def test_sites_know_their_bags_and_the_simulator_the_test_labels(tiny: Make) -> None:
+    told = open_population(tiny(population={"num_sites": 3}))
+    found = open_population(federation(tiny))
+    for split in ("train", "validation", "test"):
+        np.testing.assert_array_equal(
+            found.examples(0, split).labels, told.examples(0, split).labels
+        )
+        assert (found.examples(1, split).labels == UNKNOWN).all()
+        assert found.examples(0, split).bags == ()
+    (bags,) = found.examples(1, "train").bags
+    truth = told.examples(1, "train").labels
+    for number, response in enumerate(bags.responses):
+        assert response[1] == pytest.approx((truth[bags.of_example == number] == 1).mean())
+    assert found.examples(1, "validation").bags
+    assert not found.examples(1, "test").bags
+    np.testing.assert_array_equal(found.truth["site-01"], told.examples(1, "test").labels)
+    assert found.class_counts(1, "train").tolist() == told.class_counts(1, "train").tolist()
+    assert found.class_counts(1, "test").tolist() == told.class_counts(1, "test").tolist()
+
+
+def test_the_same_scenario_draws_the_same_bags(tiny: Make) -> None:
+    one, two = (open_population(federation(tiny)).bags(1, "train")[0] for _ in range(2))
+    np.testing.assert_array_equal(one.of_example, two.of_example)
+    np.testing.assert_array_equal(one.responses, two.responses)
+
+
+def reachable(root: object) -> list[NDArray[Any]]:
+    """Return all arrays that can be reached from an object."""
+    seen, todo, found = set[int](), [root], []
+    while todo:
+        thing = todo.pop()
+        if id(thing) in seen or isinstance(thing, type) or type(thing).__name__ == "module":
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, np.ndarray):
+            found.append(thing)
+        todo += [
+            other
+            for other in gc.get_referents(thing)
+            if not (isinstance(thing, dict) and "__builtins__" in thing)
+        ]
+    return found
+
+
+def canaries(population: Population, secret: dict[str, NDArray[np.int64]]) -> list[str]:
+    """Return which of some sites' labels lie in any array that a population's client can reach."""
+    arrays = [a for a in reachable(population) if a.dtype.kind in "iu" and a.ndim == 1]
+    return [
+        name
+        for name, labels in secret.items()
+        for array in arrays
+        if any(
+            np.array_equal(array[start : start + len(labels)], labels)
+            for start in range(len(array) - len(labels) + 1)
+        )
+    ]
+
+
+def test_no_label_of_a_bag_site_can_be_found_from_what_its_client_holds(tiny: Make) -> None:
+    """Nor its test labels: the canary is the sequence of a site's labels, in any array."""
+    import torch
+
+    told = open_population(tiny(population={"num_sites": 3}))
+    secret = {
+        split: told.labels[told.indices[1][split]] for split in ("train", "validation", "test")
+    }
+    scenario = federation(tiny)
+    assert canaries(open_population(scenario), secret) == ["test"]  # which the simulator keeps
+    client = Workplace(scenario, open_population(scenario), torch.device("cpu")).population
+    for split in ("train", "validation", "test"):
+        client.examples(1, split)
+    assert canaries(client, secret) == []
+    assert canaries(told, {"train": told.labels}) == ["train"]  # the search finds what is there
+
+
+def test_without_supervision_nothing_changes(tiny: Make) -> None:
+    told = open_population(tiny())
+    found = supervise(told, (Labels(),), Streams(3))
+    assert found.knowledge == {}
+    np.testing.assert_array_equal(found.labels, told.labels)
