@@ -1,0 +1,1 @@
+"""What protects the people whose images are trained on, and what that costs."""
