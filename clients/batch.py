@@ -75,12 +75,15 @@ class Batch:
             float32 where the target is a real number.
         bags: what is known of the labels in their stead; None where every label stands for itself.
         redrawn: the same examples, divided into other bags.
+        confusion: P(label that is shown | label), (class, class), float32, where labels were made
+            wrong by a known chance.
     """
 
     images: Tensor
     labels: Tensor
     bags: Bags | None = None
     redrawn: tuple[Bags, ...] = ()
+    confusion: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -124,19 +127,31 @@ def joined(parts: Sequence[Batch], num_classes: int) -> Batch:
     """Return the examples of several sites as those of one.
 
     Where some lie in bags, an example with a label of its own becomes a bag of one.
+
+    Raises:
+        ValueError: if the labels of some were randomised and those of others not, or otherwise.
     """
     import torch
 
     images = torch.cat([part.images for part in parts])
     labels = torch.cat([part.labels for part in parts])
     if all(part.bags is None for part in parts):
-        return Batch(images, labels)
+        return Batch(images, labels, confusion=_shared_confusion(parts))
     bags = [part.bags or singles(part.labels, num_classes) for part in parts]
     starts = accumulate((len(part) for part in bags), initial=0)
     numbers = [part.of_example + start for part, start in zip(bags, starts, strict=False)]
     return Batch(
         images, labels, Bags(torch.cat(numbers), torch.cat([part.responses for part in bags]))
     )
+
+
+def _shared_confusion(parts: Sequence[Batch]) -> Tensor | None:
+    known = [part.confusion for part in parts if part.confusion is not None]
+    if not known:
+        return None
+    if len(known) < len(parts) or any(not known[0].equal(other) for other in known[1:]):
+        raise ValueError("the labels of these sites were not randomised alike")
+    return known[0]
 
 
 def singles(labels: Tensor, num_classes: int) -> Bags:

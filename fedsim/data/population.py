@@ -37,11 +37,13 @@ class Examples:
         labels: (example,), int64, classes of the task; `fedsim.data.supervision.UNKNOWN` where the
             site does not know them.
         bags: what it knows in their stead; several divisions of the same examples if there are.
+        confusion: P(label that is shown | label), (class, class), where labels were randomised.
     """
 
     images: NDArray[np.float32]
     labels: Indices
     bags: tuple[Aggregates, ...] = ()
+    confusion: NDArray[np.float64] | None = None
 
 
 class Kept(Protocol):
@@ -172,11 +174,29 @@ class Population:
             if not self.keeps(holder):
                 return examples
             self.kept[holder, split] = examples
-        return replace(self.kept[holder, split], bags=self.bags(holder, split))
+        knows = self.knows(holder)
+        return replace(
+            self.kept[holder, split],
+            bags=knows.aggregates.get(split, ()),
+            confusion=knows.confusion,
+        )
 
     def bags(self, holder: int, split: Split) -> tuple[Aggregates, ...]:
         """Return the bags that a site's examples lie in; none where labels stand for themselves."""
         return self.knows(holder).aggregates.get(split, ())
+
+    def known_counts(self, split: Split) -> NDArray[np.float32] | None:
+        """Return examples per class as all sites together tell, (class,), noise and all.
+
+        None where every site plainly knows all of its labels.
+        """
+        if not self.knowledge:
+            return None
+        counts = np.zeros(len(self.class_names))
+        for site in range(len(self)):
+            bags = self.bags(site, split)
+            counts += bags[0].sizes @ bags[0].responses if bags else self.class_counts(site, split)
+        return counts.astype(np.float32)
 
     def bags_by_name(self, split: Split) -> dict[str, Aggregates]:
         """Return the bags of the sites that have some: site name -> those."""

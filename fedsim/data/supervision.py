@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ from fedsim.data.aggregates import Aggregates, Knowledge
 from fedsim.data.bag_draws import NO_BAG, BagDraw, Images, Random
 from fedsim.data.source import Split, Texts
 from fedsim.plugins import Part, load, union
+from fedsim.privacy import label
+from fedsim.privacy.label import LabelPrivacy, LabelRelease, RandomisedResponse, project, promise
 
 Indices = NDArray[np.int64]
 Size = Annotated[int, Field(ge=1)]
@@ -34,10 +36,13 @@ Stream = Callable[[str], np.random.Generator]
 UNKNOWN = -1
 """Label of an example whose class its site does not know, as in `clients.batch`."""
 BAG_DRAWS = load("bag_draws", bag_draws.BUILTIN, BagDraw)
+LABEL_PRIVACIES = load("label_privacies", label.BUILTIN, LabelPrivacy)
 if TYPE_CHECKING:
     AnyBagDraw = BagDraw
+    AnyLabelPrivacy = LabelPrivacy
 else:
     AnyBagDraw = union(BAG_DRAWS)
+    AnyLabelPrivacy = union(LABEL_PRIVACIES)
 
 
 @dataclass(frozen=True)
@@ -101,18 +106,37 @@ class Supervision(Part, ABC):
 
 
 class Labels(Supervision):
-    """The label of every example."""
+    """A label of every example.
+
+    Args:
+        label_privacy: randomised response, by which every label is told, but not always the true
+            one; the objective `forward_corrected` takes its mistakes into account.
+    """
 
     kind: Literal["labels"] = "labels"
+    label_privacy: RandomisedResponse | None = Field(
+        default=None, description="randomised_response; default: the labels as they are"
+    )
 
     @property
     def tells_all(self) -> bool:
-        """Every label is told."""
-        return True
+        """Whether every label is told as it is."""
+        return self.label_privacy is None
 
     def teach(self, held: Mapping[Split, Held], num_classes: int, stream: Stream) -> Taught:
-        """Return all labels."""
-        return Taught(Knowledge(), {split: part.labels for split, part in held.items()}, {})
+        """Return all labels, randomised if asked."""
+        mechanism = self.label_privacy
+        if mechanism is None:
+            return Taught(Knowledge(), {split: part.labels for split, part in held.items()}, {})
+        told = {
+            split: mechanism.mislabel(part.labels, num_classes, stream(f"label_privacy_{split}"))
+            for split, part in held.items()
+        }
+        knowledge = Knowledge(
+            confusion=mechanism.confusion(num_classes),
+            release=_described(mechanism, mechanism.event(num_classes)),
+        )
+        return Taught(knowledge, told, {})
 
 
 class Unlabelled(Supervision):
@@ -137,7 +161,10 @@ class InBags(Supervision):
         min_bag_size: smaller bags are not released and their examples not used. A rule of
             k-anonymity, not differential privacy.
         num_draws: how often all examples are divided into bags anew; each pass of training uses one
-            of the divisions.
+            of the divisions, and label privacy costs as many times.
+        label_privacy: noise on what the bags tell.
+        project: whether noisy proportions are moved to the nearest that labels could give; a bias,
+            where the noise has none.
     """
 
     kind: Literal["bags"] = "bags"
@@ -156,6 +183,12 @@ class InBags(Supervision):
     )
     num_draws: Size = Field(
         default=1, description="times that all examples are divided into bags anew"
+    )
+    label_privacy: AnyLabelPrivacy | None = Field(
+        default=None, description="noise on what bags tell; default: none"
+    )
+    project: bool = Field(
+        default=True, description="move noisy proportions to the nearest that labels could give"
     )
 
     @field_validator("bag_size")
@@ -182,11 +215,19 @@ class InBags(Supervision):
             rng = stream(f"bags_{split}")
             divisions = [self._divide(part, rng) for _ in range(self.num_draws)]
             inside = divisions[0] != NO_BAG
+            noise = stream(f"label_privacy_{split}")
             aggregates[split] = tuple(
-                _aggregate(part.labels[inside], bags[inside], num_classes) for bags in divisions
+                Aggregates(
+                    bags[inside], self._tell(part.labels[inside], bags[inside], num_classes, noise)
+                )
+                for bags in divisions
             )
             chosen[split] = inside
-        return Taught(Knowledge("bags", aggregates), _unknown(held), chosen)
+        mechanism = self.label_privacy
+        release = {}
+        if mechanism is not None:
+            release = _described(mechanism, mechanism.event(num_classes, self.num_draws))
+        return Taught(Knowledge("bags", aggregates, release=release), _unknown(held), chosen)
 
     def sizes(self, num: int, rng: np.random.Generator) -> Indices:
         """Return the sizes of bags of `num` examples, (bag,), together `num` or less."""
@@ -211,13 +252,29 @@ class InBags(Supervision):
         numbered[released] = np.unique(bags[released], return_inverse=True)[1]
         return numbered
 
+    def _tell(
+        self, labels: Indices, bags: Indices, num_classes: int, noise: np.random.Generator
+    ) -> NDArray[np.float32]:
+        """Return what is told of bags: the proportions of classes, (bag, class)."""
+        counts = np.zeros((int(bags.max(initial=-1)) + 1, num_classes), np.int64)
+        np.add.at(counts, (bags, labels), 1)
+        sizes = counts.sum(axis=1)
+        told: NDArray[np.float64] = counts / sizes[:, None]
+        if self.label_privacy is not None:
+            told = self.label_privacy.release(counts, sizes, noise)
+            told = project(told) if self.project else told
+        return told.astype(np.float32)
 
-def _aggregate(labels: Indices, bags: Indices, num_classes: int) -> Aggregates:
-    """Return the bags of examples with the proportions of their classes."""
-    counts = np.zeros((int(bags.max(initial=-1)) + 1, num_classes), np.int64)
-    np.add.at(counts, (bags, labels), 1)
-    proportions = counts / counts.sum(axis=1, keepdims=True)
-    return Aggregates(bags, proportions.astype(np.float32))
+
+def _described(mechanism: Part, release: LabelRelease) -> dict[str, Any]:
+    """Return how labels are protected, as plain data."""
+    return {
+        "mechanism": mechanism.model_dump(mode="json"),
+        "relation": release.relation,
+        "epsilon": release.cost.epsilon,
+        "delta": release.cost.delta,
+        "promise": promise(release),
+    }
 
 
 def _unknown(held: Mapping[Split, Held]) -> dict[Split, Indices]:

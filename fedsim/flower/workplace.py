@@ -63,6 +63,12 @@ class Workplace:
         """The examples of the external sets on the device."""
         return [self._moved(part.examples()) for part in self.population.external]
 
+    @cached_property
+    def population_counts(self) -> Tensor | None:
+        """Training examples per class as all sites together tell, None where nothing asks."""
+        known = self.population.known_counts("train")
+        return None if known is None else torch.from_numpy(known).to(self.device)
+
     def here(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return tensors on the device."""
         return {name: tensor.to(self.device) for name, tensor in tensors.items()}
@@ -110,6 +116,8 @@ class Workplace:
                 optimizer,
                 context=Context(
                     examples.class_counts(len(self.population.class_names)),
+                    self.population_counts,
+                    examples.confusion,
                     progress=(round - 1) / self.scenario.rounds,
                 ),
                 generator=self.streams.torch("batches", round=round, **keys),
@@ -124,6 +132,9 @@ class Workplace:
             torch.from_numpy(examples.labels).to(self.device),
             bags[0] if bags else None,
             bags[1:],
+            None
+            if examples.confusion is None
+            else torch.from_numpy(examples.confusion).to(self.device, torch.float32),
         )
 
     def _bags(self, bags: Aggregates) -> Bags:

@@ -35,6 +35,7 @@ FAMILIES = {
     "label_noises": load("label_noises", label_noise.BUILTIN, label_noise.LabelNoise),
     "supervisions": load("supervisions", supervision.BUILTIN, supervision.Supervision),
     "bag_draws": supervision.BAG_DRAWS,
+    "label_privacies": supervision.LABEL_PRIVACIES,
     "adversaries": load("adversaries", fedsim.adversaries.BUILTIN, fedsim.adversaries.Adversary),
     "models": load("models", fedsim.models.BUILTIN, fedsim.models.Model),
     "objectives": load("objectives", clients.objectives.BUILTIN, clients.objectives.Objective),

@@ -8,7 +8,7 @@ from fedsim.adversaries import LabelFlip
 from fedsim.data.resampled import Resampled
 from fedsim.data.source import Facts
 from fedsim.data.supervised import sites_of
-from fedsim.data.supervision import InBags
+from fedsim.data.supervision import InBags, Labels
 from fedsim.errors import DataError
 from fedsim.scenario.flower_strategy import FlowerStrategy
 from fedsim.scenario.messages import Problem, no_site
@@ -37,6 +37,7 @@ def broken(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
     yield from _named(scenario)
     yield from _grouped(scenario, facts)
     yield from _with_labels(scenario)
+    yield from _randomised_alike(scenario)
     yield from _selecting(scenario)
 
 
@@ -118,6 +119,20 @@ def _with_labels(scenario: Scenario) -> Iterator[Problem]:
                 f"{name} trains as a site does, and {found['nothing'][0]} knows nothing of its "
                 "labels: leave it out",
             )
+
+
+def _randomised_alike(scenario: Scenario) -> Iterator[Problem]:
+    """Labels of sites that train together must be wrong by the same chance."""
+    names = [n for n in scenario.site_names if n not in scenario.population.holdout_sites]
+    parts = sites_of(scenario.population.supervision, names)
+    found = [parts.get(site, Labels()) for site in range(len(names))]
+    laws = {part.label_privacy for part in found if isinstance(part, Labels)}
+    if len(laws) > 1 and "pooled" in scenario.baselines:
+        yield Problem(
+            ("baselines", scenario.baselines.index("pooled")),
+            "pooled trains on the labels of all sites together, and they are not all randomised "
+            "alike: leave it out",
+        )
 
 
 def _selecting(scenario: Scenario) -> Iterator[Problem]:
