@@ -1,6 +1,6 @@
 """Local objectives: what a client minimises. One method, one file, one name in `BUILTIN`."""
 
-from clients.objectives.base import Context, Objective, Supervision
+from clients.objectives.base import Context, Objective
 from clients.objectives.cross_entropy import CrossEntropy
 from clients.objectives.margin import Margin
 from clients.objectives.sigma_damp import SigmaDamp
@@ -16,5 +16,4 @@ __all__ = [
     "Objective",
     "SigmaDamp",
     "SpectralDecoupling",
-    "Supervision",
 ]

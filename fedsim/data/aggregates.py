@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.objectives import Supervision
+from clients.objectives.base import Supervision
 from fedsim.data.source import Split
 
 Indices = NDArray[np.int64]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-import clients.objectives
+from clients.objectives.base import Supervision as Kind
 from fedsim.data import bag_draws
 from fedsim.data.aggregates import Aggregates, Knowledge
 from fedsim.data.bag_draws import NO_BAG, BagDraw, Images, Random
@@ -83,7 +83,7 @@ class Supervision(Part, ABC):
     """
 
     kind: str
-    gives: ClassVar[clients.objectives.Supervision] = "labels"
+    gives: ClassVar[Kind] = "labels"
     """What its sites know."""
     sites: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["rest"] = Field(
         default="rest", description="names of sites; default: all that no other entry names"
@@ -143,7 +143,7 @@ class Unlabelled(Supervision):
     """No label at all."""
 
     kind: Literal["unlabelled"] = "unlabelled"
-    gives: ClassVar[clients.objectives.Supervision] = "nothing"
+    gives: ClassVar[Kind] = "nothing"
 
     def teach(self, held: Mapping[Split, Held], num_classes: int, stream: Stream) -> Taught:
         """Return nothing."""
@@ -168,7 +168,7 @@ class InBags(Supervision):
     """
 
     kind: Literal["bags"] = "bags"
-    gives: ClassVar[clients.objectives.Supervision] = "bags"
+    gives: ClassVar[Kind] = "bags"
     bag_size: Size | Annotated[tuple[Size, ...], Field(min_length=2, max_length=2)] = Field(
         description="examples in a bag, or the smallest and the largest size"
     )

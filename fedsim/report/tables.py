@@ -107,6 +107,10 @@ def warnings(record: RunRecord) -> Iterable[str]:
         yield f"Training labels were made wrong on purpose (label noise): {listed}."
     if said := aggregates.text(record.population["knowledge"], len(record.population["sites"])):
         yield f"What sites know of their labels: {said}."
+    promises = (
+        known["release"].get("promise") for known in record.population["knowledge"].values()
+    )
+    yield from (f"{promise}." for promise in dict.fromkeys(filter(None, promises)))
     if said := attack(record):
         yield f"{said}."
     if drawn := record.population["drawn"]:

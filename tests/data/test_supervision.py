@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ from fedsim.scenario import Scenario, open_population
 from fedsim.seeds import Streams
 
 Make = Callable[..., Scenario]
+SOURCE = {"kind": "synthetic", "anatomy": "chest", "image_size": 16}
 NUM = 103
 LABELS = np.random.default_rng(0).integers(0, 3, NUM)
 IMAGES = np.random.default_rng(1).integers(0, 256, (NUM, 1, 4, 4), dtype=np.uint8)
@@ -136,15 +139,16 @@ def test_rest_means_all_that_no_other_entry_names() -> None:
     assert sites_of((), ["a"]) == {}
 
 
-def federation(make: Make, **more: Any) -> Scenario:
+def federation(make: Make, **sections: Any) -> Scenario:
     supervision = [
         {"kind": "labels", "sites": ["site-00"]},
-        {"kind": "bags", "bag_size": 4, **more},
+        {"kind": "bags", "bag_size": 4},
     ]
     return make(
         population={"num_sites": 3, "supervision": supervision},
         client={"epochs": 1, "batch_size": 16, "objective": {"kind": "bag"}},
         evaluation={"loss_decomposition": False},
+        **sections,
     )
 
 
@@ -192,35 +196,52 @@ def reachable(root: object) -> list[NDArray[Any]]:
     return found
 
 
-def canaries(population: Population, secret: dict[str, NDArray[np.int64]]) -> list[str]:
-    """Return which of some sites' labels lie in any array that a population's client can reach."""
-    arrays = [a for a in reachable(population) if a.dtype.kind in "iu" and a.ndim == 1]
+Secret = dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
+"""Split -> positions of a site's examples in the pooled data, and their labels."""
+
+
+def canaries(root: object, secret: Secret) -> list[str]:
+    """Return the splits whose labels lie in an array that can be reached from an object.
+
+    In a row, or at the positions of their examples.
+    """
+    arrays = [a for a in reachable(root) if a.dtype.kind in "iu" and a.ndim == 1]
+
+    def inside(array: NDArray[Any], at: NDArray[np.int64], labels: NDArray[np.int64]) -> bool:
+        if len(array) > at.max() and np.array_equal(array[at], labels):
+            return True
+        starts = range(len(array) - len(labels) + 1)
+        return any(np.array_equal(array[s : s + len(labels)], labels) for s in starts)
+
     return [
-        name
-        for name, labels in secret.items()
-        for array in arrays
-        if any(
-            np.array_equal(array[start : start + len(labels)], labels)
-            for start in range(len(array) - len(labels) + 1)
-        )
+        name for name, (at, labels) in secret.items() if any(inside(a, at, labels) for a in arrays)
     ]
+
+
+def without_source(population: Population) -> Population:
+    """Return a population that cannot make images: where they come from, labels are known too."""
+    return replace(population, pixels=np.zeros, shown=np.zeros)
 
 
 def test_no_label_of_a_bag_site_can_be_found_from_what_its_client_holds(tiny: Make) -> None:
     """Nor its test labels: the canary is the sequence of a site's labels, in any array."""
-    import torch
-
-    told = open_population(tiny(population={"num_sites": 3}))
-    secret = {
-        split: told.labels[told.indices[1][split]] for split in ("train", "validation", "test")
-    }
-    scenario = federation(tiny)
-    assert canaries(open_population(scenario), secret) == ["test"]  # which the simulator keeps
-    client = Workplace(scenario, open_population(scenario), torch.device("cpu")).population
+    data = {"source": {**SOURCE, "num_examples": 900}, "task": "binary"}
+    told = open_population(tiny(population={"num_sites": 3}, data=data))
+    secret = {split: (at, told.labels[at]) for split, at in told.indices[1].items()}
+    assert min(len(at) for at, _ in secret.values()) > 30  # none is there by chance
+    scenario = federation(tiny, data=data)
+    simulators = open_population(scenario)
+    assert canaries(without_source(simulators), secret) == ["test"]  # by which it judges
+    client = Workplace(scenario, simulators, torch.device("cpu"))
     for split in ("train", "validation", "test"):
         client.examples(1, split)
-    assert canaries(client, secret) == []
-    assert canaries(told, {"train": told.labels}) == ["train"]  # the search finds what is there
+    assert canaries(without_source(client.population), secret) == []
+    held = [batch for (site, _), batch in client._batches.items() if site == 1]
+    assert len(held) == 3
+    assert all((batch.labels == UNKNOWN).all() for batch in held)
+    bags = [batch.bags.of_example.numpy() for batch in held if batch.bags is not None]
+    assert canaries(bags, secret) == []
+    assert canaries(told, secret) == ["train", "validation", "test"]  # the search finds them
 
 
 def test_without_supervision_nothing_changes(tiny: Make) -> None:

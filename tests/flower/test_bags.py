@@ -1,0 +1,154 @@
+"""Federations whose sites know bags alone: they learn, to the same bits, and go on after a stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedsim import report
+from fedsim.data.aggregates import Aggregates
+from fedsim.flower.scoring import bag_loss, score
+from fedsim.records import RunRecord
+from fedsim.scenario import Scenario, open_population
+from fedsim.simulate import resume, run
+
+Make = Callable[..., Scenario]
+BAGS = {"kind": "bags", "bag_size": 4}
+MIXED = [{"kind": "labels", "sites": ["site-00"]}, BAGS]
+EVALUATION = {"metrics": ["auroc", "loss", "bag_loss"], "select_by": "bag_loss"}
+
+
+def scenario(make: Make, supervision: list[dict[str, Any]], **more: Any) -> Scenario:
+    objective = more.pop("objective", {"kind": "bag"})
+    optimizer = {"kind": "sgd", "learning_rate": 0.1}
+    return make(
+        population={"num_sites": 3, "supervision": supervision},
+        client={"epochs": 1, "batch_size": 16, "objective": objective, "optimizer": optimizer},
+        evaluation={**EVALUATION, "loss_decomposition": False},
+        **more,
+    )
+
+
+def values(record: RunRecord, split: str, site: str, metric: str) -> list[float | None]:
+    wanted = (split, site, metric)
+    return [r["value"] for r in record.metrics if (r["split"], r["site"], r["metric"]) == wanted]
+
+
+def bits(folder: Path) -> dict[str, bytes]:
+    files = [folder / name for name in ("rounds.jsonl", "metrics.jsonl", "baselines.jsonl")]
+    files += sorted((folder / "checkpoints").iterdir())
+    return {file.name: file.read_bytes() for file in files if file.exists()}
+
+
+def test_the_bag_loss_is_the_cross_entropy_of_mean_probabilities() -> None:
+    p = np.array([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]])
+    bags = Aggregates(np.array([0, 0, 1]), np.array([[0.5, 0.5], [0.0, 1.0]], np.float32))
+    first = -(0.5 * np.log(0.7) + 0.5 * np.log(0.3))
+    expected = (2 * first - np.log(0.8)) / 3
+    assert bag_loss(np.log(p), bags) == pytest.approx(expected, rel=1e-12)
+
+
+def test_in_bags_of_one_the_bag_loss_is_the_loss(tiny: Make) -> None:
+    rng = np.random.default_rng(0)
+    scores = np.log(rng.dirichlet([1, 1], 9))
+    labels = rng.integers(0, 2, 9)
+    bags = Aggregates(np.arange(9), np.eye(2, dtype=np.float32)[labels])
+    rows = score(
+        scenario(tiny, MIXED),
+        1,
+        {"validation": {"a": (scores, labels), "b": (scores, np.full(9, -1))}},
+        {"validation": {"b": bags}},
+    )
+    found = {(row["site"], row["metric"]): row for row in rows}
+    assert found["a", "bag_loss"]["value"] == pytest.approx(found["a", "loss"]["value"])
+    assert found["b", "bag_loss"]["value"] == pytest.approx(found["a", "loss"]["value"])
+    assert found["pooled", "bag_loss"]["value"] == pytest.approx(found["a", "loss"]["value"])
+    assert found["b", "loss"]["value"] is None
+    assert found["b", "loss"]["num_valid"] == 0
+    assert found["pooled", "auroc"]["value"] == found["a", "auroc"]["value"]
+
+
+def test_sites_with_bags_are_judged_by_bags_and_by_the_simulator(
+    tiny: Make, tmp_path: Path
+) -> None:
+    plan = scenario(tiny, [BAGS], rounds=12, baselines=["pooled", "local"])
+    record = run(plan, out=tmp_path, device="cpu")
+    losses = values(record, "validation", "pooled", "bag_loss")
+    assert losses[-1] is not None
+    assert losses[0] is not None
+    assert losses[-1] < losses[0]
+    assert set(values(record, "validation", "pooled", "auroc")) == {None}
+    assert all(value is not None for value in values(record, "test", "pooled", "auroc"))
+    assert record.selection.metric == "bag_loss"
+    assert record.population["knowledge"]["site-01"]["knows"] == "bags"
+    truth = open_population(tiny(population={"num_sites": 3}))
+    for name, (_, labels) in record.predictions(12)["test"].items():
+        site = list(truth.names).index(name)
+        np.testing.assert_array_equal(labels, truth.labels[truth.indices[site]["test"]])
+    assert all((labels == -1).all() for _, labels in record.predictions(12)["validation"].values())
+    rows = [row for row in record.baselines if row["split"] == "test" and row["metric"] == "auroc"]
+    assert {row["baseline"] for row in rows} == {"pooled", "local"}
+    assert any(row["value"] is not None for row in rows)
+
+
+@pytest.mark.parametrize("supervision", [[BAGS], MIXED], ids=["bags", "mixed"])
+def test_bags_give_equal_bits_with_workers_and_after_a_stop(
+    tiny: Make,
+    tmp_path: Path,
+    broken: Callable[[Scenario, int], Path],
+    supervision: list[dict[str, Any]],
+) -> None:
+    plan = scenario(tiny, supervision)
+    here = run(plan, out=tmp_path, name="here", device="cpu")
+    there = run(plan, out=tmp_path, name="there", device="cpu", workers=2)
+    assert bits(there.folder) == bits(here.folder)
+    stopped = broken(plan, 1)
+    resume(stopped)
+    assert bits(stopped) == bits(here.folder)
+
+
+@pytest.mark.parametrize(
+    "supervision",
+    [
+        {**BAGS, "label_privacy": {"kind": "laplace", "epsilon": 1.0}},
+        {**BAGS, "label_privacy": {"kind": "gaussian", "epsilon": 1.0, "delta": 1e-4}},
+        {**BAGS, "label_privacy": {"kind": "geometric", "epsilon": 1.0}, "project": False},
+        {**BAGS, "num_draws": 2, "label_privacy": {"kind": "geometric", "epsilon": 1.0}},
+        {"kind": "labels", "label_privacy": {"kind": "randomised_response", "epsilon": 1.0}},
+    ],
+    ids=["laplace", "gaussian", "geometric", "redrawn", "randomised_response"],
+)
+def test_what_protects_labels_is_recorded(
+    tiny: Make, tmp_path: Path, supervision: dict[str, Any]
+) -> None:
+    objective = {"kind": "forward_corrected" if supervision["kind"] == "labels" else "bag"}
+    record = run(
+        scenario(tiny, [supervision], objective=objective, rounds=1), out=tmp_path, device="cpu"
+    )
+    release = record.population["knowledge"]["site-00"]["release"]
+    assert release["mechanism"]["kind"] == supervision["label_privacy"]["kind"]
+    assert release["epsilon"] == supervision.get("num_draws", 1) * 1.0
+    assert "label-DP" in release["promise"]
+    report.write(record)
+    assert release["promise"] in (record.folder / "report" / "results.md").read_text()
+
+
+def test_randomised_labels_are_told_apart_from_true_ones(tiny: Make) -> None:
+    mechanism = {"kind": "randomised_response", "epsilon": 0.5}
+    told = open_population(tiny(population={"num_sites": 3}))
+    plan = scenario(
+        tiny,
+        [{"kind": "labels", "label_privacy": mechanism}],
+        objective={"kind": "forward_corrected"},
+    )
+    found = open_population(plan)
+    shown, true = found.examples(0, "train"), told.examples(0, "train")
+    share = (shown.labels == true.labels).mean()
+    assert 0.4 < share < 0.85  # expected e^0.5 / (e^0.5 + 1) = 0.62
+    assert shown.confusion is not None
+    np.testing.assert_allclose(np.diag(shown.confusion), 0.6225, atol=1e-4)
+    assert (found.examples(0, "test").labels == -1).all()
