@@ -22,7 +22,7 @@ from fedsim.comparison.probabilities import (
 from fedsim.comparison.worst_site import worst_site
 from fedsim.comparison.yardsticks import with_yardsticks, yardsticks
 
-PRIMARY = Primary("auroc", "test", True, "fedavg", 0.02, "final", 0.8, 0.95, 0.8)
+PRIMARY = Primary("auroc", "test", True, "fedavg", 0.02, "final", 0.8, "auroc", 0.95, 0.8)
 
 
 def run(method: str = "fedavg", seed: int = 0, **more: Any) -> Outcome:
