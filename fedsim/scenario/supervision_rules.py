@@ -42,13 +42,13 @@ def broken(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
 
 
 def known(scenario: Scenario) -> dict[str, list[str]]:
-    """Return for each kind of knowledge the sites that have it."""
+    """Return for each kind of knowledge the sites that have it; of a million, one where all do."""
     try:
+        if not scenario.population.supervision:
+            return {"labels": [scenario.site_names[0]]}
         names = [n for n in scenario.site_names if n not in scenario.population.holdout_sites]
     except DataError:
         return {}  # told where the sites are
-    if not scenario.population.supervision:
-        return {"labels": names}
     parts, found = sites_of(scenario.population.supervision, names), dict[str, list[str]]()
     for site, name in enumerate(names):
         found.setdefault(parts[site].gives if site in parts else "labels", []).append(name)

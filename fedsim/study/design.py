@@ -67,14 +67,27 @@ class Design:
     def overrides(
         self, method: str, setting: Setting, values: Mapping[str, Any]
     ) -> Iterator[Override]:
-        """Yield what is set in the base, from the general to the particular."""
-        study = self.study
+        """Yield what is set in the base, from the general to the particular.
+
+        Where a method sets a whole section of which the study varies a key, the key comes last.
+        """
+        study, own = self.study, self.study.methods[method]
         for key, value in study.set.items():
             yield Override(key, value, ("set", key))
-        for key, value in setting.values.items():
-            yield Override(key, value, ("vary", key, setting.places[key]))
-        for key, value in study.methods[method].set.items():
-            yield Override(key, value, ("methods", method, "set", key))
+        yield from sorted(
+            [
+                *(
+                    Override(key, value, ("vary", key, setting.places[key]))
+                    for key, value in setting.values.items()
+                    if key not in own.without
+                ),
+                *(
+                    Override(key, value, ("methods", method, "set", key))
+                    for key, value in own.set.items()
+                ),
+            ],
+            key=lambda override: override.key.count("."),
+        )
         for key, value in values.items():
             yield Override(key, value, ("methods", method, "tune", key))
 

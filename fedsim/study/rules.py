@@ -81,11 +81,22 @@ def _keys(study: Study) -> Iterator[Problem]:
         elif key in OWN:
             yield Problem(place, f"cannot be set here: {OWN[key]}")
         elif place[0] == "methods":
-            for varied in study.vary:
-                if f"{key}.".startswith(f"{varied}.") or f"{varied}.".startswith(f"{key}."):
+            method = study.methods[str(place[1])]
+            for varied in set(study.vary) - set(method.without):
+                inside = f"{key}.".startswith(f"{varied}.")
+                if inside or (place[2] == "tune" and f"{varied}.".startswith(f"{key}.")):
                     yield Problem(
-                        place, f"would undo `vary`, which has {varied}: leave one of them out"
+                        place,
+                        f"would undo `vary`, which has {varied}: leave one of them out, or, if "
+                        f"{varied} means nothing to {place[1]}, name it under `without`",
                     )
+    for name, method in study.methods.items():
+        for index, key in enumerate(method.without):
+            if key not in study.vary:
+                yield Problem(
+                    ("methods", name, "without", index),
+                    f"{key} is not varied{nearest(key, study.vary)}: leave it out",
+                )
 
 
 def _tuning(study: Study) -> Iterator[Problem]:

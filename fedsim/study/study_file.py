@@ -38,6 +38,11 @@ class Method(Part):
 
     description: str = ""
     set: dict[str, Any] = Field(default={}, description=OVERRIDES)
+    without: list[str] = Field(
+        default=[],
+        description="keys under `vary` that mean nothing to the method; settings that differ in "
+        "these alone share its runs",
+    )
     tune: dict[str, Space] = Field(
         default={},
         description="key path -> values to choose from, or {low, high, scale}; the first trial is "
