@@ -65,7 +65,7 @@ class RandomisedResponse(Part):
         Args:
             num_classes: of the task.
         """
-        from dp_accounting import RandomizedResponseDpEvent
+        from dp_accounting.dp_event import RandomizedResponseDpEvent
 
         return LabelRelease(
             what="labels",

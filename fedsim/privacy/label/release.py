@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from dp_accounting import DpEvent
+    from dp_accounting.dp_event import DpEvent
 
     from fedsim.privacy.label.sensitivity import Relation
 

@@ -30,8 +30,8 @@ def accountant(release: LabelRelease) -> Any:
 
 
 def accounted(release: LabelRelease) -> float:
-    """Return epsilon by privacy loss distributions."""
-    return float(accountant(release).get_epsilon(release.cost.delta))
+    """Return epsilon by privacy loss distributions, which give up a mass of 1e-10 for speed."""
+    return float(accountant(release).get_epsilon(max(release.cost.delta, 1e-9)))
 
 
 @pytest.mark.parametrize("num_draws", [1, 3])
