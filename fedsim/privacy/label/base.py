@@ -153,5 +153,4 @@ class LabelPrivacy(Part, ABC):
             cost=self.cost(scale, sensitivity, num_draws),
             cost_replace_one=self.cost(scale, replace_one, num_draws),
             event=event if num_draws == 1 else SelfComposedDpEvent(event, num_draws),
-            accountant_relation="REPLACE_SPECIAL",
         )

@@ -74,7 +74,6 @@ class RandomisedResponse(Part):
             cost=Cost(self.epsilon),
             cost_replace_one=Cost(self.epsilon),
             event=RandomizedResponseDpEvent(self._drawn_rate(num_classes), num_classes),
-            accountant_relation="REPLACE_ONE",
         )
 
     def _drawn_rate(self, num_classes: int) -> float:
