@@ -23,9 +23,9 @@ from fedsim.privacy.label.sensitivity import Relation, Sensitivity, of_counts, o
 from fedsim.privacy.label.truncation import Truncation
 
 if TYPE_CHECKING:
-    from dp_accounting import DpEvent
+    from dp_accounting.dp_event import DpEvent
 
-Epsilon = Annotated[float, Field(ge=1e-6, le=1e6)]
+Epsilon = Annotated[float, Field(ge=1e-3, le=1e6)]
 """What one release costs; beyond these numbers it says nothing, or everything."""
 
 
@@ -97,7 +97,7 @@ class LabelPrivacy(Part, ABC):
             num_classes: of the task.
             num_draws: how many bags hold the same example: those of all divisions together.
         """
-        told = [of_counts(num_classes, relation) for relation in (self.relation, "replace_one")]
+        told = of_counts(num_classes, self.relation), of_counts(num_classes, "replace_one")
         return self._event(*told, num_draws, "class proportions")
 
     def event_of_means(self, truncation: Truncation, num_draws: int = 1) -> LabelRelease:
@@ -142,7 +142,7 @@ class LabelPrivacy(Part, ABC):
     def _event(
         self, sensitivity: Sensitivity, replace_one: Sensitivity, num_draws: int, what: str
     ) -> LabelRelease:
-        from dp_accounting import SelfComposedDpEvent
+        from dp_accounting.dp_event import SelfComposedDpEvent
 
         scale = self.scale(sensitivity)
         event = self.dp_event(scale, sensitivity)
@@ -153,5 +153,4 @@ class LabelPrivacy(Part, ABC):
             cost=self.cost(scale, sensitivity, num_draws),
             cost_replace_one=self.cost(scale, replace_one, num_draws),
             event=event if num_draws == 1 else SelfComposedDpEvent(event, num_draws),
-            accountant_relation="REPLACE_SPECIAL",
         )

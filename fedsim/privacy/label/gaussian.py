@@ -26,7 +26,7 @@ from fedsim.privacy.label.release import Cost
 from fedsim.privacy.label.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
-    from dp_accounting import DpEvent
+    from dp_accounting.dp_event import DpEvent
 
 ROUNDING = 1e-12
 """What a root may be off, relatively; calibrated noise is larger by as much."""
@@ -67,7 +67,7 @@ class Gaussian(LabelPrivacy):
 
     def dp_event(self, scale: float, sensitivity: Sensitivity) -> DpEvent:
         """Return the Gaussian mechanism."""
-        from dp_accounting import GaussianDpEvent
+        from dp_accounting.dp_event import GaussianDpEvent
 
         return GaussianDpEvent(scale / sensitivity.l2)
 

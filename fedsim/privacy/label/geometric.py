@@ -20,7 +20,7 @@ from fedsim.privacy.label.release import Cost
 from fedsim.privacy.label.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
-    from dp_accounting import DpEvent
+    from dp_accounting.dp_event import DpEvent
 
 
 class Geometric(LabelPrivacy):
@@ -58,6 +58,6 @@ class Geometric(LabelPrivacy):
 
     def dp_event(self, scale: float, sensitivity: Sensitivity) -> DpEvent:
         """Return the discrete Laplace mechanism."""
-        from dp_accounting import DiscreteLaplaceDpEvent
+        from dp_accounting.dp_event import DiscreteLaplaceDpEvent
 
         return DiscreteLaplaceDpEvent(1 / scale, int(sensitivity.l1))

@@ -20,7 +20,7 @@ from fedsim.privacy.label.release import Cost
 from fedsim.privacy.label.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
-    from dp_accounting import DpEvent
+    from dp_accounting.dp_event import DpEvent
 
 
 class Laplace(LabelPrivacy):
@@ -28,7 +28,7 @@ class Laplace(LabelPrivacy):
 
     >>> privacy, rng = Laplace(epsilon=2.0), np.random.default_rng(0)
     >>> privacy.release(np.array([[5, 11]]), np.array([16]), rng).round(3)
-    array([[0.296, 0.704]])
+    array([[0.302, 0.698]])
     """
 
     kind: Literal["laplace"] = "laplace"
@@ -56,6 +56,6 @@ class Laplace(LabelPrivacy):
 
     def dp_event(self, scale: float, sensitivity: Sensitivity) -> DpEvent:
         """Return the Laplace mechanism."""
-        from dp_accounting import LaplaceDpEvent
+        from dp_accounting.dp_event import LaplaceDpEvent
 
         return LaplaceDpEvent(scale / sensitivity.l1)

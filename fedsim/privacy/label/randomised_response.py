@@ -65,7 +65,7 @@ class RandomisedResponse(Part):
         Args:
             num_classes: of the task.
         """
-        from dp_accounting import RandomizedResponseDpEvent
+        from dp_accounting.dp_event import RandomizedResponseDpEvent
 
         return LabelRelease(
             what="labels",
@@ -74,7 +74,6 @@ class RandomisedResponse(Part):
             cost=Cost(self.epsilon),
             cost_replace_one=Cost(self.epsilon),
             event=RandomizedResponseDpEvent(self._drawn_rate(num_classes), num_classes),
-            accountant_relation="REPLACE_ONE",
         )
 
     def _drawn_rate(self, num_classes: int) -> float:

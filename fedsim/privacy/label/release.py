@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
-    from dp_accounting import DpEvent
+    from dp_accounting.dp_event import DpEvent
 
     from fedsim.privacy.label.sensitivity import Relation
 
@@ -38,10 +38,9 @@ class LabelRelease:
         relation: between the labels that must be hard to tell apart.
         cost: of all draws together.
         cost_replace_one: the same in the relation `replace_one`.
-        event: of all draws together. Accountants take it as an entry of their ledger; its noise is
-            relative to the sensitivity in `relation` already.
-        accountant_relation: the `NeighboringRelation` of dp_accounting to account the event in.
-            Where it is REPLACE_SPECIAL, REPLACE_ONE would count the sensitivity twice.
+        event: of all draws together, with noise in units of the sensitivity in `relation`. So noise
+            that is added is accounted as REPLACE_SPECIAL, which takes the sensitivity to be 1 where
+            REPLACE_ONE would double it; randomised response as REPLACE_ONE.
     """
 
     unit: ClassVar = "label"
@@ -52,7 +51,6 @@ class LabelRelease:
     cost: Cost
     cost_replace_one: Cost
     event: DpEvent
-    accountant_relation: Literal["REPLACE_ONE", "REPLACE_SPECIAL"]
 
 
 def promise(release: LabelRelease, where: str = "at each site") -> str:
