@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 
 import fedsim.flower  # noqa: F401  (before flwr: it switches telemetry off)
+from fedsim import rho
 from fedsim.adversaries import choose
 from fedsim.data import drawn_sites
 from fedsim.data.duplicates import look_at
@@ -73,8 +75,12 @@ def run(
     devices = choose_devices(device)
     if engine == "flower":
         ray.check(devices)
+    chosen: Mapping[str, Any] = {}
+    if rho.is_open(scenario):
+        chosen = _choose_rho(scenario, out, device, workers, engine)
+        scenario = rho.with_rho(scenario, chosen["rho"])
     population, described = prepare(scenario, devices[0])
-    folder = create(scenario, described, out, name, keep_every)
+    folder = create(scenario, described, out, name, keep_every, chosen)
     return _on(engine, scenario, population, folder, devices, workers, watch)
 
 
@@ -112,6 +118,22 @@ def resume(
     return _on(engine, scenario, population, RunFolder(record.folder), devices, workers, watch)
 
 
+def _choose_rho(
+    scenario: Scenario, out: str | Path, device: str, workers: Workers, engine: Engine
+) -> Mapping[str, Any]:
+    """Return how rho was chosen; its trials are runs beside the run, and are used again."""
+    prepare(rho.with_rho(scenario, 0.0), choose_devices(device)[0])
+    trials = Path(out) / f"{scenario.name}-{scenario.digest[:10]}-trials"
+
+    def trial(scenario: Scenario, name: str) -> RunRecord:
+        log.info("choosing rho: %s, %d rounds", name, scenario.rounds)
+        if (trials / name).exists():
+            return resume(trials / name, device=device, workers=workers, engine=engine)
+        return run(scenario, out=trials, name=name, device=device, workers=workers, engine=engine)
+
+    return rho.choose(scenario, trial)
+
+
 def prepare(scenario: Scenario, device: torch.device) -> tuple[Population, dict[str, Any]]:
     """Return the sites of a new run and what is recorded of them, once all is checked.
 
@@ -138,6 +160,7 @@ def create(
     out: str | Path,
     name: str | None,
     keep_every: int | None,
+    chosen: Mapping[str, Any] = MappingProxyType({}),
 ) -> RunFolder:
     """Make the folder of a new run.
 
@@ -147,6 +170,7 @@ def create(
         out: as in `run`.
         name: as in `run`.
         keep_every: as in `run`.
+        chosen: what trials chose in place of `auto`, and how.
 
     Raises:
         InputError: if the folder exists or cannot be made.
@@ -157,6 +181,7 @@ def create(
         digest=scenario.digest,
         population=population,
         keep_every=keep_every,
+        chosen=chosen,
     )
 
 

@@ -1,7 +1,7 @@
 """The run folder: what a run leaves behind, written so that nothing finished can be lost.
 
     scenario.yaml        the resolved scenario
-    run.json             format version, digest, checkpoint settings
+    run.json             format version, digest, checkpoint settings, what trials chose before
     population.json      who held what, and what the images are
     environment.jsonl    versions and hardware, one line per start of the run
     rounds.jsonl         one line per round: cohort, losses, bytes, loss decomposition

@@ -6,6 +6,7 @@ import fcntl
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -68,6 +69,7 @@ class RunFolder:
         digest: str,
         population: Mapping[str, Any],
         keep_every: int | None,
+        chosen: Mapping[str, Any] = MappingProxyType({}),
     ) -> RunFolder:
         """Make the folder of a new run, whole or not at all.
 
@@ -77,6 +79,7 @@ class RunFolder:
             digest: of the scenario.
             population: sites, classes and checksums, plain data.
             keep_every: keep the checkpoint of every so many rounds beside the last and the best.
+            chosen: what trials chose before the run, and how, plain data.
 
         Raises:
             InputError: if the folder exists or cannot be made.
@@ -90,7 +93,12 @@ class RunFolder:
             )
         try:
             with whole_folder(path) as draft:
-                run = {"format": FORMAT, "digest": digest, "keep_every": keep_every}
+                run = {
+                    "format": FORMAT,
+                    "digest": digest,
+                    "keep_every": keep_every,
+                    "chosen": dict(chosen),
+                }
                 write_text(draft / "run.json", json.dumps(run, indent=2) + "\n")
                 write_text(draft / "population.json", json.dumps(population, indent=2) + "\n")
                 write_text(

@@ -19,14 +19,14 @@ from fedsim.errors import InputError
 from fedsim.records.checkpoint import load, path_of, rounds
 from fedsim.records.files import read_lines
 
-FORMAT = 3
+FORMAT = 4
 """Version of the run folder; to be raised when older readers would misread it."""
 
 PREDICTIONS, BASELINES, TEST_UNITS = "predictions", "baselines", "test_units.json"
 Predicted = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Log-probabilities, (example, class), and labels, (example,)."""
 _NEEDED = {
-    "run.json": ("format", "digest", "keep_every"),
+    "run.json": ("format", "digest", "keep_every", "chosen"),
     "scenario.yaml": ("rounds", "evaluation"),
     "population.json": ("sites",),
     TEST_UNITS: ("unit", "sites"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clients.metrics import METRICS
-from fedsim import adversaries
+from fedsim import adversaries, rho
 from fedsim.data import aggregates, drawn_sites
 from fedsim.report.rows import external, results, sites
 from fedsim.report.scores import (
@@ -111,6 +111,8 @@ def warnings(record: RunRecord) -> Iterable[str]:
         known["release"].get("promise") for known in record.population["knowledge"].values()
     )
     yield from (f"{promise}." for promise in dict.fromkeys(filter(None, promises)))
+    if chosen := record.run["chosen"]:
+        yield f"{rho.text(chosen)}."
     if said := attack(record):
         yield f"{said}."
     if drawn := record.population["drawn"]:

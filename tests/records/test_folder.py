@@ -69,7 +69,7 @@ def everything(folder: Path) -> dict[str, bytes | None]:
 def test_a_new_folder_says_what_will_run(make: Callable[..., RunFolder]) -> None:
     path = make(keep_every=2).path
     record = read(path)
-    assert record.run == {"format": 3, "digest": "d1", "keep_every": 2}
+    assert record.run == {"format": 4, "digest": "d1", "keep_every": 2, "chosen": {}}
     assert record.scenario == making()["scenario"]
     assert record.population == making()["population"]
     assert (record.rounds, record.metrics, record.timing, record.environment) == ([], [], [], {})

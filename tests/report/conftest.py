@@ -126,7 +126,7 @@ def record(
             },
             "baselines": [],
         },
-        run={"format": 3, "digest": "0123456789abcdef" * 4, "keep_every": None},
+        run={"format": 4, "digest": "0123456789abcdef" * 4, "keep_every": None, "chosen": {}},
         baselines=[],
         intervals=[],
         population={
