@@ -36,10 +36,8 @@ def with_rho(scenario: Scenario, rho: float) -> Scenario:
     return scenario.model_copy(update={"client": client})
 
 
-def choose(
-    scenario: Scenario, run: Callable[[Scenario, str], RunRecord]
-) -> tuple[float, Mapping[str, Any]]:
-    """Return rho, and how it was chosen, as plain data.
+def choose(scenario: Scenario, run: Callable[[Scenario, str], RunRecord]) -> Mapping[str, Any]:
+    """Return rho and how it was chosen, as plain data.
 
     Args:
         scenario: with `rho: auto`.
@@ -47,9 +45,11 @@ def choose(
     """
     losses = {rho: _loss(run(_trial(scenario, rho), f"rho-{rho:g}")) for rho in CANDIDATES}
     defined = {rho: loss for rho, loss in losses.items() if loss is not None}
-    rho = min(defined, key=defined.__getitem__)
-    rounds = _trial_rounds(scenario)
-    return rho, {"rho": rho, "rounds": rounds, BAG_LOSS: {f"{r:g}": v for r, v in losses.items()}}
+    return {
+        "rho": min(defined, key=defined.__getitem__),
+        "rounds": _trial_rounds(scenario),
+        BAG_LOSS: {f"{rho:g}": loss for rho, loss in losses.items()},
+    }
 
 
 def text(chosen: Mapping[str, Any]) -> str:

@@ -106,14 +106,18 @@ class Supervision(Part, ABC):
 
 
 class Labels(Supervision):
-    """A label of every example.
+    """A label of every example, or of a few.
 
     Args:
+        per_class: training examples of each class whose label is known; the others are not used.
         label_privacy: randomised response, by which every label is told, but not always the true
             one; the objective `forward_corrected` takes its mistakes into account.
     """
 
     kind: Literal["labels"] = "labels"
+    per_class: Size | None = Field(
+        default=None, description="training examples of each class with a label; default: all"
+    )
     label_privacy: RandomisedResponse | None = Field(
         default=None, description="randomised_response; default: the labels as they are"
     )
@@ -121,13 +125,17 @@ class Labels(Supervision):
     @property
     def tells_all(self) -> bool:
         """Whether every label is told as it is."""
-        return self.label_privacy is None
+        return self.label_privacy is None and self.per_class is None
 
     def teach(self, held: Mapping[Split, Held], num_classes: int, stream: Stream) -> Taught:
-        """Return all labels, randomised if asked."""
+        """Return the labels, randomised if asked."""
+        chosen: dict[Split, NDArray[np.bool_]] = {}
+        if self.per_class is not None:
+            chosen["train"] = _few(held["train"].labels, self.per_class, stream("few_labels"))
         mechanism = self.label_privacy
         if mechanism is None:
-            return Taught(Knowledge(), {split: part.labels for split, part in held.items()}, {})
+            labels = {split: part.labels for split, part in held.items()}
+            return Taught(Knowledge(), labels, chosen)
         told = {
             split: mechanism.mislabel(part.labels, num_classes, stream(f"label_privacy_{split}"))
             for split, part in held.items()
@@ -136,7 +144,7 @@ class Labels(Supervision):
             confusion=mechanism.confusion(num_classes),
             release=_described(mechanism, mechanism.event(num_classes)),
         )
-        return Taught(knowledge, told, {})
+        return Taught(knowledge, told, chosen)
 
 
 class Unlabelled(Supervision):
@@ -162,6 +170,8 @@ class InBags(Supervision):
             k-anonymity, not differential privacy.
         num_draws: how often all examples are divided into bags anew; each pass of training uses one
             of the divisions, and label privacy costs as many times.
+        response: what is told of a bag: the proportions of its classes, or the highest class in it
+            alone, a set-level label such as the worst grade of an examination.
         label_privacy: noise on what the bags tell.
         project: whether noisy proportions are moved to the nearest that labels could give; a bias,
             where the noise has none.
@@ -184,6 +194,10 @@ class InBags(Supervision):
     num_draws: Size = Field(
         default=1, description="times that all examples are divided into bags anew"
     )
+    response: Literal["proportions", "highest"] = Field(
+        default="proportions",
+        description="what is told of a bag: proportions of classes, or the highest class in it",
+    )
     label_privacy: AnyLabelPrivacy | None = Field(
         default=None, description="noise on what bags tell; default: none"
     )
@@ -204,6 +218,14 @@ class InBags(Supervision):
             raise ValueError(
                 "num_draws above 1 needs every example in a bag: use remainder: spread or keep, "
                 "and no min_bag_size"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _noise_on_proportions(self) -> InBags:
+        if self.label_privacy is not None and self.response != "proportions":
+            raise ValueError(
+                "label_privacy is noise on proportions: use response: proportions, or leave it out"
             )
         return self
 
@@ -255,15 +277,27 @@ class InBags(Supervision):
     def _tell(
         self, labels: Indices, bags: Indices, num_classes: int, noise: np.random.Generator
     ) -> NDArray[np.float32]:
-        """Return what is told of bags: the proportions of classes, (bag, class)."""
+        """Return what is told of bags, (bag, class)."""
         counts = np.zeros((int(bags.max(initial=-1)) + 1, num_classes), np.int64)
         np.add.at(counts, (bags, labels), 1)
+        if self.response == "highest":
+            highest = num_classes - 1 - (counts[:, ::-1] > 0).argmax(axis=1)
+            return (highest[:, None] == np.arange(num_classes)).astype(np.float32)
         sizes = counts.sum(axis=1)
         told: NDArray[np.float64] = counts / sizes[:, None]
         if self.label_privacy is not None:
             told = self.label_privacy.release(counts, sizes, noise)
             told = project(told) if self.project else told
         return told.astype(np.float32)
+
+
+def _few(labels: Indices, per_class: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return which examples are among the first of their class in a random order, (n,)."""
+    order = rng.permutation(len(labels))
+    rank = np.empty(len(labels), np.int64)
+    for number in np.unique(labels):
+        rank[order[labels[order] == number]] = np.arange((labels == number).sum())
+    return rank < per_class
 
 
 def _described(mechanism: Part, release: LabelRelease) -> dict[str, Any]:

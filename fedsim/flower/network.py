@@ -13,7 +13,7 @@ from clients.batch import Batch
 from clients.evaluation import log_probabilities
 from clients.regularisers.features import last_linear
 from fedsim.errors import InputError
-from fedsim.models import weights
+from fedsim.models import freezing, weights
 from fedsim.seeds import Streams
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class Network:
 
     def __init__(self, scenario: Scenario, device: torch.device) -> None:
         module, self.fitted = _built(scenario)
+        with _asked_for_by("model.frozen"):
+            freezing.freeze(module, scenario.model.frozen)
         self.module = module.to(device)
         self.initial = {name: t.detach().clone().cpu() for name, t in module.state_dict().items()}
         self._parameters = dict(module.named_parameters(remove_duplicate=False))

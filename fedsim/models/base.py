@@ -23,6 +23,11 @@ class Model(Part):
         description="starting weights from a local file: safetensors, or a torch state dict",
     )
 
+    frozen: tuple[str, ...] = Field(
+        default=(),
+        description="patterns such as `features.*` of parameters that keep their starting weights",
+    )
+
     @property
     @abstractmethod
     def min_image_size(self) -> int:

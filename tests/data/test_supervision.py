@@ -251,3 +251,21 @@ def test_without_supervision_nothing_changes(tiny: Make) -> None:
     found = supervise(told, (Labels(),), Streams(3))
     assert found.knowledge == {}
     np.testing.assert_array_equal(found.labels, told.labels)
+
+
+def test_a_few_labels_of_each_class_are_known_and_nothing_else_is_used() -> None:
+    taught = Labels(per_class=5).teach({"train": held()}, 3, lambda purpose: rng())
+    chosen = taught.chosen["train"]
+    assert np.bincount(LABELS[chosen]).tolist() == [5, 5, 5]
+    other = Labels(per_class=5).teach({"train": held()}, 3, lambda purpose: rng(1))
+    assert (other.chosen["train"] != chosen).any()
+    assert not Labels(per_class=5).tells_all
+
+
+def test_the_highest_class_of_a_bag_is_a_set_level_label() -> None:
+    _, (bags,) = taught(InBags(bag_size=3, response="highest"))
+    for number, response in enumerate(bags.responses):
+        assert response.argmax() == LABELS[bags.of_example == number].max()
+        assert sorted(response.tolist()) == [0, 0, 1]
+    with pytest.raises(ValidationError, match="noise on proportions"):
+        InBags(bag_size=3, response="highest", label_privacy={"kind": "laplace", "epsilon": 1.0})
