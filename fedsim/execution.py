@@ -17,7 +17,7 @@ from fedsim.engines.allocator import freed_memory_kept
 from fedsim.engines.inline import InlineGrid, flower_identity, repeatable
 from fedsim.engines.placement import adding_device, most, needed_bytes, place, rooms
 from fedsim.engines.workers import WorkerGrid
-from fedsim.flower import baselines, intervals, predictions
+from fedsim.flower import baselines, intervals, predictions, unshrinking
 from fedsim.flower.attack import Attack
 from fedsim.flower.client_app import make_client_app
 from fedsim.flower.client_memory import at
@@ -28,6 +28,7 @@ from fedsim.flower.recollection import Recollection
 from fedsim.flower.runtime_grid import RuntimeGrid
 from fedsim.flower.server_app import Progress, Server, Watcher
 from fedsim.flower.strategy import build
+from fedsim.flower.unshrinking import UNSHRUNK
 from fedsim.flower.workplace import Workplace
 from fedsim.records import RunFolder, RunRecord, read
 from fedsim.scenario import Scenario
@@ -133,16 +134,23 @@ def _conclude(
     baselines.run(workplace, population.truth, folder, tell)
     record = read(folder.path)
     trained = record.trainings()
+    rounds = {"final": record.selection.final_round, "best": record.selection.best_round}
+    federated = {model: record.predictions(round) for model, round in rounds.items()}
+    unshrunk = {}
+    if UNSHRUNK in scenario.baselines:
+        told = unshrinking.told(population)
+        unshrunk = {m: unshrinking.unshrunk(said, *told) for m, said in federated.items()}
     methods = {
-        ("federated", "final"): record.predictions(record.selection.final_round),
-        ("federated", "best"): record.predictions(record.selection.best_round),
+        **{("federated", model): said for model, said in federated.items()},
+        **{(UNSHRUNK, model): said for model, said in unshrunk.items()},
         **baselines.methods(trained),
     }
     unit, by_site = population.units("test")
     folder.save_test_units(unit, {name: found.tolist() for name, found in by_site.items()})
     tell("bootstrap intervals", scenario.rounds)
+    widened = baselines.rows_of_unshrunk(scenario, unshrunk, rounds)
     folder.conclude(
-        baselines.scores(scenario, trained),
+        [*widened, *baselines.scores(scenario, trained)],
         intervals.rows(scenario, population, methods),
     )
 

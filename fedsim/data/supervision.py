@@ -280,12 +280,11 @@ class InBags(Supervision):
         """Return what is told of bags, (bag, class)."""
         counts = np.zeros((int(bags.max(initial=-1)) + 1, num_classes), np.int64)
         np.add.at(counts, (bags, labels), 1)
-        if self.response == "highest":
-            highest = num_classes - 1 - (counts[:, ::-1] > 0).argmax(axis=1)
-            return (highest[:, None] == np.arange(num_classes)).astype(np.float32)
         sizes = counts.sum(axis=1)
         told: NDArray[np.float64] = counts / sizes[:, None]
-        if self.label_privacy is not None:
+        if self.response == "highest":
+            told = np.eye(num_classes)[num_classes - 1 - (counts[:, ::-1] > 0).argmax(axis=1)]
+        elif self.label_privacy is not None:
             told = self.label_privacy.release(counts, sizes, noise)
             told = project(told) if self.project else told
         return told.astype(np.float32)

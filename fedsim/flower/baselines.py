@@ -22,6 +22,7 @@ from fedsim.data.aggregates import Aggregates
 from fedsim.data.source import HELD_OUT, POOLED, Split
 from fedsim.flower.predictions import everywhere
 from fedsim.flower.scoring import Predictions, revealed, score, values
+from fedsim.flower.unshrinking import UNSHRUNK
 from fedsim.flower.workplace import Workplace
 from fedsim.records import RunFolder
 from fedsim.scenario import Scenario
@@ -170,8 +171,31 @@ def methods(recorded: list[dict[str, Any]]) -> dict[tuple[str, str], Predictions
     return found
 
 
+def rows_of_unshrunk(
+    scenario: Scenario, found: Mapping[str, Predictions], rounds: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Return the rows of the run's own predictions, unshrunk.
+
+    Args:
+        scenario: of the run.
+        found: model -> predictions.
+        rounds: model -> its round.
+    """
+    return [
+        {
+            "baseline": UNSHRUNK,
+            "model": model,
+            "trained_at": POOLED,
+            **row,
+            "round": rounds[model],
+        }
+        for model, predictions in found.items()
+        for row in score(scenario, rounds[model], predictions)
+    ]
+
+
 def scores(scenario: Scenario, recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of `baselines.jsonl`.
+    """Return the rows of `baselines.jsonl`, but for those of the run's own predictions.
 
     Args:
         scenario: of the run.

@@ -62,14 +62,15 @@ A row of `rounds.jsonl`: one round from 1 on; site names in site order.
 A row of `baselines.jsonl`: the columns of `metrics.jsonl`, with round null where each site has its
 own, and in front
 
-    baseline       str          "pooled" (one training on the images of all sites) or "local"
+    baseline       str          "pooled" (one training on the images of all sites), "local" or
+                                "unshrunk" (the run's own, see `fedsim.flower.unshrinking`)
     model          str          "final" or "best" (by validation, for "local" each site's own)
     trained_at     str          "pooled", or the site whose images the model learned from; in rows
                                 of "local" with site "pooled" every site is judged by its own model
 
 A row of `intervals.jsonl`: one percentile bootstrap interval on split "test" or "external".
 
-    method         str          "federated", "pooled" or "local"
+    method         str          "federated", "pooled", "local" or "unshrunk"
     model          str          "final" or "best"
     split, site, metric         as in `metrics.jsonl`; of single sites only the selecting metric
                                 of the final model

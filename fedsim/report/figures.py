@@ -47,7 +47,11 @@ if TYPE_CHECKING:
 
     from fedsim.records import RunRecord
 
-MARKERS = {"pooled": ("D", canvas.GREEN, -0.27), "local": ("o", canvas.VERMILLION, 0.27)}
+MARKERS = {
+    "unshrunk": ("s", canvas.PURPLE, 0.0),
+    "pooled": ("D", canvas.GREEN, -0.27),
+    "local": ("o", canvas.VERMILLION, 0.27),
+}
 """Yardstick -> marker, colour, and place beside the middle of the bar."""
 TERMS = {
     "local_loss": ("local", canvas.BLUE),

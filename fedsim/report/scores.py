@@ -87,7 +87,12 @@ class Reached:
         return self.table.get((split, site, metric), Score(None, 0, 0))
 
 
-METHODS = {"federated": "federated", "pooled": "pooled training", "local": "each site alone"}
+METHODS = {
+    "federated": "federated",
+    "unshrunk": "federated, unshrunk",
+    "pooled": "pooled training",
+    "local": "each site alone",
+}
 """Method -> its name for people, in the order of tables."""
 
 

@@ -256,9 +256,10 @@ class Scenario(Part):
         description="what follows if a site fails to train: stop, or go on without it in this "
         "round, which is recorded and ends the promise of equal bits",
     )
-    baselines: tuple[Literal["pooled", "local"], ...] = Field(
+    baselines: tuple[Literal["pooled", "local", "unshrunk"], ...] = Field(
         default=(),
-        description="yardsticks: one training on the images of all sites together, each site alone",
+        description="yardsticks: one training on the images of all sites together; each site "
+        "alone; the run's own predictions with the shrinkage of the instance loss taken back",
     )
 
     @property

@@ -25,6 +25,7 @@ SAID = {"labels": "labels of their own", "bags": "bags alone", "nothing": "no la
 def broken(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
     """Yield the rules that the knowledge of a scenario's sites breaks."""
     yield from _learnt(scenario)
+    yield from _unshrunk(scenario)
     if not scenario.population.supervision:
         return
     if isinstance(scenario.population.partition, Resampled):
@@ -66,6 +67,20 @@ def _learnt(scenario: Scenario) -> Iterator[Problem]:
                 f"{names[0]} has {SAID[kind]}: use another objective (`fedsim list objectives` "
                 "says what each takes)",
             )
+
+
+def _unshrunk(scenario: Scenario) -> Iterator[Problem]:
+    """Only what bags alone have shrunk can be widened by their size."""
+    if "unshrunk" not in scenario.baselines:
+        return
+    parts = [part for part in scenario.population.supervision if isinstance(part, InBags)]
+    proportions = all(part.response == "proportions" for part in parts)
+    if set(known(scenario)) != {"bags"} or not proportions:
+        yield Problem(
+            ("baselines", scenario.baselines.index("unshrunk")),
+            "takes back what the proportions of bags shrink, so every site must know bags and "
+            "their proportions alone: leave it out",
+        )
 
 
 def _named(scenario: Scenario) -> Iterator[Problem]:

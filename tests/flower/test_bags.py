@@ -12,8 +12,9 @@ import pytest
 from fedsim import report
 from fedsim.data.aggregates import Aggregates
 from fedsim.flower.scoring import bag_loss, score
+from fedsim.flower.unshrinking import unshrunk
 from fedsim.records import RunRecord
-from fedsim.scenario import Scenario, open_population
+from fedsim.scenario import Scenario, from_data, open_population
 from fedsim.simulate import resume, run
 
 Make = Callable[..., Scenario]
@@ -152,3 +153,49 @@ def test_randomised_labels_are_told_apart_from_true_ones(tiny: Make) -> None:
     assert shown.confusion is not None
     np.testing.assert_allclose(np.diag(shown.confusion), 0.6225, atol=1e-4)
     assert (found.examples(0, "test").labels == -1).all()
+
+
+def test_shrunk_predictions_are_read_as_what_they_were(tiny: Make, tmp_path: Path) -> None:
+    """What the instance loss has shrunk towards the prior by k, exactly, comes back."""
+    rng = np.random.default_rng(0)
+    true, prior = rng.dirichlet([2, 2], 50), np.array([0.3, 0.7])
+    shrunk = prior + (true - prior) / 8
+    said = {"test": {"a": (np.log(shrunk).astype(np.float32), np.zeros(50, np.int64))}}
+    ((found, _),) = unshrunk(said, prior, 8.0)["test"].values()
+    np.testing.assert_allclose(np.exp(found), true, atol=2e-5)
+
+
+def test_a_run_is_judged_with_and_without_shrinkage(tiny: Make, tmp_path: Path) -> None:
+    plan = scenario(tiny, [BAGS], objective={"kind": "instance"}, rounds=6, baselines=["unshrunk"])
+    record = run(plan, out=tmp_path, device="cpu")
+    own = [row["value"] for row in record.metrics if _final(row, "auroc")]
+    rows = [row for row in record.baselines if row["model"] == "final" and _final(row, "auroc")]
+    assert [row["baseline"] for row in rows] == ["unshrunk"]
+    assert rows[0]["value"] == pytest.approx(own[0])  # ranking is kept
+    losses = [row["value"] for row in record.metrics if _final(row, "loss")]
+    wider = [r["value"] for r in record.baselines if r["model"] == "final" and _final(r, "loss")]
+    assert wider[0] != pytest.approx(losses[0])
+    report.write(record)
+    assert "federated, unshrunk" in (record.folder / "report" / "results.md").read_text()
+
+
+def _final(row: dict[str, Any], metric: str) -> bool:
+    return (row["round"], row["split"], row["site"], row["metric"]) == (6, "test", "pooled", metric)
+
+
+def test_rho_is_chosen_by_validation_bags_and_the_run_repeats_without_trials(
+    tiny: Make, tmp_path: Path
+) -> None:
+    plan = scenario(tiny, [BAGS], objective={"kind": "interpolated_bag", "rho": "auto"})
+    record = run(plan, out=tmp_path, device="cpu")
+    chosen = record.run["chosen"]
+    losses = {float(rho): loss for rho, loss in chosen["bag_loss"].items()}
+    assert chosen["rho"] == min(losses, key=losses.__getitem__)
+    assert record.scenario["client"]["objective"]["rho"] == chosen["rho"]
+    trials = sorted(folder.name for folder in tmp_path.glob("*-trials/*"))
+    assert len(trials) == len(losses) == 6
+    again = run(from_data(record.scenario, "again"), out=tmp_path, name="again", device="cpu")
+    assert bits(again.folder) == bits(record.folder)
+    report.write(record)
+    said = (record.folder / "report" / "results.md").read_text()
+    assert f"rho = {chosen['rho']:g} was chosen by the loss of validation bags" in said

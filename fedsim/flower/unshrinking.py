@@ -1,0 +1,53 @@
+"""Predictions of an instance loss, with its shrinkage towards the class prior taken back.
+
+In random bags of size k the instance loss is least at p* + (p - p*) / k, with p* the prior: ranking
+is kept, but the most probable class is nearly always the most frequent one. So what a model says,
+f, is read as p* + k (f - p*), kept within what probabilities can be. Prior and bag size are what
+the sites' bags tell; labels have no part in it.
+
+>>> said = {"test": {"a": (np.log([[0.4, 0.6], [0.5, 0.5]]), np.array([1, 0]))}}
+>>> ((scores, _),) = unshrunk(said, np.array([0.4, 0.6]), 4.0)["test"].values()
+>>> np.exp(scores).round(3).tolist()
+[[0.4, 0.6], [0.8, 0.2]]
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsim.data.population import Population
+from fedsim.flower.scoring import Predictions
+
+UNSHRUNK = "unshrunk"
+SMALLEST = 1e-6
+"""Probability below which none is taken, so that every loss stays finite."""
+
+
+def told(population: Population) -> tuple[NDArray[np.float64], float]:
+    """Return class prior, (class,), and mean bag size of sites that all know bags alone."""
+    counts = population.known_counts("train")
+    assert counts is not None
+    kept = np.maximum(counts, 0).astype(np.float64)
+    bags = [population.bags(site, "train")[0] for site in range(len(population))]
+    return kept / kept.sum(), sum(len(b.of_example) for b in bags) / sum(len(b.sizes) for b in bags)
+
+
+def unshrunk(predictions: Predictions, prior: NDArray[np.float64], size: float) -> Predictions:
+    """Return predictions with the shrinkage of bags of a size taken back.
+
+    Args:
+        predictions: split -> site -> log-probabilities and labels.
+        prior: p*, (class,).
+        size: k.
+    """
+
+    def widened(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        p = np.maximum(prior + size * (np.exp(scores.astype(np.float64)) - prior), SMALLEST)
+        log_p: NDArray[np.float64] = np.log(p / p.sum(axis=1, keepdims=True))
+        return log_p.astype(np.float32)
+
+    return {
+        split: {site: (widened(scores), labels) for site, (scores, labels) in by_site.items()}
+        for split, by_site in predictions.items()
+    }
