@@ -26,21 +26,21 @@ def cells(base: dict[str, Any]) -> list[PlannedCell]:
 
 
 @pytest.mark.parametrize(
-    ("values", "higher", "trial"),
+    ("values", "metric", "trial"),
     [
-        ([0.5, 0.5, 0.9, 0.3, 0.5, 0.6], True, 1),  # means 0.5, 0.6, 0.55
-        ([0.5, 0.5, 0.9, 0.3, 0.5, 0.6], False, 0),
-        ([0.5, 0.7, 0.7, 0.5, 0.6, 0.6], True, 0),  # equal: the earlier
-        ([0.5, 0.7, 0.7, 0.5, 0.6, 0.6], False, 0),
-        ([0.5, 0.5, 0.9, None, 0.6, 0.6], True, 2),  # a seed failed: the trial failed
-        ([None, None, 0.9, None, 0.6, None], True, None),
+        ([0.5, 0.5, 0.9, 0.3, 0.5, 0.6], "auroc", 1),  # means 0.5, 0.6, 0.55
+        ([0.5, 0.5, 0.9, 0.3, 0.5, 0.6], "loss", 0),
+        ([0.5, 0.7, 0.7, 0.5, 0.6, 0.6], "auroc", 0),  # equal: the earlier
+        ([0.5, 0.7, 0.7, 0.5, 0.6, 0.6], "loss", 0),
+        ([0.5, 0.5, 0.9, None, 0.6, 0.6], "auroc", 2),  # a seed failed: the trial failed
+        ([None, None, 0.9, None, 0.6, None], "auroc", None),
     ],
 )
 def test_the_best_mean_over_seeds_wins(
-    cells: list[PlannedCell], values: list[float | None], higher: bool, trial: int | None
+    cells: list[PlannedCell], values: list[float | None], metric: str, trial: int | None
 ) -> None:
     by_name = {cell.name: value for cell, value in zip(cells, values, strict=True)}
-    assert choose(cells, by_name, higher) == trial
+    assert choose(cells, by_name, metric) == trial
 
 
 @pytest.fixture(scope="module")

@@ -126,9 +126,15 @@ def complaint(tmp_path: Path, base: dict[str, Any]) -> Callable[..., str]:
         ),
         (
             "set: {strategy: {kind: weighted_mean}}",
-            "set: {population: {num_sites: 3}}",
-            "FILE:9:11: methods.mean.set.population",
+            "set: {population.partition.alpha: 0.5}",
+            "FILE:9:11: methods.mean.set.population.partition.alpha",
             "would undo `vary`, which has population.partition.alpha",
+        ),
+        (
+            "set: {strategy: {kind: weighted_mean}}",
+            "without: [population.partition.beta]",
+            "FILE:9:15: methods.mean.without.0",
+            "population.partition.beta is not varied; did you mean 'population.partition.alpha'?",
         ),
         (
             "set: {strategy: {kind: weighted_mean}}",
@@ -314,3 +320,40 @@ def test_a_seed_more_adds_only_its_own_runs(make: Make) -> None:
     after = {cell.run for cell in make(seeds=3).first_cells()}
     assert before < after
     assert len(after - before) == 2 * 2  # methods x settings
+
+
+def test_a_key_that_is_varied_is_set_into_a_method_s_own_section(make: Make) -> None:
+    methods = {
+        "mean": {},
+        "own": {"set": {"population.partition": {"kind": "dirichlet", "alpha": 9.0}}},
+    }
+    design = make(methods=methods, tune=None)
+    found = [design.scenario("own", setting, {}) for setting in design.settings]
+    assert [scenario.population.partition.alpha for scenario in found] == [0.5, 5.0]
+
+
+def test_a_method_without_a_varied_key_has_the_same_runs_in_all_its_settings(make: Make) -> None:
+    methods = {
+        "mean": {},
+        "principal": {
+            "set": {"strategy": {"kind": "principal_gradient"}},
+            "without": ["client.batch_size"],
+        },
+    }
+    design = make(methods=methods, tune=None, vary={"client.batch_size": [8, 16]})
+    eight, sixteen = design.settings
+    digests = {
+        (method, setting.name): [cell.scenario.digest for cell in design.final_cells(method, setting)]
+        for method in methods
+        for setting in design.settings
+    }
+    assert digests["principal", eight.name] == digests["principal", sixteen.name]
+    assert digests["mean", eight.name] != digests["mean", sixteen.name]
+
+
+def test_trials_may_be_judged_by_another_metric(make: Make) -> None:
+    tune = {"trials": 2, "seeds": [1000], "metric": "loss"}
+    assert make(tune=tune).analysis["tuned_by"] == "loss"
+    assert make().analysis["tuned_by"] == "auroc"
+    with pytest.raises(ScenarioError, match=r"tune\.metric.*\n.*no run computes 'ece'"):
+        make(tune={**tune, "metric": "ece"})
