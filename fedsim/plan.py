@@ -19,7 +19,7 @@ import torch
 from clients.batch import Batch
 from clients.evaluation import BATCH_SIZE
 from clients.training import Plan as LocalPlan
-from fedsim import simulate
+from fedsim import rho, simulate
 from fedsim.data import drawn_sites
 from fedsim.data.duplicates import Duplicates, look_at
 from fedsim.data.population import SERVER, Population
@@ -139,6 +139,8 @@ def make(
     Raises:
         InputError: if there is no such device, or no network to plan with; lists all problems.
     """
+    if rho.is_open(scenario):
+        scenario = rho.with_rho(scenario, rho.CANDIDATES[0])
     facts, folder = scenario.data.source.facts(), simulate.run_folder(scenario, out, name)
     chosen = choose_devices(device)[0]
     problems: list[str] = []

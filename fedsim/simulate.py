@@ -144,6 +144,11 @@ def prepare(scenario: Scenario, device: torch.device) -> tuple[Population, dict[
     Raises:
         InputError: if scenario or data cannot be used.
     """
+    if rho.is_open(scenario):
+        raise InputError(
+            "client.objective.rho: auto is chosen by `fedsim run`, in trials before the run: here "
+            "give a number, or tune it in a study"
+        )
     population = open_population(from_data(scenario.resolved(), scenario.name))
     build(scenario, buffers=())
     if scenario.population.devices or scenario.client.looks_at_network:

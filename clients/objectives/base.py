@@ -57,6 +57,11 @@ class Objective(BaseModel, ABC):
         """
         return False
 
+    @property
+    def takes_numbers(self) -> bool:
+        """Whether labels may be real numbers, of which the network has one output, not classes."""
+        return False
+
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch, context: Context) -> Tensor:
         """Return the objective on one batch, a scalar that can be differentiated."""

@@ -325,7 +325,12 @@ def test_a_seed_more_adds_only_its_own_runs(make: Make) -> None:
 def test_a_key_that_is_varied_is_set_into_a_method_s_own_section(make: Make) -> None:
     methods = {
         "mean": {},
-        "own": {"set": {"population.partition": {"kind": "dirichlet", "alpha": 9.0}}},
+        "own": {
+            "set": {
+                "population.partition": {"kind": "dirichlet", "alpha": 9.0},
+                "strategy": {"kind": "principal_gradient"},
+            }
+        },
     }
     design = make(methods=methods, tune=None)
     found = [design.scenario("own", setting, {}) for setting in design.settings]
@@ -343,7 +348,9 @@ def test_a_method_without_a_varied_key_has_the_same_runs_in_all_its_settings(mak
     design = make(methods=methods, tune=None, vary={"client.batch_size": [8, 16]})
     eight, sixteen = design.settings
     digests = {
-        (method, setting.name): [cell.scenario.digest for cell in design.final_cells(method, setting)]
+        (method, setting.name): [
+            cell.scenario.digest for cell in design.final_cells(method, setting)
+        ]
         for method in methods
         for setting in design.settings
     }
