@@ -12,6 +12,7 @@ import yaml
 from fedsim.errors import InputError, ScenarioError
 from fedsim.study.design import Design
 from fedsim.study.load import is_study_file, load_study
+from fedsim.study.settings import Setting
 
 Make = Callable[..., Design]
 
@@ -347,15 +348,12 @@ def test_a_method_without_a_varied_key_has_the_same_runs_in_all_its_settings(mak
     }
     design = make(methods=methods, tune=None, vary={"client.batch_size": [8, 16]})
     eight, sixteen = design.settings
-    digests = {
-        (method, setting.name): [
-            cell.scenario.digest for cell in design.final_cells(method, setting)
-        ]
-        for method in methods
-        for setting in design.settings
-    }
-    assert digests["principal", eight.name] == digests["principal", sixteen.name]
-    assert digests["mean", eight.name] != digests["mean", sixteen.name]
+
+    def digests(method: str, setting: Setting) -> list[str]:
+        return [cell.scenario.digest for cell in design.final_cells(method, setting)]
+
+    assert digests("principal", eight) == digests("principal", sixteen)
+    assert digests("mean", eight) != digests("mean", sixteen)
 
 
 def test_trials_may_be_judged_by_another_metric(make: Make) -> None:
