@@ -47,7 +47,7 @@ class Aggregates:
         sizes = self.sizes
         return {
             "num_bags": len(sizes),
-            "smallest": int(sizes.min(initial=0)),
+            "smallest": int(sizes.min()) if len(sizes) else 0,
             "largest": int(sizes.max(initial=0)),
             "num_pure": int((self.responses.max(axis=1, initial=0) >= 1).sum()),
         }

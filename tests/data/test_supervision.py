@@ -80,6 +80,14 @@ def test_every_example_lies_in_one_bag_whose_response_is_its_mean(
         expected = [np.mean(inside == c) for c in range(3)]
         np.testing.assert_allclose(response, expected, atol=1e-7)
     assert bags.class_counts.tolist() == np.bincount(LABELS).tolist()
+    pure = sum(len(set(LABELS[bags.of_example == n].tolist())) == 1 for n in range(len(bags.sizes)))
+    sizes = np.bincount(bags.of_example)
+    assert bags.describe() == {
+        "num_bags": len(sizes),
+        "smallest": sizes.min(),
+        "largest": sizes.max(),
+        "num_pure": pure,
+    }
 
 
 def test_what_is_dropped_is_not_used() -> None:
