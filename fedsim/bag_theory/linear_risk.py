@@ -122,8 +122,9 @@ def ridge_risk(bag_size: ArrayLike, *, ratio: float, signal: float, noise: Array
     _check(k, ratio, signal, s2)
     gamma = k / ratio
     h = signal * (1 - gamma) + gamma * s2
-    risk: Values = (np.sqrt(h**2 + 4 * gamma**2 * s2 * signal) - h) / (2 * gamma)
-    return risk
+    root = np.hypot(h, 2 * gamma * np.sqrt(signal * s2))
+    without_cancelling = 2 * gamma * signal * s2 / np.where(h > 0, root + h, 1.0)
+    return np.where(h > 0, without_cancelling, (root - h) / (2 * gamma))[()]
 
 
 def crossover_snr(bag_size: float, *, ratio: float) -> float:
@@ -191,7 +192,7 @@ def _root(k: Values, rho: Values, psi: float) -> tuple[Any, Any]:
     """
     a = k * rho * (psi - 1)
     b = psi * (1 + (k - 1) * rho) - k * (1 + rho)
-    s = np.sqrt(b**2 + 4 * a * k)
+    s = np.hypot(b, 2 * np.sqrt(a * k))
     return np.where(b >= 0, 2 * k, s - b), np.where(b >= 0, b + s, 2 * a)
 
 

@@ -88,9 +88,17 @@ def test_small_rho_is_not_the_bag_loss_where_bags_are_too_few() -> None:
     assert small != pytest.approx(least_norm, rel=0.1)
 
 
-def test_the_tiniest_rho_overflows_nowhere() -> None:
-    found = asymptotic_risk(4, [1e-300, 5e-324], ratio=3, signal=1, noise=1)
-    np.testing.assert_allclose(found.total, 0.34375 + 3.375)
+def test_extreme_numbers_have_their_limits() -> None:
+    smallest = asymptotic_risk(4, [1e-300, 5e-324], ratio=3, signal=1, noise=1)
+    np.testing.assert_allclose(smallest.total, 0.34375 + 3.375)
+    largest = asymptotic_risk(4, [1e200, 1e250], ratio=3, signal=1, noise=1)
+    assert largest.total[0] == pytest.approx(largest.total[1])
+    assert largest.total[0] == pytest.approx(
+        asymptotic_risk(4, 1e9, ratio=3, signal=1, noise=1).total
+    )
+    assert ridge_risk(4, ratio=3, signal=1, noise=1e200) == pytest.approx(1.0)
+    assert ridge_risk(4, ratio=3, signal=1, noise=0) == pytest.approx(1 - 3 / 4)
+    assert ridge_risk(2, ratio=3, signal=0, noise=0) == ridge_risk(2, ratio=3, signal=1, noise=0)
 
 
 def test_numbers_are_taken_together() -> None:
