@@ -124,7 +124,8 @@ def ridge_risk(bag_size: ArrayLike, *, ratio: float, signal: float, noise: Array
     h = signal * (1 - gamma) + gamma * s2
     root = np.hypot(h, 2 * gamma * np.sqrt(signal * s2))
     without_cancelling = 2 * gamma * signal * s2 / np.where(h > 0, root + h, 1.0)
-    return np.where(h > 0, without_cancelling, (root - h) / (2 * gamma))[()]
+    risk: Values = np.where(h > 0, without_cancelling, (root - h) / (2 * gamma))[()]
+    return risk
 
 
 def crossover_snr(bag_size: float, *, ratio: float) -> float:
