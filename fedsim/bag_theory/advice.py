@@ -101,57 +101,55 @@ def bag_size_advice(
     if not all(0 <= level < inf for level in (signal, noise, sum_noise)):
         raise ValueError("signal and noise must be finite and not negative")
     reasons = [_SAYS[departure] for departure in get_args(Departure) if departure in departures]
+    setting = (
+        f"{num_examples:,} examples in {num_dimensions:,} dimensions; signal {signal:g} and noise "
+        f"{noise:g} are assumed"
+    )
     if num_examples <= num_dimensions:
-        sentence = (
-            f"the theory needs more examples than dimensions: there are {num_examples:,} examples "
-            f"in bags and {num_dimensions:,} dimensions (assume fewer dimensions if fewer matter)"
-        )
-        return Advice(rho, [], None, [sentence], reasons)
-    ratio = num_examples / num_dimensions
-
-    def row(bag_size: int) -> Row:
-        """Return what holds at a bag size."""
-        s2 = noise + sum_noise / bag_size
-        known = {"ratio": ratio, "signal": signal, "noise": s2}
-        best = optimal_rho(bag_size, **known)
-        ours = asymptotic_risk(bag_size, best if rho is None else rho, **known)
-        return Row(
-            bag_size=bag_size,
-            noise=s2,
-            bias2=_finite(ours.bias2),
-            variance=_finite(ours.variance),
-            risk=_finite(ours.total),
-            best_rho=best,
-            best_risk=float(asymptotic_risk(bag_size, best, **known).total),
-            ridge_risk=float(ridge_risk(bag_size, **known)),
-        )
-
+        silent = "the theory needs more examples than dimensions (assume fewer if fewer matter)"
+        return Advice(rho, [], None, [setting, silent], reasons)
+    known = {"ratio": num_examples / num_dimensions, "signal": signal}
     shown = {*(size for size in sizes if size <= num_examples), own_size, 1}
     choices = {*shown, *range(1, min(num_examples, max(SIZES)) + 1)}
-
-    def optimum(at: float | None) -> Optimum:
-        """Return the best size with one rho, or with the best for each."""
-        return optimal_bag_size(
-            choices, at, ratio=ratio, signal=signal, noise=noise, sum_noise=sum_noise
-        )
-
-    joint = optimum(None)
-    ours = joint if rho is None else optimum(rho)
-    rows = [row(size) for size in sorted(shown | {ours.bag_size, joint.bag_size})]
-    own = next(row for row in rows if row.bag_size == own_size)
-    sentences = [_comparison(ours, own, rho)]
+    joint, best = (
+        optimal_bag_size(choices, at, noise=noise, sum_noise=sum_noise, **known)
+        for at in (None, rho)
+    )
+    rows = {
+        size: _row(size, rho, noise=noise + sum_noise / size, **known)
+        for size in sorted({*shown, best.bag_size, joint.bag_size})
+    }
+    sentences = [setting, _comparison(best, rows[own_size], rho)]
     if rho is not None:
         sentences.append(
             f"with the best rho from 0 to 1 for each size: bags of {joint.bag_size}, "
             f"rho = {joint.rho:.2g}, {joint.risk:.3g}"
         )
     sentences += [
-        f"bags of 1 with the best ridge penalty instead: {rows[0].ridge_risk:.3g}",
-        _nothing_learned(signal, ours),
+        f"bags of 1 with the best ridge penalty instead: {rows[1].ridge_risk:.3g}",
+        _nothing_learned(signal, best),
     ]
-    if ours.bag_size == max(choices) < num_examples:
-        sentences.append(f"bags of more than {ours.bag_size} were not looked at")
-    return Advice(rho, rows, ours.bag_size, sentences, reasons)
+    if best.bag_size == max(choices) < num_examples:
+        sentences.append(f"bags of more than {best.bag_size} were not looked at")
+    return Advice(rho, list(rows.values()), best.bag_size, sentences, reasons)
+
+
+def _row(bag_size: int, rho: float | None, **known: float) -> Row:
+    """Return what holds at a bag size; `known` is what `asymptotic_risk` takes by name."""
+    best = optimal_rho(bag_size, **known)
+    ours, least = (
+        asymptotic_risk(bag_size, at, **known) for at in (best if rho is None else rho, best)
+    )
+    return Row(
+        bag_size=bag_size,
+        noise=known["noise"],
+        bias2=_finite(ours.bias2),
+        variance=_finite(ours.variance),
+        risk=_finite(ours.total),
+        best_rho=best,
+        best_risk=float(least.total),
+        ridge_risk=float(ridge_risk(bag_size, **known)),
+    )
 
 
 def _comparison(best: Optimum, own: Row, rho: float | None) -> str:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fedsim.cli.plan_fleet import BELOW
+
 if TYPE_CHECKING:
     from fedsim.bag_theory.advice import Advice, Row
 
-BELOW = f"\n{'':14}"
 HEADINGS = ("bag size", "noise", "bias^2", "variance", "risk", "best rho", "its risk", "ridge")
 WIDTH = max(map(len, HEADINGS)) + 2
 
 
 def about_bags(advice: Advice) -> dict[str, str]:
     """Return what is printed, by title."""
-    lines = [
-        "theory of a linear model, squared loss, Gaussian features; signal and noise as assumed",
-        *advice.sentences,
-    ]
+    lines = ["by theory, for a linear model with squared loss", *advice.sentences]
     if advice.rows:
         lines += [_line(HEADINGS), *map(_row, advice.rows)]
     lines += [f"not of this scenario: {departure}" for departure in advice.departures]

@@ -47,26 +47,27 @@ def test_a_row_is_what_the_theory_says_of_its_size() -> None:
 
 def test_the_sentences_compare_the_own_size_with_the_best() -> None:
     assert advised().sentences == [
+        "1,600 examples in 80 dimensions; signal 1 and noise 0.5 are assumed",
         "with rho = 1 the risk is least in bags of 11: 0.91; in bags of 5, as here, it is 1.03",
         "with the best rho from 0 to 1 for each size: bags of 11, rho = 1, 0.91",
         "bags of 1 with the best ridge penalty instead: 0.899",
         "the mean as the only prediction: 1",
     ]
-    assert "in bags of 11, as here: 0.91" in advised(own_size=11).sentences[0]
+    assert "in bags of 11, as here: 0.91" in advised(own_size=11).sentences[1]
 
 
 def test_without_a_rho_the_best_of_each_size_is_taken() -> None:
     found = advised(rho=None)
     assert all(row.risk == row.best_risk for row in found.rows)
-    assert found.sentences[0].startswith("with the best rho for each size the risk is least")
-    assert len(found.sentences) == 3
+    assert found.sentences[1].startswith("with the best rho for each size the risk is least")
+    assert len(found.sentences) == 4
 
 
 def test_bags_that_do_not_determine_a_model_are_named_so() -> None:
     found = advised(rho=0.0, own_size=32)
     row = next(row for row in found.rows if row.bag_size == 32)
     assert (row.bias2, row.variance, row.risk) == (None, None, None)
-    assert "in bags of 32, as here, they do not determine the model" in found.sentences[0]
+    assert "in bags of 32, as here, they do not determine the model" in found.sentences[1]
     assert found.best_size == 1
 
 
@@ -91,8 +92,8 @@ def test_more_dimensions_than_examples_are_beyond_the_theory() -> None:
     found = advised(num_dimensions=1600)
     assert (found.rows, found.best_size) == ([], None)
     assert found.sentences == [
-        "the theory needs more examples than dimensions: there are 1,600 examples in bags and "
-        "1,600 dimensions (assume fewer dimensions if fewer matter)"
+        "1,600 examples in 1,600 dimensions; signal 1 and noise 0.5 are assumed",
+        "the theory needs more examples than dimensions (assume fewer if fewer matter)",
     ]
 
 
