@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from clients.batch import UNKNOWN, Bags, Batch
-from clients.objectives import InterpolatedBag, Objective
+from clients.objectives import Bag, Instance, InterpolatedBag, Objective
 from clients.objectives.base import Context
 from fedsim.bag_theory.bag_size import laplace_variance
 from fedsim.bag_theory.linear_risk import asymptotic_risk, easy_llp_risk, ridge_risk
@@ -36,7 +36,8 @@ def _one_thread() -> Iterator[None]:
 
 
 def objective(rho: float) -> Objective:
-    return InterpolatedBag(rho=rho, criterion="squared")
+    ends = {0.0: Bag(criterion="squared"), 1.0: Instance(criterion="squared")}
+    return ends.get(rho) or InterpolatedBag(rho=rho, criterion="squared")
 
 
 @dataclass(frozen=True)
