@@ -6,10 +6,10 @@ s2 + N/k: large bags hide a label with less noise, but say less. (Of unequal bag
 mean of 1/size over bags.) Responses that would be clipped to a range are not in the risk.
 
 Where such noise rules, the best k makes variance/k least: 1 for the bag loss, as many as there are
-for the instance loss; `transition_rho` lies between. Losses without bias (bag, EasyLLP) never gain
-by larger bags. Nor does the best ridge penalty (`ridge_risk` rises with k), which no rho beats at
-any k where features are uncorrelated: in this model large bags are worth their price only because
-they shrink a model that nothing else shrinks.
+for the instance loss; `transition_rho` lies between. The bag loss and EasyLLP never gain by larger
+bags. Nor does the best ridge penalty (`ridge_risk` rises with k), which no rho beats at any k where
+features are uncorrelated and of one scale: in this model large bags are worth their price only
+because they shrink a model that nothing else shrinks.
 
 Derived here; Javanmard et al., ICLR 2024, were reported to have the case of much noise, with half
 the scale: theirs hides that a response is counted as zero.

@@ -109,7 +109,7 @@ def test_where_noise_rules_bag_loss_wants_one_and_instance_loss_all() -> None:
     assert best == {0.0: 1, 1.0: 5, None: 5}
 
 
-def test_losses_without_bias_never_gain_by_larger_bags() -> None:
+def test_bag_loss_and_easy_llp_never_gain_by_larger_bags() -> None:
     ks = np.arange(1, 20)
     for sum_noise in (0.0, 1.0, MUCH):
         known = {"ratio": 20.0, "signal": 1.0, "noise": 0.5 + sum_noise / ks}
