@@ -20,6 +20,8 @@ from clients.batch import Batch
 from clients.evaluation import BATCH_SIZE
 from clients.training import Plan as LocalPlan
 from fedsim import rho, simulate
+from fedsim.bag_advice import Assumed, advise
+from fedsim.bag_theory.advice import Advice
 from fedsim.data import drawn_sites
 from fedsim.data.duplicates import Duplicates, look_at
 from fedsim.data.population import SERVER, Population
@@ -56,6 +58,7 @@ class Plan:
         external: as `Population.external_table` has them.
         num_mislabelled: training images with a wrong label by site, empty without label noise.
         knowledge: what sites know of their labels, if not plainly all.
+        bag_sizes: entry of `population.supervision` with bags -> what theory advises, if asked.
         adversaries: as `Attackers.describe` has them.
         looks: appearance parameters by site, empty without a shift.
         duplicates: equal images; None if not all images could be read.
@@ -92,6 +95,7 @@ class Plan:
     external: list[dict[str, Any]]
     num_mislabelled: Mapping[str, int]
     knowledge: Mapping[str, Mapping[str, Any]]
+    bag_sizes: Mapping[int, Advice]
     adversaries: list[dict[str, Any]]
     looks: Mapping[str, Mapping[str, Any]]
     duplicates: Duplicates | None
@@ -126,6 +130,7 @@ def make(
     out: str | Path = "runs",
     name: str | None = None,
     device: str = "auto",
+    assumed: Assumed | None = None,
 ) -> Plan:
     """Find out what a run would do; nothing is written, but for the image cache.
 
@@ -134,6 +139,7 @@ def make(
         population: its sites.
         out: folder that would get the run folder.
         name: of the run folder.
+        assumed: of the responses of bags, to see which bag size theory advises.
         device: as in `fedsim.run`.
 
     Raises:
@@ -172,6 +178,7 @@ def make(
         external=population.external_table(),
         num_mislabelled=dict(population.num_mislabelled),
         knowledge=population.knowledge_table(),
+        bag_sizes={} if assumed is None else advise(scenario, population, assumed),
         adversaries=workplace.attackers.describe(),
         looks={name: dict(look) for name, look in population.looks.items()},
         duplicates=duplicates,

@@ -65,7 +65,7 @@ class AggregateObjective(BagObjective):
 
 
 class Bag(AggregateObjective):
-    """L_bag. With `cross_entropy` it is the proportion loss of the literature (DLLP, EPRM).
+    """Loss of the mean prediction of a bag against its response (proportion loss, DLLP).
 
     >>> Bag().criterion
     'cross_entropy'
@@ -79,10 +79,11 @@ class Bag(AggregateObjective):
 
 
 class Instance(AggregateObjective):
-    """L_inst: every example is given its bag's response. Both cross-entropies are the same here.
+    """Loss of every prediction in a bag against the bag's response, as if it were the label.
 
-    Random bags shrink what is learned towards the class prior p*: the optimum is p* + (p - p*) / k.
-    Ranking is kept, but the most probable class tends to be the most frequent one.
+    Both cross-entropies are the same here. Random bags shrink what is learned towards the class
+    prior p*: the optimum is p* + (p - p*) / k. Ranking is kept, but the most probable class tends
+    to be the most frequent one.
 
     >>> Instance(criterion="squared").kind
     'instance'
@@ -96,7 +97,7 @@ class Instance(AggregateObjective):
 
 
 class InterpolatedBag(AggregateObjective):
-    """(1 - rho) L_bag + rho L_inst = L_bag + rho R.
+    """Bag loss and instance loss mixed, (1 - rho) L_bag + rho L_inst.
 
     >>> InterpolatedBag(rho=0.3).criterion
     'cross_entropy'

@@ -40,7 +40,7 @@ IMPOSSIBLE = -1e30
 
 
 class CountLikelihood(BagObjective):
-    """Exact negative log-likelihood of class counts; for bags that are small.
+    """Exact likelihood of the class counts of a bag; for bags that are small.
 
     >>> [CountLikelihood.largest_bag(num_classes) for num_classes in (2, 3, 5, 10)]
     [19999, 140, 10, 2]

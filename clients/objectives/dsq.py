@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Dsq(DebiasedBagObjective):
-    """The debiased squared loss of bags.
+    """Squared bag loss, debiased by the class prior (DSQ).
 
     >>> Dsq().kind
     'dsq'

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class EasyLlp(DebiasedBagObjective):
-    """The debiased instance loss.
+    """Instance loss, debiased by the class prior (EasyLLP).
 
     >>> EasyLlp(flood_level=0.0).prior
     'site'

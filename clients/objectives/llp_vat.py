@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class LlpVat(Objective):
-    """Bag loss plus virtual adversarial training.
+    """Bag loss plus virtual adversarial training; takes sites that know no labels too.
 
     A step shows its images to the network 3 + `num_power_iterations` times in place of once. Only
     the pass for the bag loss, which is the last, moves the statistics of normalisation. Random

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class OptimalTransport(BagObjective):
-    """Bag loss mixed with the cross-entropy of pseudo-labels.
+    """Bag loss mixed with the cross-entropy of pseudo-labels that agree with the responses (ROT).
 
     >>> OptimalTransport(alpha=0).pseudo_labels
     'soft'

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Upm(DebiasedBagObjective):
-    """The debiased instance loss, centred.
+    """Instance loss, debiased by the class prior with less variance than `easy_llp`.
 
     >>> Upm(prior="population").kind
     'upm'

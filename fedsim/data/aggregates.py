@@ -101,6 +101,16 @@ def text(described: Mapping[str, Mapping[str, Any]], num_sites: int) -> str:
     )
 
 
+def promises(described: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what is promised about labels, each promise once.
+
+    Args:
+        described: site -> `Knowledge.describe()`.
+    """
+    said = (known["release"].get("promise") for known in described.values())
+    return list(dict.fromkeys(filter(None, said)))
+
+
 def _bags_text(described: Mapping[str, Mapping[str, Any]]) -> str:
     found = [known["bags"] for known in described.values() if known["knows"] == "bags"]
     if not found:

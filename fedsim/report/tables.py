@@ -107,10 +107,7 @@ def warnings(record: RunRecord) -> Iterable[str]:
         yield f"Training labels were made wrong on purpose (label noise): {listed}."
     if said := aggregates.text(record.population["knowledge"], len(record.population["sites"])):
         yield f"What sites know of their labels: {said}."
-    promises = (
-        known["release"].get("promise") for known in record.population["knowledge"].values()
-    )
-    yield from (f"{promise}." for promise in dict.fromkeys(filter(None, promises)))
+    yield from (f"{promise}." for promise in aggregates.promises(record.population["knowledge"]))
     if chosen := record.run["chosen"]:
         yield f"{rho.text(chosen)}."
     if said := attack(record):

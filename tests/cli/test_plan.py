@@ -61,6 +61,41 @@ def test_who_attacks_is_shown(fedsim: Any, quickstart: Path, tmp_path: Path) -> 
     assert "sites attack" not in fedsim("validate", quickstart)[1]
 
 
+BAGS = [
+    "--set",
+    "population.supervision=[{kind: bags, bag_size: 8, "
+    "label_privacy: {kind: laplace, epsilon: 2.0}}]",
+    "--set",
+    "client.objective={kind: interpolated_bag, rho: 0.2}",
+    "--set",
+    "evaluation={metrics: [bag_loss], select_by: bag_loss, loss_decomposition: false}",
+]
+
+
+def test_what_is_known_of_labels_and_promised_is_shown(fedsim: Any, quickstart: Path) -> None:
+    code, out, err = fedsim("plan", quickstart, *BAGS)
+    assert (code, err) == (0, "")
+    assert "5 sites have" in out
+    assert "training bags of 8 to" in out
+    assert "promise:      epsilon = 2 label-DP at each site" in out
+    assert "bag size:" not in out
+
+
+def test_the_theory_s_bag_size_is_shown_for_assumed_levels(fedsim: Any, quickstart: Path) -> None:
+    assumed = ["--assume-signal", "0.1", "--assume-noise", "0.2", "--assume-dimensions", "20"]
+    code, out, err = fedsim("plan", quickstart, *BAGS, *assumed)
+    assert (code, err) == (0, "")
+    assert "signal 0.1 and noise 0.2 are assumed" in out
+    assert "with rho = 0.2 the risk is least in bags of" in out
+    assert "not of this scenario: the network is not linear" in out
+    code, _, err = fedsim("plan", quickstart, *BAGS, "--assume-signal", "0.1")
+    assert code == 2
+    assert "belong together" in err
+    code, _, err = fedsim("plan", quickstart, *BAGS, *assumed[:2], "--assume-noise", "-1")
+    assert code == 2
+    assert "--assume-signal and --assume-noise: signal and noise must be finite" in err
+
+
 def test_a_plan_can_be_read_by_programs(fedsim: Any, quickstart: Path, tmp_path: Path) -> None:
     code, out, _ = fedsim("plan", quickstart, "--json", "--out", tmp_path)
     found = json.loads(out)

@@ -124,6 +124,10 @@ class LabelPrivacy(Part, ABC):
         """Return independent draws of noise of this scale."""
 
     @abstractmethod
+    def variance(self, scale: float) -> float:
+        """Return the variance of noise of this scale."""
+
+    @abstractmethod
     def cost(self, scale: float, sensitivity: Sensitivity, num_draws: int) -> Cost:
         """Return what so many releases with noise of this scale cost together."""
 

@@ -60,6 +60,10 @@ class Gaussian(LabelPrivacy):
         """Return normal draws."""
         return rng.normal(scale=scale, size=shape)
 
+    def variance(self, scale: float) -> float:
+        """Return sigma^2."""
+        return scale**2
+
     def cost(self, scale: float, sensitivity: Sensitivity, num_draws: int) -> Cost:
         """Return that of the one release that all draws together are equal to."""
         u = scale / sensitivity.l2 / sqrt(num_draws)

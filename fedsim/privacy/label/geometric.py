@@ -9,7 +9,7 @@ Source: Ghosh, Roughgarden and Sundararajan, STOC 2009.
 
 from __future__ import annotations
 
-from math import expm1
+from math import exp, expm1
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -51,6 +51,10 @@ class Geometric(LabelPrivacy):
         """Return differences of two geometric numbers, whole."""
         stop = -expm1(-1 / scale)
         return (rng.geometric(stop, shape) - rng.geometric(stop, shape)).astype(np.float64)
+
+    def variance(self, scale: float) -> float:
+        """Return 2 alpha / (1 - alpha)^2."""
+        return 2 * exp(-1 / scale) / expm1(-1 / scale) ** 2
 
     def cost(self, scale: float, sensitivity: Sensitivity, num_draws: int) -> Cost:
         """Return the sum over the draws."""

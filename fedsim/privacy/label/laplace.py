@@ -50,6 +50,10 @@ class Laplace(LabelPrivacy):
         """Return draws from the density exp(-|z| / b) / 2b."""
         return rng.laplace(scale=scale, size=shape)
 
+    def variance(self, scale: float) -> float:
+        """Return 2 b^2."""
+        return 2 * scale**2
+
     def cost(self, scale: float, sensitivity: Sensitivity, num_draws: int) -> Cost:
         """Return the sum over the draws."""
         return Cost(num_draws * sensitivity.l1 / scale)

@@ -21,6 +21,7 @@ from fedsim.privacy.label import (
     Laplace,
     Relation,
     Truncation,
+    of_counts,
 )
 
 DELTA = 1e-5
@@ -93,6 +94,15 @@ def test_noise_on_counts_has_the_stated_law_whatever_the_size_of_the_bag(
     assert fits(name, sample, scale) > 1e-3
     assert fits(name, sample, 1.1 * scale) < 1e-6
     assert fits(name, sample, scale / 1.1) < 1e-6
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 2.0])
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_the_variance_is_that_of_the_noise(name: str, epsilon: float) -> None:
+    privacy = MECHANISMS[name](epsilon=epsilon)
+    scale = privacy.scale(of_counts(2, "replace_one"))
+    seen = privacy.noise(scale, (400_000,), np.random.default_rng(0)).var()
+    assert privacy.variance(scale) == pytest.approx(seen, rel=0.02)
 
 
 @pytest.mark.parametrize("relation", ["replace_one", "zero_out"])

@@ -1,0 +1,111 @@
+"""Which bag size the theory advises for a scenario, from levels that its user assumes.
+
+Nothing of any label is looked at: sizes of sites and bags, and what the scenario says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from clients.objectives import Bag, Instance, InterpolatedBag
+from fedsim.bag_theory.advice import Advice, Departure, bag_size_advice
+from fedsim.data.bag_draws import Random
+from fedsim.data.population import Population
+from fedsim.data.supervised import sites_of
+from fedsim.data.supervision import InBags
+from fedsim.errors import InputError
+from fedsim.models import Mlp
+from fedsim.privacy.label import of_counts
+from fedsim.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What the user of a scenario assumes of the responses.
+
+    Args:
+        signal: variance that a linear model explains.
+        noise: variance that it does not.
+        num_dimensions: of its features; None for all pixels.
+    """
+
+    signal: float
+    noise: float
+    num_dimensions: int | None = None
+
+
+def advise(scenario: Scenario, population: Population, assumed: Assumed) -> dict[int, Advice]:
+    """Return for every entry of `population.supervision` with bags what the theory says.
+
+    Args:
+        scenario: with bags.
+        population: its sites.
+        assumed: of the responses.
+
+    Raises:
+        InputError: if a level is negative or not finite.
+    """
+    entries = scenario.population.supervision
+    by_site = sites_of(entries, population.names)
+    found = {}
+    for number, entry in enumerate(entries):
+        sites = [site for site, part in by_site.items() if part is entry]
+        if isinstance(entry, InBags) and sites:
+            found[number] = _advice(scenario, population, entry, sites, assumed)
+    return found
+
+
+def _advice(
+    scenario: Scenario, population: Population, entry: InBags, sites: list[int], assumed: Assumed
+) -> Advice:
+    num_examples = sum(len(population.indices[site]["train"]) for site in sites)
+    num_bags = sum(population.num_bags(site, "train") or 0 for site in sites)
+    channels, height, width = scenario.data.source.facts().image_shape
+    noise = 0.0
+    if entry.label_privacy is not None:
+        mechanism, num_classes = entry.label_privacy, len(population.class_names)
+        noise = mechanism.variance(mechanism.scale(of_counts(num_classes, mechanism.relation)))
+    try:
+        return bag_size_advice(
+            num_examples=num_examples,
+            num_dimensions=assumed.num_dimensions or channels * height * width,
+            signal=assumed.signal,
+            noise=assumed.noise,
+            own_size=max(1, round(num_examples / num_bags)) if num_bags else 1,
+            rho=_rho(scenario),
+            sum_noise=noise,
+            departures=list(_departures(scenario, entry, len(population))),
+        )
+    except ValueError as error:
+        raise InputError(f"--assume-signal and --assume-noise: {error}") from error
+
+
+def _rho(scenario: Scenario) -> float | None:
+    objective = scenario.client.objective
+    if isinstance(objective, Bag | Instance):
+        return float(isinstance(objective, Instance))
+    if isinstance(objective, InterpolatedBag) and objective.rho != "auto":
+        return objective.rho
+    return None
+
+
+def _departures(scenario: Scenario, entry: InBags, num_sites: int) -> Iterator[Departure]:
+    """Yield what of the scenario is not as the theory has it."""
+    objective, model = scenario.client.objective, scenario.model
+    if not (isinstance(model, Mlp) and not model.widths):
+        yield "network"
+    if (
+        not isinstance(objective, Bag | Instance | InterpolatedBag)
+        or objective.criterion != "squared"
+    ):
+        yield "loss"
+    yield "classes"
+    if not isinstance(entry.draw, Random):
+        yield "draw"
+    if entry.num_draws > 1:
+        yield "redrawn"
+    if entry.label_privacy is not None and entry.project:
+        yield "clipped"
+    if num_sites > 1:
+        yield "sites"
