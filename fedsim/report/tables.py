@@ -163,7 +163,7 @@ def _equal_images(record: RunRecord) -> Iterable[str]:
     found = record.population["duplicates"]
     if found["num_groups"]:
         groups = found["examples"]
-        yield "For example:"
+        yield "Of the images that are there more than once, for example:"
         yield "\n".join(f"- {_listed(group, EXAMPLES, '; ')}" for group in groups[:EXAMPLES])
 
 
