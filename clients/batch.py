@@ -59,9 +59,12 @@ class Bags:
         return index, Bags(of_example, self.responses.index_select(0, chosen))
 
     def means(self, values: Tensor) -> Tensor:
-        """Return the mean over every bag, (bag, ...), of values (example, ...)."""
+        """Return the mean over every bag, (bag, ...), of values (example, ...).
+
+        Summed so that it repeats to the bit on GPUs too, unlike `index_add` there.
+        """
         sums = values.new_zeros(len(self), *values.shape[1:])
-        sums = sums.index_add(0, self.of_example, values)
+        sums = sums.index_put((self.of_example,), values, accumulate=True)
         return sums / self.sizes.to(values).view(-1, *[1] * (values.ndim - 1))
 
 

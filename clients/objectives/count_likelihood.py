@@ -115,7 +115,7 @@ def _log_likelihoods(log_p: Tensor, counts: Tensor, shape: list[int]) -> Tensor:
     import torch
 
     so_far = log_p.new_full((len(counts), *shape), IMPOSSIBLE)
-    so_far.view(len(counts), -1)[:, 0] = 0
+    so_far.flatten(1)[:, 0] = 0
     for by_class in log_p.unbind():
         chances = by_class.T.reshape(-1, len(counts), *[1] * len(shape)).unbind()
         before = [*(_one_less(so_far, axis + 1) for axis in range(len(shape))), so_far]

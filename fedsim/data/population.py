@@ -188,9 +188,9 @@ class Population:
     def known_counts(self, split: Split) -> NDArray[np.float32] | None:
         """Return examples per class as all sites together tell, (class,), noise and all.
 
-        None where every site plainly knows all of its labels.
+        None where sites draw their examples when they are looked at.
         """
-        if not self.knowledge:
+        if self.server is not None:
             return None
         counts = np.zeros(len(self.class_names))
         for site in range(len(self)):

@@ -78,6 +78,11 @@ def unsuited(scenario: Scenario) -> Iterator[Problem]:
             ("population", "supervision"),
             "is for simulation: it takes labels from sites that have them",
         )
+    if getattr(scenario.client.objective, "prior", "site") == "population":
+        yield Problem(
+            ("client", "objective", "prior"),
+            "no site knows the labels of the others: use site",
+        )
     if sites.adversaries:
         yield Problem(
             ("population", "adversaries"),

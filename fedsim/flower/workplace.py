@@ -65,7 +65,7 @@ class Workplace:
 
     @cached_property
     def population_counts(self) -> Tensor | None:
-        """Training examples per class as all sites together tell, None where nothing asks."""
+        """Training examples per class as all sites together tell, None where they draw them."""
         known = self.population.known_counts("train")
         return None if known is None else torch.from_numpy(known).to(self.device)
 

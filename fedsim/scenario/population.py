@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from clients.metrics import evaluate
+from clients.objectives import CountLikelihood
 from fedsim.data import divided_sites, drawn_sites
 from fedsim.data.pooled import Pooled
 from fedsim.data.population import ExternalSet, Population
@@ -44,6 +45,7 @@ def completed(scenario: Scenario, population: Population) -> Population:
         *_training(scenario, population),
         *_batches_of_devices(scenario, population),
         *_metrics(scenario, population),
+        *_bags(scenario, population),
     ]
     if problems:
         raise UnmetError(scenario.name, problems)
@@ -151,4 +153,20 @@ def _metrics(scenario: Scenario, population: Population) -> Iterator[Problem]:
                 ("evaluation", "metrics"),
                 f"{', '.join(undetermined)} cannot be computed: none of the {len(labels)} {split} "
                 f"images shows {' or '.join(absent)}; hold out more, or leave the metric out",
+            )
+
+
+def _bags(scenario: Scenario, population: Population) -> Iterator[Problem]:
+    """The exact likelihood of counts has a grid, whose size bounds that of bags."""
+    if not isinstance(scenario.client.objective, CountLikelihood):
+        return
+    most = CountLikelihood.largest_bag(len(population.class_names))
+    for site in population.knowledge:
+        largest = max((int(b.sizes.max()) for b in population.bags(site, "train")), default=0)
+        if largest > most:
+            yield Problem(
+                ("client", "objective", "kind"),
+                f"count_likelihood takes bags of at most {most} examples for "
+                f"{len(population.class_names)} classes, and {population.names[site]} has one of "
+                f"{largest}: use smaller bags, or another objective",
             )

@@ -26,6 +26,7 @@ def broken(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
     """Yield the rules that the knowledge of a scenario's sites breaks."""
     yield from _learnt(scenario)
     yield from _unshrunk(scenario)
+    yield from _prior(scenario)
     if not scenario.population.supervision:
         return
     if isinstance(scenario.population.partition, Resampled):
@@ -107,6 +108,17 @@ def _grouped(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
                 (*PATH, number, "draw", "column"),
                 f"the data have no column {column!r} (they have: {there})",
             )
+
+
+def _prior(scenario: Scenario) -> Iterator[Problem]:
+    objective = scenario.client.objective
+    if getattr(objective, "prior", "site") == "population" and isinstance(
+        scenario.population.partition, Resampled
+    ):
+        yield Problem(
+            ("client", "objective", "prior"),
+            "nobody knows the prior of sites that draw their examples as they take part: use site",
+        )
 
 
 def _with_labels(scenario: Scenario) -> Iterator[Problem]:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from fedsim.errors import ScenarioError
-from fedsim.scenario import Scenario
+from fedsim.scenario import Scenario, open_population
+from fedsim.scenario.messages import UnmetError
 
 Make = Callable[..., Scenario]
 BAGS = {"kind": "bags", "bag_size": 4}
@@ -113,3 +114,27 @@ def test_sites_that_draw_their_examples_have_no_labels_of_their_own(tiny: Make) 
     partition = {"kind": "resampled", "examples_per_site": [5, 9]}
     with pytest.raises(ScenarioError, match="share their examples"):
         made(tiny, BAGS, population={"partition": partition})
+
+
+def test_bags_too_large_for_the_exact_likelihood_are_refused(tiny: Make) -> None:
+    source = {"kind": "synthetic", "anatomy": "fundus", "image_size": 16, "num_examples": 300}
+    plan = made(
+        tiny,
+        {**BAGS, "bag_size": 12},
+        objective={"kind": "count_likelihood"},
+        data={"source": source, "task": "ordinal"},
+    )
+    with pytest.raises(UnmetError, match="at most 10 examples for 5 classes, and site-00 has one"):
+        open_population(plan)
+    assert open_population(made(tiny, BAGS, objective={"kind": "count_likelihood"}))
+
+
+def test_sites_that_draw_their_examples_have_no_prior_of_all(tiny: Make) -> None:
+    partition = {"kind": "resampled", "examples_per_site": [5, 9]}
+    with pytest.raises(ScenarioError, match=r"objective\.prior\n  nobody knows the prior"):
+        made(
+            tiny,
+            objective={"kind": "easy_llp", "prior": "population"},
+            population={"partition": partition},
+            evaluation={"loss_decomposition": False},
+        )
