@@ -79,7 +79,7 @@ class DpSgd:
     num_steps: int
     clipping: Literal["flat", "per_layer"] = "flat"
     num_augmentations: int = 1
-    max_physical_batch: int = 256
+    max_physical_batch: int = 128
     mode: Mode = "layers"
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from clients.per_example import Mode
 
 TOLERANCE = 0.01
-"""Of a gradient's norm: far above rounding, far below what a wrong gradient is off by."""
+"""Share of a norm, far above rounding and far below what a wrong gradient is off by."""
 
 
 def unsuitable(model: nn.Module) -> str | None:
@@ -65,15 +65,16 @@ def made_private(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
 def suited_mode(model: nn.Module, image_shape: tuple[int, int, int]) -> Mode:
     """Return the first mode that forms the gradients of single examples of a network.
 
-    They are compared with those that torch finds for each example alone, on random images. No data
-    are looked at and no clock is asked, so the choice tells nothing and repeats.
+    They are compared with those that torch finds for each example alone, on random images; where
+    training mode draws at random, as dropout does, in evaluation mode. No data are looked at and no
+    clock is asked, so the choice tells nothing and repeats.
 
     Args:
         model: left as it was.
         image_shape: (channel, height, width).
 
     Raises:
-        ValueError: if none does, or the network keeps something of what it is shown, and why.
+        ValueError: if none does, or the network mixes or keeps what it is shown, and why.
     """
     import torch
 
@@ -87,10 +88,13 @@ def suited_mode(model: nn.Module, image_shape: tuple[int, int, int]) -> Mode:
     modes: tuple[Mode, ...] = ("layers", "functorch")
     reasons = []
     try:
-        for mode in modes:
-            if (reason := _fault(model, images, mode, buffers)) is None:
-                return mode
-            reasons.append(f"{mode}: {reason}")
+        with torch.random.fork_rng():
+            repeats = torch.equal(model.train()(images), model(images))
+            _check_examples_apart(model.train(repeats), images, buffers)
+            for mode in modes:
+                if (reason := _fault(model, images, mode, repeats)) is None:
+                    return mode
+                reasons.append(f"{mode}: {reason}")
     finally:
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
@@ -99,28 +103,34 @@ def suited_mode(model: nn.Module, image_shape: tuple[int, int, int]) -> Mode:
     raise ValueError("no gradients of single examples: " + "; ".join(reasons))
 
 
-def _fault(model: nn.Module, images: Tensor, mode: Mode, buffers: dict[str, Tensor]) -> str | None:
+def _check_examples_apart(model: nn.Module, images: Tensor, buffers: dict[str, Tensor]) -> None:
+    import torch
+
+    for name, buffer in model.named_buffers():
+        if not torch.equal(buffer, buffers[name]):
+            raise ValueError(f"{name} keeps something of what the network is shown")
+    with torch.no_grad():
+        together, apart = model(images), torch.cat([model(image[None]) for image in images])
+    if not (together - apart).norm() <= TOLERANCE * apart.norm():
+        raise ValueError("what the network returns for an example depends on the others shown")
+
+
+def _fault(model: nn.Module, images: Tensor, mode: Mode, repeats: bool) -> str | None:
     """Return why a mode does not form the gradients of single examples, None if it does.
 
-    In training mode, where dropout draws other numbers each time, that it runs; without, that the
-    numbers are right.
+    It must run in training mode, and be right in the mode where outputs repeat.
     """
     import torch
 
     from clients.per_example import PerUnit
 
-    total = partial(_projection, model, images)
     try:
-        with PerUnit(model, mode) as per_unit, torch.random.fork_rng():
-            model.train()
-            per_unit.gradients(total, len(images))
-            model.eval()
-            _, found = per_unit.gradients(total, len(images))
+        with PerUnit(model, mode) as per_unit:
+            for training in (True, repeats):
+                model.train(training)
+                _, found = per_unit.gradients(partial(_projection, model, images), len(images))
     except (ValueError, RuntimeError, NotImplementedError) as error:
         return str(error).partition("\n")[0]
-    for name, buffer in model.named_buffers():
-        if not torch.equal(buffer, buffers[name]):
-            return f"{name} keeps something of what the network is shown"
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     for row, image in enumerate(images):
         slopes = torch.autograd.grad(
