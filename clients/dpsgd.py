@@ -12,7 +12,8 @@ on which torch's optimiser then acts: all that follows is post-processing.
   it is replaced. `per_layer` clips each parameter tensor to C / sqrt(L), L of them. A unit whose
   gradient is not finite adds nothing, and so does an empty sample: its step is taken with noise
   alone.
-- The denominator is the expected number of units, not that of the sample, which is secret.
+- The denominator is the expected number of units, not that of the sample, which is secret. U itself
+  is taken for public, as in the neighbouring relation that makes a unit zero.
 - R is a function of the parameters and of constants of the round alone, such as a proximal term or
   control variates, all of them functions of earlier releases. Then so is grad R: it tells nothing
   new of the data, and is added after the noise as it is. Its type keeps the batch from it. Terms of
@@ -170,7 +171,7 @@ def train_private(
     with PerUnit(model, mechanism.mode) as per_unit:
         for _ in range(mechanism.num_steps):
             chosen = poisson_sample(len(units), mechanism.sampling_rate, sampling)
-            sums: dict[nn.Parameter, Tensor] = {}
+            sums: dict[Tensor, Tensor] = {}
             for part in units.parts(chosen, largest):
                 copies = _copied(part, mechanism.num_augmentations)
                 batch = augment(copies.batch) if augment else copies.batch
@@ -249,7 +250,7 @@ def _total(
 
 def _release(
     parameters: list[nn.Parameter],
-    sums: dict[nn.Parameter, Tensor],
+    sums: dict[Tensor, Tensor],
     mechanism: DpSgd,
     num_units: int,
     generator: torch.Generator,

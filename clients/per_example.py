@@ -117,7 +117,8 @@ class PerUnit:
 
     def _watched(self, total: Callable[[], Tensor]) -> tuple[Tensor, list[_Use]]:
         """Return a loss and what layers were shown for it."""
-        self._uses = uses = []
+        uses: list[_Use] = []
+        self._uses = uses
         try:
             return total(), uses
         finally:
@@ -192,7 +193,9 @@ def _of_conv2d(layer: nn.Conv2d, inputs: Tensor, slopes: Tensor) -> UnitGradient
     weight = torch.cat(
         [
             _of_conv2d_weight(layer, rows, slopes_there)
-            for rows, slopes_there in zip(inputs.split(some), slopes.split(some), strict=True)
+            for rows, slopes_there in zip(
+                torch.split(inputs, some), torch.split(slopes, some), strict=True
+            )
         ]
     )
     found: UnitGradients = {layer.weight: Formed(weight)}
@@ -215,8 +218,9 @@ def _patches(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
 
     The copy that is made of it takes a fraction of the time of `torch.nn.functional.unfold`.
     """
+    assert not isinstance(layer.padding, str)
     down, right = layer.padding
-    patches = pad(inputs, (right, right, down, down))  # type: ignore[list-item]
+    patches = pad(inputs, (right, right, down, down))
     for axis, size, stride, dilation in zip(
         (2, 3), layer.kernel_size, layer.stride, layer.dilation, strict=True
     ):

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Formed:
     def squared_norms(self) -> Tensor:
         """Return the square of the L2 norm of each, (unit,)."""
         flat = self.values.flatten(1)
-        return torch.linalg.vecdot(flat, flat)
+        squares: Tensor = torch.linalg.vecdot(flat, flat)
+        return squares
 
     def weighted_sum(self, factors: Tensor) -> Tensor:
         """Return the sum of gradient times factor, (*shape).
@@ -30,7 +31,8 @@ class Formed:
         Args:
             factors: (unit,).
         """
-        return torch.tensordot(factors, self.values, 1)
+        total: Tensor = torch.tensordot(factors, self.values, 1)
+        return total
 
     def without(self, left_out: Tensor) -> Formed:
         """Return the same with zeros for some units, (unit,), bool."""
@@ -86,7 +88,7 @@ class Outer:
         return Formed(self.left[:, :, None] * self.right[:, None, :])
 
 
-UnitGradients = dict[nn.Parameter, Formed | Outer]
+UnitGradients = dict[Tensor, Formed | Outer]
 """Gradients of every unit, by parameter."""
 
 
@@ -100,7 +102,7 @@ class Clipped:
         num_not_finite: units that were left out, a scalar.
     """
 
-    sums: dict[nn.Parameter, Tensor]
+    sums: dict[Tensor, Tensor]
     num_clipped: Tensor
     num_not_finite: Tensor
 

@@ -41,7 +41,7 @@ class Units:
             example is one of its own if not given.
 
     Raises:
-        ValueError: if a unit has no example, or an example may belong to several units.
+        ValueError: if a unit has no example, an example several units, or there is none at all.
     """
 
     def __init__(self, examples: Batch, of_example: Tensor | None = None) -> None:
@@ -56,12 +56,13 @@ class Units:
         self._examples = examples
         self._members: tuple[Tensor, ...] | None = None
         self._sizes = [1] * len(examples)
+        if not self._sizes:
+            raise ValueError("no example, so no unit to sample")
         if of_example is None:
             return
         if len(of_example) != len(examples):
             raise ValueError(f"{len(of_example)} examples have a unit, there are {len(examples)}")
-        sizes = of_example.bincount()
-        if not sizes.all():
+        if of_example.min() < 0 or not (sizes := of_example.bincount()).all():
             raise ValueError("units are numbered from 0 without a gap, each with an example")
         self._sizes = sizes.tolist()
         self._members = torch.split(of_example.argsort(stable=True), self._sizes)

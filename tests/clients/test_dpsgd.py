@@ -623,11 +623,20 @@ def test_the_trainer_sees_whole_units_in_the_samples_drawn() -> None:
 
 @pytest.mark.parametrize(
     ("units", "message"),
-    [([0, 0, 2] * 4, "without a gap"), ([0, 1], "2 examples have a unit, there are 12")],
+    [
+        ([0, 0, 2] * 4, "without a gap"),
+        ([-1, 0, 1] * 4, "from 0"),
+        ([0, 1], "2 examples have a unit, there are 12"),
+    ],
 )
 def test_units_that_are_misnumbered_are_refused(units: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         trained(train_private, cnn(), drawn(), STEP, unit_of_example=torch.tensor(units))
+
+
+def test_a_site_without_examples_is_refused() -> None:
+    with pytest.raises(ValueError, match="no example"):
+        trained(train_private, cnn(), drawn().select(torch.arange(0)), STEP)
 
 
 def test_bags_are_the_units_and_are_not_redrawn() -> None:
