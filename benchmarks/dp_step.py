@@ -7,8 +7,8 @@ Every side trains the same network on batches of the same size with plain SGD, o
 process: the training loop of a run without privacy, `train_private`, and Opacus' `DPOptimizer` on
 a network wrapped in each of its modes. A turn is some steps of every side, one after the other, and
 ratios are medians over turns: times vary with the machine and with what else it does, ratios much
-less. They are processor seconds, so that other processes count for little; freed memory is kept as in a
-run. Images are of one channel and 28 pixels, like MedMNIST's.
+less. They are processor seconds, so that other processes count for little. Freed memory is kept, as
+in a run. Images are of one channel and 28 pixels, like MedMNIST's.
 """
 
 from __future__ import annotations
