@@ -13,10 +13,12 @@ from clients.batch import Batch
 from clients.objectives import Context
 from clients.training import Plan, train
 from fedsim.adversaries import choose
+from fedsim.errors import InputError
 from fedsim.flower.network import Network
 from fedsim.seeds import Streams
 
 if TYPE_CHECKING:
+    from clients.unit_gradients import Mode
     from fedsim.data.population import Examples, Population
     from fedsim.data.source import Split
     from fedsim.scenario import Scenario
@@ -77,6 +79,33 @@ class Workplace:
         factor = client.schedule.factor(round, self.scenario.rounds)
         return float(client.optimizer.learning_rate * factor)
 
+    @cached_property
+    def gradient_mode(self) -> Mode:
+        """How gradients of single examples are formed in this network.
+
+        Raises:
+            InputError: if it has none, as examples of a batch change each other's.
+        """
+        from clients.private_models import suited_mode
+
+        shape = self.scenario.data.source.facts().image_shape
+        try:
+            with self.streams.torch_default("gradient_mode", str(self.device)):
+                return suited_mode(self.network.module, shape)
+        except ValueError as error:
+            raise InputError(
+                f"model: cannot be trained privately: {error}. Use small_cnn or mlp, or "
+                "{kind: monai, normalisation: group}"
+            ) from error
+
+    def augment(self, round: int, **keys: int) -> Callable[[Batch], Batch] | None:
+        """Return what changes the images of a round's batches, None if nothing does."""
+        augmentation = self.scenario.data.augmentation
+        if not augmentation.changes_anything:
+            return None
+        draws = self.streams.torch("augmentation", round=round, **keys)
+        return partial(augmentation.apply, generator=draws)
+
     def fit(
         self,
         examples: Batch,
@@ -96,10 +125,6 @@ class Workplace:
             penalty: added to the objective, see `clients.training.train`.
             keys: of the random streams, beside the round.
         """
-        augmentation, augment = self.scenario.data.augmentation, None
-        if augmentation.changes_anything:
-            draws = self.streams.torch("augmentation", round=round, **keys)
-            augment = partial(augmentation.apply, generator=draws)
         with self.streams.torch_default("training", str(self.device), round=round, **keys):
             return train(
                 self.network.module,
@@ -112,7 +137,7 @@ class Workplace:
                     progress=(round - 1) / self.scenario.rounds,
                 ),
                 generator=self.streams.torch("batches", round=round, **keys),
-                augment=augment,
+                augment=self.augment(round, **keys),
                 penalty=penalty,
             )
 
