@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from clients.batch import Batch
-    from clients.unit_gradients import Mode
+    from clients.per_example import Mode
     from fedsim.privacy import ExampleLevel
     from fedsim.privacy.example_level import Steps
 

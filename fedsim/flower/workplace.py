@@ -18,7 +18,7 @@ from fedsim.flower.network import Network
 from fedsim.seeds import Streams
 
 if TYPE_CHECKING:
-    from clients.unit_gradients import Mode
+    from clients.per_example import Mode
     from fedsim.data.population import Examples, Population
     from fedsim.data.source import Split
     from fedsim.scenario import Scenario

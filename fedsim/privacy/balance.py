@@ -160,7 +160,10 @@ def in_words(found: History) -> str:
 def summary(verdict: Verdict) -> str:
     """Return the epsilon of the federation, how much of it is rounding, and what others say."""
     account, bounds = verdict.account, verdict.bounds
-    text = f"Whole federation, {account.unit} level: epsilon {bounds.high:.4f} (at {account.site})"
+    text = (
+        f"Whole federation, {account.unit} level: epsilon {bounds.high:.4f}, that of "
+        f"{account.site}; {UNITS[account.unit]} that are at two sites spend more"
+    )
     if math.isinf(bounds.high):
         return f"{text}."
     checks = ", ".join(f"{name} {value:.4f}" for name, value in verdict.checks.items())
@@ -176,11 +179,11 @@ def promise(account: Account, delta: float) -> str:
     if math.isinf(account.epsilon):
         return f"No {name} is protected: something was released without noise."
     return (
-        f"Whatever is done with what {account.site} released, no outcome of it gets more than "
-        f"e^{account.epsilon:.4g} times as probable (epsilon), but for a probability of {delta:g} "
-        f"(delta), when one {name} is exchanged: the data {RELATIONS[account.relation]}. The site "
-        "itself is trusted, server and other sites are not. Noise of a simulation can be repeated "
-        "by whoever has the scenario, so this holds for the mechanism that is simulated."
+        f"Take the data with one {name} and {RELATIONS[account.relation]}. Whatever is done with "
+        f"what {account.site} released, no outcome is more than e^{account.epsilon:.4g} times as "
+        f"probable in one case as in the other, but for a probability of {delta:g} (delta). The "
+        "site itself is trusted, the server and other sites are not. The noise of a simulation can "
+        "be repeated by whoever has the scenario: the promise is that of the simulated mechanism."
     )
 
 

@@ -11,13 +11,13 @@ from fedsim.errors import InputError
 from fedsim.privacy.accounting import COARSE, epsilon, rough_epsilon
 from fedsim.privacy.events import History
 
-NOISE_STEP = 1e-3
-"""Noise multipliers are whole multiples of it, rounded up."""
+STEPS = 1000
+"""Noise multipliers are whole multiples of 1 / 1000, rounded up."""
 LARGEST = 1e4
 
 
 def least_noise(made: Callable[[float], History], target: float, delta: float) -> float:
-    """Return the least noise multiplier, a multiple of `NOISE_STEP`, that keeps epsilon to target.
+    """Return the least noise multiplier, in thousandths, that keeps epsilon to a target.
 
     Found at the coarse interval, so the final figure may be a little below the target.
 
@@ -44,8 +44,8 @@ def least_noise(made: Callable[[float], History], target: float, delta: float) -
     low = high
     while epsilon(made(low), delta, COARSE) <= target:
         low /= 2
-    root = brentq(excess, math.log(low), math.log(2 * low), xtol=NOISE_STEP / high / 4)
-    steps = max(1, round(math.exp(root) / NOISE_STEP) - 1)
-    while epsilon(made(steps * NOISE_STEP), delta, COARSE) > target:
+    root = brentq(excess, math.log(low), math.log(2 * low), xtol=0.25 / STEPS / high)
+    steps = max(1, round(math.exp(root) * STEPS) - 1)
+    while epsilon(made(steps / STEPS), delta, COARSE) > target:
         steps += 1
-    return steps * NOISE_STEP
+    return steps / STEPS

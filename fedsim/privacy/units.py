@@ -20,9 +20,8 @@ UNITS: dict[Unit, str] = {
 """What a unit is called in sentences."""
 
 RELATIONS: dict[Relation, str] = {
-    "add_or_remove_one": "with and without it, their number being secret",
-    "replace_one": "with it and with any other in its place; their number is public",
-    "replace_special": "with it and with a blank in its place, which adds nothing to any gradient; "
-    "their number is public",
+    "add_or_remove_one": "without it, their number being secret",
+    "replace_one": "with any other in its place, their number being public",
+    "replace_special": "with a blank in its place that adds nothing, their number being public",
 }
 """What two neighbouring data sets are, in words."""
