@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fedsim.cli.streams import console
 
 if TYPE_CHECKING:
-    from fedsim.privacy.balance import Account, Balance
+    from fedsim.privacy.balance import Balance
 
 SITES_SHOWN = 40
 
@@ -17,14 +17,14 @@ def print_balance(found: Balance) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from fedsim.privacy.balance import promise, summary
+    from fedsim.privacy.balance import HEADINGS, promise, summary
 
     shown = console()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("site", "unit", "n", "rounds", "released", "epsilon"):
+    for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading in ("site", "unit") else "right")
     for account in found.accounts[:SITES_SHOWN]:
-        table.add_row(*map(Text, _cells(account)))
+        table.add_row(*map(Text, account.cells()))
     if len(found.accounts) > SITES_SHOWN:
         table.add_row(f"... {len(found.accounts) - SITES_SHOWN} more")
     shown.print(f"Privacy: epsilon at delta {found.delta:g}, by privacy loss distributions")
@@ -37,14 +37,3 @@ def print_balance(found: Balance) -> None:
         shown.print("\nReleased without noise:")
         for purpose in found.unprotected:
             shown.print(Text(f"- {purpose}"))
-
-
-def _cells(account: Account) -> list[str]:
-    return [
-        account.site,
-        account.unit,
-        "" if account.num_units is None else str(account.num_units),
-        str(account.num_rounds),
-        account.released,
-        f"{account.epsilon:.4f}",
-    ]

@@ -20,6 +20,8 @@ from fedsim.privacy.units import RELATIONS, UNITS, Relation, Unit
 
 MOST_FINE = 16
 """Different histories up to which all epsilons are made at the fine interval."""
+HEADINGS = ("site", "unit", "n", "rounds", "released", "epsilon")
+"""Of a table of accounts."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class Account:
     num_rounds: int
     released: str
     epsilon: float
+
+    def cells(self) -> list[str]:
+        """Return what stands under `HEADINGS`."""
+        num = "" if self.num_units is None else str(self.num_units)
+        rounds, epsilon = str(self.num_rounds), f"{self.epsilon:.4f}"
+        return [self.site, self.unit, num, rounds, self.released, epsilon]
 
 
 @dataclass(frozen=True)
@@ -162,7 +170,7 @@ def summary(verdict: Verdict) -> str:
     account, bounds = verdict.account, verdict.bounds
     text = (
         f"Whole federation, {account.unit} level: epsilon {bounds.high:.4f}, that of "
-        f"{account.site}; {UNITS[account.unit]} that are at two sites spend more"
+        f"{account.site}; a {UNITS[account.unit]} that is at two sites spends more"
     )
     if math.isinf(bounds.high):
         return f"{text}."
