@@ -14,6 +14,7 @@ from clients.evaluation import log_probabilities
 from clients.regularisers import Local, Proximal
 from clients.training import Plan
 from fedsim.adversaries import LabelFlip
+from fedsim.errors import RunError
 from fedsim.flower import personal_models, private_training, regularised
 from fedsim.flower.client_memory import Memory
 from fedsim.flower.personal_models import PERSONAL, PRIVATE
@@ -74,7 +75,12 @@ def train(
         received: array records that came with the model, by their name.
         memory: what came of `Trained.memory` in the site's last round.
         steps: the private steps that it takes, None if training is not private.
+
+    Raises:
+        RunError: if it is to be private and no steps came: nothing is trained then.
     """
+    if steps is None and workplace.scenario.privacy is not None:
+        raise RunError("training is private, but no private steps came with the model")
     client, network = workplace.scenario.client, workplace.network
     plan = plan or client.plan
     regulariser = Proximal(weight=proximal_mu) if proximal_mu else client.regulariser

@@ -6,6 +6,7 @@ the event of its release, and what is sent to the site to be carried out.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
@@ -188,7 +189,8 @@ class Desk:
     def _affords(self, round: int, site: int) -> bool:
         assert self._guard is not None
         name = self._rounds.names[site]
-        most = sum(later >= round for later in self._rounds.rounds_of(site))
+        planned = self._rounds.rounds_of(site)
+        most = len(planned) - bisect_left(planned, round)
         event = self._rounds.steps(site).event()
         return self._guard.affords(name, self._spent.get(name, Counter()), event, most)
 

@@ -97,10 +97,16 @@ def _lacks_noise(event: DpEvent) -> bool:
     match event:
         case dp_event.NonPrivateDpEvent():
             return True
-        case dp_event.GaussianDpEvent() | dp_event.LaplaceDpEvent():
-            return bool(event.noise_multiplier == 0)
-        case dp_event.PoissonSampledDpEvent():
-            return event.sampling_probability > 0 and _lacks_noise(event.event)
+        case (
+            dp_event.GaussianDpEvent(noise)
+            | dp_event.LaplaceDpEvent(noise)
+            | dp_event.DiscreteLaplaceDpEvent(noise, _)
+            | dp_event.RandomizedResponseDpEvent(noise, _)
+            | dp_event.MixtureOfGaussiansDpEvent(noise, _, _)
+        ):
+            return bool(noise == 0)
+        case dp_event.PoissonSampledDpEvent(rate, inner):
+            return rate > 0 and _lacks_noise(inner)
         case _:
             return False
 

@@ -15,9 +15,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from clients.dpsgd import DpSgd, train_private
-from fedsim.errors import InputError
+from fedsim.errors import InputError, RunError
 from fedsim.flower import private_training, wire
+from fedsim.flower.local_training import train
 from fedsim.flower.private_rounds import PrivateRounds
+from fedsim.flower.workplace import Workplace
 from fedsim.privacy.accounting import epsilon
 from fedsim.privacy.balance import balance
 from fedsim.privacy.events import History, history
@@ -249,6 +251,15 @@ def test_clipping_alone_is_said_to_protect_nobody(tiny: Make, tmp_path: Path) ->
     found = balance(entries(record.ledger), DELTA)
     assert {account.epsilon for account in found.accounts} == {math.inf}
     assert found.federation[0].attack.advantage == 1
+
+
+def test_a_site_trains_privately_or_not_at_all(tiny: Make) -> None:
+    scenario = tiny(privacy=private())
+    workplace = Workplace(scenario, open_population(scenario), torch.device("cpu"))
+    before = workplace.network.snapshot()
+    with pytest.raises(RunError, match="no private steps"):
+        train(workplace, 0, 1, before)
+    assert all(torch.equal(before[n], t) for n, t in workplace.network.snapshot().items())
 
 
 def test_equal_entries_are_one_release_and_others_are_not() -> None:

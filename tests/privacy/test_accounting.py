@@ -230,6 +230,7 @@ def test_nothing_costs_nothing_and_no_noise_everything() -> None:
     bare: list[DpEvent] = [
         dp_event.NonPrivateDpEvent(),
         dp_event.GaussianDpEvent(0.0),
+        dp_event.RandomizedResponseDpEvent(0.0, 2),
         dp_event.PoissonSampledDpEvent(0.1, dp_event.GaussianDpEvent(0.0)),
     ]
     for event in bare:
