@@ -53,6 +53,30 @@ def test_a_plain_private_scenario_is_fine() -> None:
         open_population(from_data(content, "FILE"))
 
 
+def test_every_value_is_in_the_digest() -> None:
+    augmented = {**CONTENT["data"], "augmentation": {"horizontal_flip": True}}
+    other: list[dict[str, Any]] = [
+        privately(delta=1e-5),
+        privately(budget={"epsilon": 8}),
+        privately(budget={"epsilon": 7}),
+        privately(budget={"epsilon": 8, "on_budget": "stop_run"}),
+        {**privately(strict=True), "evaluation": {"loss_decomposition": False}},
+        *(
+            {**privately(mechanism={**MECHANISM, **change}), "data": augmented}
+            for change in (
+                {},
+                {"noise_multiplier": 1.5},
+                {"clip_norm": 2},
+                {"clipping": "per_layer"},
+                {"num_augmentations": 2},
+                {"max_physical_batch": 64},
+            )
+        ),
+    ]
+    digests = {from_data(content, "FILE").digest for content in (CONTENT, *other)}
+    assert len(digests) == 1 + len(other)
+
+
 @pytest.mark.parametrize(
     ("content", "key", "why", "way_out"),
     [
