@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -32,6 +32,9 @@ from fedsim.flower.unshrinking import UNSHRUNK
 from fedsim.flower.workplace import Workplace
 from fedsim.records import RunFolder, RunRecord, read
 from fedsim.scenario import Scenario
+
+if TYPE_CHECKING:
+    from fedsim.flower.private_rounds import Desk
 
 Reach = Callable[[Workplace, Path | None, ExitStack], InlineGrid | RuntimeGrid]
 """Makes what reaches the sites, which may keep things in a folder; the stack ends its processes."""
@@ -93,11 +96,21 @@ def execute(
             network.private,
             population.truth,
             bags,
+            desk(scenario, population, folder),
         )
         server.run(network.initial, watch)
         _conclude(workplace, population, folder, watch)
         log.info("finished; the run folder holds %.1f MB", folder.num_bytes() / 1e6)
     return read(folder.path)
+
+
+def desk(scenario: Scenario, population: Population, folder: RunFolder) -> Desk | None:
+    """Return what decides about releases and writes them down, None if nothing is protected."""
+    if scenario.privacy is None:
+        return None
+    from fedsim.flower.private_rounds import Desk, PrivateRounds
+
+    return Desk(PrivateRounds.of(scenario, population), folder)
 
 
 def own(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -40,6 +40,9 @@ from fedsim.scenario.messages import UnmetError
 from fedsim.scenario.yaml_tree import dotted
 from fedsim.seeds import Streams
 
+if TYPE_CHECKING:
+    from fedsim.privacy.balance import Balance
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -60,6 +63,7 @@ class Plan:
         knowledge: what sites know of their labels, if not plainly all.
         bag_sizes: entry of `population.supervision` with bags -> what theory advises, if asked.
         adversaries: as `Attackers.describe` has them.
+        privacy: what the whole run would cost; None if nothing is protected.
         looks: appearance parameters by site, empty without a shift.
         duplicates: equal images; None if not all images could be read.
         num_patients: if patients are known.
@@ -97,6 +101,7 @@ class Plan:
     knowledge: Mapping[str, Mapping[str, Any]]
     bag_sizes: Mapping[int, Advice]
     adversaries: list[dict[str, Any]]
+    privacy: Balance | None
     looks: Mapping[str, Mapping[str, Any]]
     duplicates: Duplicates | None
     num_patients: int | None
@@ -120,7 +125,8 @@ class Plan:
 
     def as_data(self) -> dict[str, Any]:
         """Return the plan as plain data."""
-        return asdict(self)
+        privacy = None if self.privacy is None else self.privacy.as_data()
+        return {**asdict(self), "privacy": privacy}
 
 
 def make(
@@ -159,6 +165,7 @@ def make(
         workplace = _workplace(scenario, population, chosen, problems)
         probe = _probe(workplace, scenario.client.plan, problems) if duplicates else None
         fleet = _fleet(workplace, problems) if probe else None
+        privacy = _privacy(workplace, problems)
     network, num_bytes = workplace.network, message_bytes(workplace)
     cohort, sizes = _cohort_size(scenario, len(population)), population.sizes()
     plans = local_plans(scenario, population, len(sizes))
@@ -180,6 +187,7 @@ def make(
         knowledge=population.knowledge_table(),
         bag_sizes={} if assumed is None else advise(scenario, population, assumed),
         adversaries=workplace.attackers.describe(),
+        privacy=privacy,
         looks={name: dict(look) for name, look in population.looks.items()},
         duplicates=duplicates,
         num_patients=None if patients is None else len(set(patients.tolist())),
@@ -266,6 +274,22 @@ def _fleet(workplace: Workplace, problems: list[str]) -> Forecast | None:
     return forecast(
         fleet, scenario.round_policy, (scenario.cohort.draw(sites, rng) for rng in draws)
     )
+
+
+def _privacy(workplace: Workplace, problems: list[str]) -> Balance | None:
+    """Return what the ledger of the whole run would come to, None if that cannot be."""
+    scenario = workplace.scenario
+    if scenario.privacy is None:
+        return None
+    from fedsim.flower.private_rounds import PrivateRounds
+    from fedsim.privacy.balance import balance
+
+    with _noting(problems, "training cannot be private"):
+        _ = workplace.gradient_mode
+    with _noting(problems, "the epsilon cannot be planned"):
+        planned = PrivateRounds.of(scenario, workplace.population).planned()
+        return balance(planned, scenario.privacy.delta)
+    return None
 
 
 def _probe(workplace: Workplace, plan: LocalPlan, problems: list[str]) -> Probe | None:

@@ -43,11 +43,24 @@ class Streams:
         """Return a fresh numpy generator at the start of the named stream."""
         return np.random.Generator(np.random.PCG64(self.key(purpose, **keys)))
 
+    def torch_apart(self, purpose: str, number: int) -> torch.Generator:
+        """Return one of the CPU torch generators of a purpose, no two of which coincide.
+
+        For noise that has to be another one in every round at every site.
+
+        Args:
+            purpose: of all of them.
+            number: which one; below 2^32 each has a seed of its own.
+        """
+        import torch
+
+        return torch.Generator().manual_seed((self.key(purpose) + number) % 2**32)
+
     def torch(self, purpose: str, **keys: int) -> torch.Generator:
         """Return a fresh CPU torch generator at the start of the named stream.
 
         Torch's CPU generator keeps 32 bits of a seed, so among a hundred thousand streams two may
-        coincide: fine for orders and shifts, not for privacy noise, which is for `numpy`.
+        coincide: fine for orders and shifts; privacy noise is for `torch_apart`.
         """
         import torch
 

@@ -151,12 +151,29 @@ def prepare(scenario: Scenario, device: torch.device) -> tuple[Population, dict[
         )
     population = open_population(from_data(scenario.resolved(), scenario.name))
     build(scenario, buffers=())
-    if scenario.population.devices or scenario.client.looks_at_network:
+    if scenario.population.devices or scenario.client.looks_at_network or scenario.privacy:
         with repeatable():
-            muster(Workplace(scenario, population, device))
+            workplace = Workplace(scenario, population, device)
+            muster(workplace)
+            if scenario.privacy is not None:
+                _check_privacy(workplace)
     for holder in population.tried:
         population.make_images(holder, population.held(holder)["train"][:1])
     return population, _described(scenario, population)
+
+
+def _check_privacy(workplace: Workplace) -> None:
+    """Find out before any training what private training would fail of.
+
+    Raises:
+        InputError: if the network has no gradients of single images, or no noise is enough.
+    """
+    from fedsim.flower.private_rounds import PrivateRounds
+
+    _ = workplace.gradient_mode
+    rounds = PrivateRounds.of(workplace.scenario, workplace.population)
+    for site in range(len(workplace.population)):
+        rounds.steps(site)
 
 
 def create(

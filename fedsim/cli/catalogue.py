@@ -33,6 +33,7 @@ USES = {
     "personalisations": ("client.personalisation", "a model for each site, by which it is judged"),
     "optimizers": ("client.optimizer", "how a site takes its steps"),
     "schedules": ("client.schedule", "the learning rate over rounds"),
+    "mechanisms": ("privacy.mechanism", "how training hides who was trained on"),
     "cohorts": ("cohort", "which sites take part in a round"),
     "round_policies": ("round_policy", "when a round ends and whose updates count"),
     "strategies": ("strategy", "how the server aggregates the updates of the sites"),

@@ -16,6 +16,7 @@ import typer
 
 from fedsim.cli import opening
 from fedsim.cli.data_commands import data
+from fedsim.cli.ledger_command import ledger
 from fedsim.cli.options import File, Set
 from fedsim.cli.plan_command import plan
 from fedsim.cli.run_commands import conclude, resume, run
@@ -99,7 +100,7 @@ def validate(file: File, changes: Set = None) -> None:
         typer.echo(attack)
 
 
-for _command in (plan, study, export, predict):
+for _command in (plan, ledger, study, export, predict):
     app.command()(_command)
 app.add_typer(data, name="data")
 

@@ -137,6 +137,11 @@ def _show(found: Plan, population: Population) -> None:
     for title, text in about.items():
         if text:
             typer.echo(f"{title + ':':14}{text}")
+    if found.privacy is not None:
+        from fedsim.cli.balance_sheet import print_balance
+
+        typer.echo("")
+        print_balance(found.privacy)
 
 
 def _about_images(found: Plan) -> dict[str, str]:

@@ -30,7 +30,8 @@ def make_client_app(workplace: Workplace, memory: ClientMemory | None = None) ->
         state = read_model(message.content.array_records[wire.ARRAYS])
         site, plan, received = _site(context), wire.read_plan(message), wire.received(message)
         own = _recalled(memory, site, message)
-        trained = train(workplace, site, round, state, mu, plan, received, own)
+        steps = wire.read_steps(message)
+        trained = train(workplace, site, round, state, mu, plan, received, own, steps)
         if memory is not None:
             counts_in, kept = wire.read_memory(message)
             memory.keep(site, counts_in, trained.memory, kept)

@@ -104,6 +104,12 @@ def unsuited(scenario: Scenario) -> Iterator[Problem]:
             f"are the server's, and what {keeps.kind} keeps to the sites is never sent: leave this "
             "key out",
         )
+    if scenario.privacy is not None:
+        yield Problem(
+            ("privacy",),
+            "is for simulation: its noise comes from the scenario's seed, which server and sites "
+            "all know, so it would protect nobody here",
+        )
     if scenario.evaluation.loss_decomposition:
         yield Problem(
             ("evaluation", "loss_decomposition"),

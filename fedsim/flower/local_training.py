@@ -14,10 +14,12 @@ from clients.evaluation import log_probabilities
 from clients.regularisers import Local, Proximal
 from clients.training import Plan
 from fedsim.adversaries import LabelFlip
-from fedsim.flower import personal_models, regularised
+from fedsim.errors import RunError
+from fedsim.flower import personal_models, private_training, regularised
 from fedsim.flower.client_memory import Memory
 from fedsim.flower.personal_models import PERSONAL, PRIVATE
 from fedsim.flower.workplace import Workplace
+from fedsim.privacy.example_level import Steps
 from fedsim.scenario.flower_strategy import FlowerStrategy
 from strategies.q_fed_avg import START_LOSS
 
@@ -33,7 +35,7 @@ class Trained:
     Args:
         state: the local model, or what of it is shared; not touched any more once the next one is
             loaded.
-        loss: mean objective.
+        loss: mean objective; nan if the site keeps it to itself.
         num_examples: of the site, for training.
         num_steps: taken by the optimiser.
         sent: array records that go to the server beside the model, by their name.
@@ -59,6 +61,7 @@ def train(
     plan: Plan | None = None,
     received: Mapping[str, Mapping[str, Tensor]] = NOTHING,
     memory: Memory = NOTHING,
+    steps: Steps | None = None,
 ) -> Trained:
     """Train one site for one round.
 
@@ -71,12 +74,21 @@ def train(
         plan: what the site does; by default as the scenario says.
         received: array records that came with the model, by their name.
         memory: what came of `Trained.memory` in the site's last round.
+        steps: the private steps that it takes, None if training is not private.
+
+    Raises:
+        RunError: if it is to be private and no steps came: nothing is trained then.
     """
+    if steps is None and workplace.scenario.privacy is not None:
+        raise RunError("training is private, but no private steps came with the model")
     client, network = workplace.scenario.client, workplace.network
     plan = plan or client.plan
     regulariser = Proximal(weight=proximal_mu) if proximal_mu else client.regulariser
     examples = taught(workplace, site, round)
-    num_steps = plan.num_steps(len(examples), examples.num_bags)
+    if steps is None:
+        num_steps = plan.num_steps(len(examples), examples.num_bags)
+    else:
+        num_steps = steps.num_steps
     local = Local(
         start=workplace.here(personal_models.completed(network, state, memory)),
         shared=network.shared,
@@ -87,9 +99,15 @@ def train(
     )
     network.load(local.start)
     start_loss = _start_loss(workplace, examples)
-    loss, left = regularised.fit(
-        workplace, examples, round, workplace.optimizer(round), plan, regulariser, local, site=site
-    )
+    optimizer = workplace.optimizer(round)
+    if steps is None:
+        loss, left = regularised.fit(
+            workplace, examples, round, optimizer, plan, regulariser, local, site=site
+        )
+    else:
+        loss, left = private_training.fit(
+            workplace, examples, round, optimizer, steps, regulariser, local, site
+        )
     trained = {name: tensor.detach() for name, tensor in network.tensors().items()}
     kept = {
         REGULARISER: left.memory,

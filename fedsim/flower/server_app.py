@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
@@ -38,6 +38,9 @@ from fedsim.records import RunFolder
 from fedsim.records.read import Predicted
 from fedsim.scenario import Scenario
 from fedsim.seeds import Streams
+
+if TYPE_CHECKING:
+    from fedsim.flower.private_rounds import Desk
 
 log = logging.getLogger("fedsim")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -75,16 +78,17 @@ class Tally:
 
     Args:
         with_models: whether local models are kept too.
+        losses_needed: whether a loss that is not finite is one of a training that diverged.
     """
 
-    def __init__(self, with_models: bool) -> None:
+    def __init__(self, with_models: bool, losses_needed: bool = True) -> None:
         self.losses: dict[int, float] = {}
         self.sizes: dict[int, int] = {}
         self.models: dict[int, Model] = {}
         self.failed: list[int] = []
         self.diverged: list[int] = []
         self.num_bytes = 0
-        self._with_models = with_models
+        self._with_models, self._losses_needed = with_models, losses_needed
 
     def note(self, site: int, reply: Message) -> None:
         """Note a reply, before a strategy can empty it."""
@@ -92,7 +96,8 @@ class Tally:
         self.sizes[site] = int(_metric(reply, wire.NUM_EXAMPLES))
         self.num_bytes += wire.num_bytes(reply)
         records = reply.content.array_records
-        if not (math.isfinite(self.losses[site]) and all(map(wire.is_finite, records.values()))):
+        told = math.isfinite(self.losses[site]) or not self._losses_needed
+        if not (told and all(map(wire.is_finite, records.values()))):
             self.diverged.append(site)
         if self._with_models:
             self.models[site] = wire.from_arrays(records[wire.ARRAYS])
@@ -118,6 +123,7 @@ class Server:
         private: names of what never leaves a site; the server holds its initial values.
         truth: the labels of test images whose sites do not know them, by site.
         bags: held-out split -> site -> what it knows of its labels instead.
+        desk: decides and writes down what sites release; None if nothing is protected.
     """
 
     def __init__(
@@ -137,6 +143,7 @@ class Server:
         private: Collection[str] = (),
         truth: Mapping[str, NDArray[np.int64]] = NOTHING,
         bags: Mapping[str, Mapping[str, Aggregates]] = NOTHING,
+        desk: Desk | None = None,
     ) -> None:
         self.scenario = scenario
         self.names = names
@@ -154,6 +161,7 @@ class Server:
         self.private = private
         self.truth = truth
         self.bags = bags
+        self.desk = desk
 
     def run(self, initial: Model, watch: Watcher) -> Model:
         """Run from the last checkpoint, or from the initial model, to the last round.
@@ -173,6 +181,10 @@ class Server:
             self.dispatcher.restore(state["dispatcher"])
             if self.recollection is not None:
                 self.recollection.restore(state["recollection"])
+            if self.desk is not None:
+                self.desk.restore(last, state["desk"])
+        elif self.desk is not None:
+            self.desk.open()
         for round in range(first, self.scenario.rounds + 1):
             start = time.perf_counter()
             train_loss = value = None
@@ -187,6 +199,8 @@ class Server:
             }
             if self.recollection is not None:
                 state["recollection"] = self.recollection.state()
+            if self.desk is not None:
+                state["desk"] = self.desk.state()
             self.folder.save_checkpoint(round, state)
             self.folder.timed({"round": round, "seconds": time.perf_counter() - start})
             watch(
@@ -208,18 +222,22 @@ class Server:
         cohort = self.scenario.cohort.draw(
             len(self.nodes), self.streams.numpy("cohort", round=round)
         )
+        if self.desk is not None:
+            cohort = self.desk.admit(round, cohort)
         shared = self._shared(model)
         sites = self.dispatcher.begin(round, cohort, shared)
+        if self.desk is not None:
+            self.desk.charge(round, sites)
         self.attack.begin(self.dispatcher.starts())
         messages = self._configure(round, shared, sites) if sites else []
         bytes_down = sum(map(wire.num_bytes, messages))
         lens = self.decomposition if self._is_evaluated(round) else None
-        tally = Tally(with_models=lens is not None)
+        tally = Tally(with_models=lens is not None, losses_needed=self.desk is None)
         replies = self.attack.forged(self._trained(round, messages, tally), shared)
         after = self._aggregate(round, model, replies, tally)
         if self.recollection is not None:
             self.recollection.note(round, tally.losses)
-        train_loss = _mean(tally.losses, tally.sizes) if tally.losses else None
+        train_loss = _mean(tally.losses, tally.sizes)
         terms = _finite(lens.measure(tally.models, after)) if lens and tally.models else None
         self.folder.add_round(
             {
@@ -228,6 +246,7 @@ class Server:
                 "dropped": [self.names[site] for site in tally.failed],
                 "attackers": [self.names[s] for s in tally.losses if s in self.attack.sites],
                 **self.dispatcher.row(),
+                **(self.desk.row() if self.desk is not None else {}),
                 "train_loss": _number(train_loss),
                 "site_train_loss": {self.names[s]: _number(v) for s, v in tally.losses.items()},
                 "num_examples": {self.names[s]: n for s, n in tally.sizes.items()},
@@ -250,7 +269,10 @@ class Server:
             )
         )
         for message in messages:
-            self.dispatcher.address(self.nodes.index(message.metadata.dst_node_id), message)
+            site = self.nodes.index(message.metadata.dst_node_id)
+            self.dispatcher.address(site, message)
+            if self.desk is not None:
+                wire.address_steps(message, self.desk.steps(site))
         self._remind(round, messages)
         return messages
 
@@ -375,8 +397,12 @@ def _metric(reply: Message, name: str) -> float:
     return float(str(value))
 
 
-def _mean(values: Mapping[int, float], weights: Mapping[int, int]) -> float:
-    return sum(values[k] * weights[k] for k in values) / sum(weights.values())
+def _mean(values: Mapping[int, float], weights: Mapping[int, int]) -> float | None:
+    """Return the weighted mean of the values that are finite, None if there are none."""
+    known = [k for k in values if math.isfinite(values[k])]
+    if not known:
+        return None
+    return sum(values[k] * weights[k] for k in known) / sum(weights[k] for k in known)
 
 
 def _number(value: float | None) -> float | None:

@@ -5,7 +5,8 @@ weight of a proximal term where Flower's FedProx asks for one); to a site that d
 scenario's client section says, a ConfigRecord `plan` with the fields of `clients.training.Plan`;
 ArrayRecords that the strategy broadcasts, under names of its own, an array for every parameter; to
 a site that keeps something from one of its rounds to the next, a ConfigRecord `memory`: the round
-that is going on, and those whose memory may still be asked for, its present one last.
+that is going on, and those whose memory may still be asked for, its present one last; where
+training is private a ConfigRecord `private-steps`, what the ledger has of the site's release.
 Up: `train` sends the local model back as `arrays` with `metrics` {num-examples, num-steps,
 train_loss, and start-loss where the strategy asks for it}, and the ArrayRecords that the strategy
 collects;
@@ -33,6 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clients.training import Plan
+from fedsim.privacy.example_level import Steps
 from strategies.q_fed_avg import START_LOSS
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 ARRAYS, CONFIG, PLAN, METRICS = "arrays", "config", "plan", "metrics"
 MEMORY, COUNTS_IN, KEPT = "memory", "counts-in", "kept"
+PRIVATE_STEPS = "private-steps"
 TASK, SCENARIO, DEVICE, PLACE = "task", "scenario", "device", "place"
 NUM_SITES, OWN = "num-sites", "own"
 PROXIMAL_MU = "proximal-mu"
@@ -167,6 +170,20 @@ def read_plan(message: Message) -> Plan | None:
     """Return the site's own plan, None where the scenario's holds."""
     records = message.content.config_records
     return Plan(**cast(dict[str, Any], dict(records[PLAN]))) if PLAN in records else None
+
+
+def address_steps(message: Message, steps: Steps) -> None:
+    """Put into a message what private steps its site is to take."""
+    record = ConfigRecord(asdict(steps))
+    message.content = RecordDict({**message.content, PRIVATE_STEPS: record})
+
+
+def read_steps(message: Message) -> Steps | None:
+    """Return the private steps that a site is to take, None where training is not private."""
+    records = message.content.config_records
+    if PRIVATE_STEPS not in records:
+        return None
+    return Steps(**cast(dict[str, Any], dict(records[PRIVATE_STEPS])))
 
 
 def received(message: Message) -> dict[str, dict[str, Tensor]]:

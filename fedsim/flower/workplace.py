@@ -13,10 +13,12 @@ from clients.batch import Bags, Batch
 from clients.objectives import Context
 from clients.training import Plan, train
 from fedsim.adversaries import choose
+from fedsim.errors import InputError
 from fedsim.flower.network import Network
 from fedsim.seeds import Streams
 
 if TYPE_CHECKING:
+    from clients.per_example import Mode
     from fedsim.data.aggregates import Aggregates
     from fedsim.data.population import Examples, Population
     from fedsim.data.source import Split
@@ -84,6 +86,42 @@ class Workplace:
         factor = client.schedule.factor(round, self.scenario.rounds)
         return float(client.optimizer.learning_rate * factor)
 
+    @cached_property
+    def gradient_mode(self) -> Mode:
+        """How gradients of single examples are formed in this network.
+
+        Raises:
+            InputError: if it has none, as examples of a batch change each other's.
+        """
+        from clients.private_models import suited_mode
+
+        shape = self.scenario.data.source.facts().image_shape
+        try:
+            with self.streams.torch_default("gradient_mode", str(self.device)):
+                return suited_mode(self.network.module, shape)
+        except ValueError as error:
+            raise InputError(
+                f"model: cannot be trained privately: {error}. Use small_cnn or mlp, or "
+                "{kind: monai, normalisation: group}"
+            ) from error
+
+    def augment(self, round: int, **keys: int) -> Callable[[Batch], Batch] | None:
+        """Return what changes the images of a round's batches, None if nothing does."""
+        augmentation = self.scenario.data.augmentation
+        if not augmentation.changes_anything:
+            return None
+        draws = self.streams.torch("augmentation", round=round, **keys)
+        return partial(augmentation.apply, generator=draws)
+
+    def context(self, examples: Batch, round: int) -> Context:
+        """Return what an objective may know of a round beside its batches."""
+        return Context(
+            examples.class_counts(len(self.population.class_names)),
+            self.population_counts,
+            examples.confusion,
+            progress=(round - 1) / self.scenario.rounds,
+        )
+
     def fit(
         self,
         examples: Batch,
@@ -103,10 +141,6 @@ class Workplace:
             penalty: added to the objective, see `clients.training.train`.
             keys: of the random streams, beside the round.
         """
-        augmentation, augment = self.scenario.data.augmentation, None
-        if augmentation.changes_anything:
-            draws = self.streams.torch("augmentation", round=round, **keys)
-            augment = partial(augmentation.apply, generator=draws)
         with self.streams.torch_default("training", str(self.device), round=round, **keys):
             return train(
                 self.network.module,
@@ -114,14 +148,9 @@ class Workplace:
                 plan,
                 self.scenario.client.objective,
                 optimizer,
-                context=Context(
-                    examples.class_counts(len(self.population.class_names)),
-                    self.population_counts,
-                    examples.confusion,
-                    progress=(round - 1) / self.scenario.rounds,
-                ),
+                context=self.context(examples, round),
                 generator=self.streams.torch("batches", round=round, **keys),
-                augment=augment,
+                augment=self.augment(round, **keys),
                 penalty=penalty,
             )
 

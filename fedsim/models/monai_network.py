@@ -48,15 +48,19 @@ PAPERS = {
 class MonaiNetwork(Model):
     """A 2-D classification network of `monai.networks.nets`, from random weights or a file's.
 
-    All use batch normalisation: its running statistics are averaged over sites like any buffer, and
-    never enter an aggregation rule. The ResNets take torchvision's weights.
+    By default all use batch normalisation: its running statistics are averaged over sites like any
+    buffer, and never enter an aggregation rule. Private training needs `normalisation: group`: 32
+    groups of channels, or as many as divide both, in the same places. Weights that were learned
+    with the one do not serve the other. The ResNets take torchvision's weights.
 
     Args:
         name: the network; DenseNet121 and EfficientNetB0 take 64 pixels or more, ResNets 33.
+        normalisation: of batches, or of groups of channels of one image.
     """
 
     kind: Literal["monai"] = "monai"
     name: Literal["DenseNet121", "EfficientNetB0", "ResNet18", "ResNet50"] = "DenseNet121"
+    normalisation: Literal["batch", "group"] = "batch"
 
     @property
     def paper(self) -> str:
@@ -92,4 +96,8 @@ class MonaiNetwork(Model):
                 network = make(
                     spatial_dims=2, n_input_channels=num_channels, num_classes=num_classes, **RESNET
                 )
+        if self.normalisation == "group":
+            from clients.private_models import made_private
+
+            network, _ = made_private(network)
         return cast("nn.Module", network)

@@ -6,6 +6,8 @@
     environment.jsonl    versions and hardware, one line per start of the run
     rounds.jsonl         one line per round: cohort, losses, bytes, loss decomposition
     metrics.jsonl        one line per value; pandas.read_json(path, lines=True)
+    ledger.jsonl         what leaves the sites of a private run, one line per release, written
+                         before it; see `fedsim.privacy.ledger`
     timing.jsonl         real seconds, one line per round executed
     baselines.jsonl      values of the yardsticks, one line each; written at the end
     test_units.json      whose each test image is
@@ -37,6 +39,7 @@ A row of `rounds.jsonl`: one round from 1 on; site names in site order.
                                        `on_client_failure: drop`
     attackers           list[str]      sites of the cohort that attacked (population.adversaries);
                                        their other numbers in this row are what they report
+    out_of_budget       list[str]      of private runs: sites of the cohort that may release no more
     absent              list[str]      sites that were asked but not there (outages, availability)
     virtual             object|null    null without population.devices; else the round on the
                                        virtual clock, in simulated seconds since the run began:
@@ -93,8 +96,8 @@ knows ("labels", "bags" or "nothing"), bags {split: num_bags, smallest, largest,
 device}, empty without any; adversaries [{kind, from_round, sites}], one of each in the
 scenario, with the sites that attack.
 
-`rounds.jsonl`, `metrics.jsonl`, `baselines.jsonl`, `intervals.jsonl`, the predictions and the
-checkpoints hold the same bytes whenever the same scenario
+`rounds.jsonl`, `metrics.jsonl`, `ledger.jsonl`, `baselines.jsonl`, `intervals.jsonl`, the
+predictions and the checkpoints hold the same bytes whenever the same scenario
 runs on the same hardware and versions; everything that may differ stands in the other files.
 """
 

@@ -15,10 +15,19 @@ from fedsim.data.source import POOLED
 from fedsim.drafts import whole_folder
 from fedsim.errors import InputError, RunError
 from fedsim.records import checkpoint
-from fedsim.records.files import Journal, cut_torn_line, sweep, to_line, write_text, writing
+from fedsim.records.files import (
+    Journal,
+    cut_torn_line,
+    read_lines,
+    sweep,
+    to_line,
+    write_text,
+    writing,
+)
 from fedsim.records.read import (
     BASELINES,
     FORMAT,
+    LEDGER,
     PREDICTIONS,
     TEST_UNITS,
     Predicted,
@@ -60,6 +69,9 @@ class RunFolder:
             cut_torn_line(path / name)
         self._rounds = Journal(path / "rounds.jsonl")
         self._metrics = Journal(path / "metrics.jsonl")
+        self._journals = {"rounds": self._rounds, "metrics": self._metrics}
+        if record.scenario.get("privacy") is not None:
+            self._journals["ledger"] = Journal(path / LEDGER)
 
     @staticmethod
     def create(
@@ -131,6 +143,14 @@ class RunFolder:
         self._metrics.append(rows)
         self._selecting += [row for row in rows if self._selects(row)]
 
+    def add_releases(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Write into the ledger what is about to be released; on disk when this returns."""
+        self._journals["ledger"].append(rows)
+
+    def releases(self) -> list[dict[str, Any]]:
+        """Return the rows of the ledger."""
+        return read_lines(self.path / LEDGER)
+
     def save_predictions(
         self, round: int, predictions: Mapping[str, Mapping[str, Predicted]]
     ) -> None:
@@ -172,7 +192,7 @@ class RunFolder:
 
     def save_checkpoint(self, round: int, state: dict[str, Any]) -> None:
         """Save all that is needed to go on after `round`, then drop what is not to be kept."""
-        seals = {"rounds": self._rounds.seal(), "metrics": self._metrics.seal()}
+        seals = {name: journal.seal() for name, journal in self._journals.items()}
         checkpoint.save(checkpoint.path_of(self.path, round), {**state, "recorded": seals})
         best = select(self._selecting, self._select_by).best_round
         keep = {round, best}
@@ -187,8 +207,8 @@ class RunFolder:
         last = max(self.checkpoints())
         state = checkpoint.load(checkpoint.path_of(self.path, last))
         recorded = state.pop("recorded")
-        self._rounds.skip(recorded["rounds"])
-        self._metrics.skip(recorded["metrics"])
+        for name, journal in self._journals.items():
+            journal.skip(recorded[name])
         return last, state
 
     def num_bytes(self) -> int:

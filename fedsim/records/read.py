@@ -23,6 +23,7 @@ FORMAT = 4
 """Version of the run folder; to be raised when older readers would misread it."""
 
 PREDICTIONS, BASELINES, TEST_UNITS = "predictions", "baselines", "test_units.json"
+LEDGER = "ledger.jsonl"
 Predicted = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Log-probabilities, (example, class), and labels, (example,)."""
 _NEEDED = {
@@ -68,6 +69,7 @@ class RunRecord:
         baselines: rows as in `metrics`, with {"baseline", "model", "trained_at"} in front.
         intervals: {"method", "model", "split", "site", "metric", "low", "high", "confidence",
             "num_resamples", "unit"} per bootstrap interval.
+        ledger: what was released, see `fedsim.privacy.ledger`; empty where nothing is private.
     """
 
     folder: Path
@@ -80,6 +82,7 @@ class RunRecord:
     timing: list[dict[str, Any]]
     baselines: list[dict[str, Any]]
     intervals: list[dict[str, Any]]
+    ledger: list[dict[str, Any]]
 
     @property
     def selection(self) -> Selection:
@@ -173,6 +176,7 @@ def read(folder: str | Path) -> RunRecord:
         timing=_rows(folder / "timing.jsonl"),
         baselines=_rows(folder / "baselines.jsonl"),
         intervals=_rows(folder / "intervals.jsonl"),
+        ledger=_rows(folder / LEDGER),
     )
 
 

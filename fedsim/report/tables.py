@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from clients.metrics import METRICS
 from fedsim import adversaries, rho
 from fedsim.data import aggregates, drawn_sites
+from fedsim.report import privacy
 from fedsim.report.rows import external, results, sites
 from fedsim.report.scores import (
     METHODS,
@@ -77,6 +78,12 @@ def to_markdown(record: RunRecord) -> str:
         markdown_table(*_site_cells(record)),
         "n: how many of the test images in this row the value counts.",
     ]
+    if (found := privacy.balance_of(record)) is not None:
+        lines += [
+            f"## Privacy (epsilon at delta {found.delta:g})",
+            markdown_table(*privacy.table(found)),
+            *privacy.said(record, found),
+        ]
     return "\n\n".join(lines) + "\n"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from fedsim.report import privacy
 from fedsim.report.rows import Result, external, results
 from fedsim.report.scores import METHODS, arrowed, describe
 from fedsim.report.tables import HEADINGS, attack, bracketed, notes, result_cells, selection
@@ -33,6 +34,11 @@ def render(record: RunRecord, console: Console) -> None:
     if record.population["external"]:
         console.print(_external(record))
     console.print(Text(" ".join([selection(record), *notes(record)]).replace("*", "")))
+    if (found := privacy.balance_of(record)) is not None:
+        from fedsim.privacy.balance import summary
+
+        for verdict in found.federation:
+            console.print(Text(summary(verdict)))
 
 
 def _results(record: RunRecord) -> Table:

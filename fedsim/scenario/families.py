@@ -12,6 +12,7 @@ import fedsim.data.appearances
 import fedsim.data.partition
 import fedsim.data.sources
 import fedsim.models
+import fedsim.privacy
 import strategies
 from clients import optimizer
 from fedsim.data import label_noise, normalisation, supervision
@@ -49,6 +50,7 @@ FAMILIES = {
     ),
     "optimizers": load("optimizers", optimizer.BUILTIN, optimizer.Optimizer),
     "schedules": load("schedules", optimizer.SCHEDULES, optimizer.Schedule),
+    "mechanisms": load("mechanisms", fedsim.privacy.BUILTIN, fedsim.privacy.Mechanism),
     "cohorts": load("cohorts", cohort.BUILTIN, cohort.Cohort),
     "round_policies": load("round_policies", round_policy.BUILTIN, round_policy.RoundPolicy),
     "strategies": load("strategies", (*strategies.BUILTIN, FlowerStrategy), strategies.Strategy),
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from fedsim.data.supervision import Supervision
     from fedsim.fleet.round_policy import RoundPolicy
     from fedsim.models import Model
+    from fedsim.privacy import ExampleLevel
     from fedsim.scenario.cohort import Cohort
     from strategies import ServerOptimizer, Strategy
 
@@ -86,6 +89,7 @@ if TYPE_CHECKING:
     AnyPersonalisation = Personalisation
     AnyOptimizer = Optimizer
     AnySchedule = Schedule
+    AnyMechanism = ExampleLevel
     AnyCohort = Cohort
     AnyRoundPolicy = RoundPolicy
     AnyStrategy = Strategy | FlowerStrategy
@@ -104,6 +108,7 @@ else:
     AnyPersonalisation = union(FAMILIES["personalisations"])
     AnyOptimizer = union(FAMILIES["optimizers"])
     AnySchedule = union(FAMILIES["schedules"])
+    AnyMechanism = union(FAMILIES["mechanisms"])
     AnyCohort = union(FAMILIES["cohorts"])
     AnyRoundPolicy = union(FAMILIES["round_policies"])
     AnyStrategy = union(FAMILIES["strategies"])

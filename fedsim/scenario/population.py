@@ -46,6 +46,7 @@ def completed(scenario: Scenario, population: Population) -> Population:
         *_batches_of_devices(scenario, population),
         *_metrics(scenario, population),
         *_bags(scenario, population),
+        *_delta(scenario, population),
     ]
     if problems:
         raise UnmetError(scenario.name, problems)
@@ -130,6 +131,21 @@ def _batches_of_devices(scenario: Scenario, population: Population) -> Iterator[
                 f"examples never fills a batch of {wanted}: use at most {size}, or drop_last: "
                 "false",
             )
+
+
+def _delta(scenario: Scenario, population: Population) -> Iterator[Problem]:
+    """Delta must be below the chance that a mechanism publishes one example at random."""
+    privacy, sizes = scenario.privacy, population.sizes()
+    if privacy is None or not any(sizes):
+        return
+    largest = max(sizes)
+    if privacy.delta >= 1 / largest:
+        yield Problem(
+            ("privacy", "delta"),
+            f"a site has {largest} training images, and at a delta of 1 / {largest} = "
+            f"{1 / largest:.2g} or more, publishing one of them at random would count as private: "
+            f"use less, such as {0.1 / largest:.0e}",
+        )
 
 
 def _metrics(scenario: Scenario, population: Population) -> Iterator[Problem]:

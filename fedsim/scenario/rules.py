@@ -15,7 +15,13 @@ from fedsim.data.partition import Partition
 from fedsim.data.resampled import Resampled
 from fedsim.data.source import POOLED, SPLITS, Facts
 from fedsim.errors import DataError
-from fedsim.scenario import adversary_rules, drawn_rules, local_rules, supervision_rules
+from fedsim.scenario import (
+    adversary_rules,
+    drawn_rules,
+    local_rules,
+    privacy_rules,
+    supervision_rules,
+)
 from fedsim.scenario.cohort import FixedSize
 from fedsim.scenario.fleet_rules import broken_by_fleet
 from fedsim.scenario.flower_strategy import RESERVED, UNSUITED, USABLE, FlowerStrategy
@@ -47,6 +53,7 @@ def broken(scenario: Scenario) -> list[Problem]:
         *broken_by_fleet(scenario),
         *_server(scenario),
         *broken_by_strategy(scenario),
+        *privacy_rules.broken(scenario),
         *_evaluation(scenario),
         *_external(scenario, facts),
     ]

@@ -46,6 +46,7 @@ from fedsim.scenario.families import (
     AnyStrategy,
     AnySupervision,
 )
+from fedsim.scenario.privacy import Privacy
 from strategies import WeightedMean
 
 Task = Literal["binary", "multiclass", "ordinal"]
@@ -244,6 +245,9 @@ class Scenario(Part):
     population: Sites
     model: AnyModel = SmallCnn()
     client: Client
+    privacy: Privacy | None = Field(
+        default=None, description="how training hides who was trained on; default: not at all"
+    )
     cohort: AnyCohort = AllSites()
     round_policy: AnyRoundPolicy = Synchronous()
     strategy: AnyStrategy = WeightedMean()

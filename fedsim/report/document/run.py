@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from clients.metrics import METRICS
-from fedsim.report import rows, tables
+from fedsim.report import privacy, rows, tables
 from fedsim.report.document import provenance
 from fedsim.report.document.parts import (
     Block,
@@ -19,6 +19,7 @@ from fedsim.report.document.parts import (
     Facts,
     Picture,
     Section,
+    Sentences,
     Table,
     Text,
     num,
@@ -290,6 +291,23 @@ def _loss(run: Run) -> Section:
     return Section("loss", "Loss decomposition", list(pictures.values()))
 
 
+def _privacy(run: Run) -> Section:
+    found = privacy.balance_of(run.record)
+    if found is None:
+        return Section("privacy", "Privacy", [])
+    headings, lines = privacy.table(found)
+    numbers = [account.epsilon for account in found.accounts]
+    table = Table(
+        f"What sites released, and epsilon at delta {found.delta:g}",
+        headings,
+        [
+            [*map(word, line[:-1]), Cell(line[-1], number)]
+            for line, number in zip(lines, numbers, strict=True)
+        ],
+    )
+    return Section("privacy", "Privacy", [table, Sentences(list(privacy.said(run.record, found)))])
+
+
 def _environment(run: Run) -> Section:
     return provenance.environment([run.record])
 
@@ -327,6 +345,7 @@ SECTIONS: tuple[Callable[[Run], Section], ...] = (
     _sites,
     _fleet,
     _loss,
+    _privacy,
     _environment,
     _citations,
     _repeat,

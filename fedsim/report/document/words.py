@@ -27,6 +27,7 @@ def in_words(scenario: Mapping[str, Any], population: Mapping[str, Any]) -> dict
         "Network": part(scenario["model"]),
         "A site's work in a round": _work(client),
         "Local objective": part(client["objective"]),
+        "Privacy": _privacy(scenario["privacy"]),
         "Cohort": part(scenario["cohort"]),
         "End of a round": part(scenario["round_policy"]),
         "Aggregation": part(scenario["strategy"]),
@@ -38,6 +39,16 @@ def in_words(scenario: Mapping[str, Any], population: Mapping[str, Any]) -> dict
         "Seed": f"{scenario['seed']}",
     }
     return {aspect: text for aspect, text in said.items() if text}
+
+
+def _privacy(section: Mapping[str, Any] | None) -> str:
+    if section is None:
+        return ""
+    said = f"{part(section['mechanism'])}, delta {section['delta']:g}"
+    budget = section["budget"]
+    if budget is None:
+        return said
+    return f"{said}, at most epsilon {budget['epsilon']:g} ({budget['on_budget']})"
 
 
 def part(value: Mapping[str, Any] | None) -> str:

@@ -1,0 +1,39 @@
+"""What private training costs, printed: of a plan, and of a ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fedsim.cli.streams import console
+
+if TYPE_CHECKING:
+    from fedsim.privacy.balance import Balance
+
+SITES_SHOWN = 40
+
+
+def print_balance(found: Balance) -> None:
+    """Print epsilon site by site, what it means, and what is released beside it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from fedsim.privacy.balance import HEADINGS, promise, summary
+
+    shown = console()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading in ("site", "unit") else "right")
+    for account in found.accounts[:SITES_SHOWN]:
+        table.add_row(*map(Text, account.cells()))
+    if len(found.accounts) > SITES_SHOWN:
+        table.add_row(f"... {len(found.accounts) - SITES_SHOWN} more")
+    shown.print(f"Privacy: epsilon at delta {found.delta:g}, by privacy loss distributions")
+    shown.print(table)
+    for verdict in found.federation:
+        for text in (summary(verdict), promise(verdict.account, found.delta)):
+            shown.print(Text(f"\n{text}"))
+        shown.print(Text(f"\n{verdict.attack.text(verdict.account.unit)}"))
+    if found.unprotected:
+        shown.print("\nReleased without noise:")
+        for purpose in found.unprotected:
+            shown.print(Text(f"- {purpose}"))

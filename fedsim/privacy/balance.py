@@ -1,0 +1,233 @@
+"""What a ledger comes to: epsilon site by site, by several accountants, and in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+from dp_accounting import dp_event
+from dp_accounting.dp_event import DpEvent
+
+from fedsim.privacy.accounting import COARSE, FINE, Bounds, bounds, epsilon
+from fedsim.privacy.attacks import Attack, strongest
+from fedsim.privacy.cross_checks import contradictions, cross_checks
+from fedsim.privacy.events import History, history
+from fedsim.privacy.ledger import Entry
+from fedsim.privacy.units import RELATIONS, UNITS, Relation, Unit
+
+MOST_FINE = 16
+"""Different histories up to which all epsilons are made at the fine interval."""
+HEADINGS = ("site", "unit", "n", "rounds", "released", "epsilon")
+"""Of a table of accounts."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """What one site released of units of one kind.
+
+    Args:
+        site: its name.
+        unit: whose presence is hidden.
+        relation: between neighbouring data sets.
+        num_units: that the site has; None if the ledger does not say.
+        num_rounds: in which something was released.
+        released: the events, in words.
+        epsilon: at the balance's delta.
+    """
+
+    site: str
+    unit: Unit
+    relation: Relation
+    num_units: int | None
+    num_rounds: int
+    released: str
+    epsilon: float
+
+    def cells(self) -> list[str]:
+        """Return what stands under `HEADINGS`."""
+        num = "" if self.num_units is None else str(self.num_units)
+        rounds, epsilon = str(self.num_rounds), f"{self.epsilon:.4f}"
+        return [self.site, self.unit, num, rounds, self.released, epsilon]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the federation spends of units of one kind: the largest of its sites' epsilons.
+
+    A unit that is at two sites spends more than that.
+
+    Args:
+        account: of that site.
+        bounds: of its epsilon, at the fine interval.
+        checks: its epsilon by other accountants, by name.
+        attack: what no attacker exceeds.
+    """
+
+    account: Account
+    bounds: Bounds
+    checks: dict[str, float]
+    attack: Attack
+
+    def alarms(self) -> Iterator[str]:
+        """Yield what cannot be."""
+        if wrong := contradictions(self.bounds, self.checks):
+            yield (
+                f"{self.account.site}: {', '.join(wrong)} is below what is possible, "
+                f"{self.bounds.low:.4f}: one of the accountants is wrong"
+            )
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What a whole ledger comes to.
+
+    Args:
+        delta: at which epsilon is given.
+        interval: to which the privacy losses of the accounts are rounded.
+        accounts: by kind of unit, then in the order of the ledger.
+        federation: a verdict for each kind of unit.
+        unprotected: what is released without noise.
+    """
+
+    delta: float
+    interval: float
+    accounts: list[Account]
+    federation: list[Verdict]
+    unprotected: list[str]
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the balance as plain data; JSON has no infinity, so that is null."""
+        data: dict[str, Any] = _finite(asdict(self))
+        return data
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what makes the figures empty."""
+        largest = max((account.num_units or 0 for account in self.accounts), default=0)
+        if largest and self.delta >= 1 / largest:
+            yield (
+                f"delta {self.delta:g} is not below 1 / {largest}: publishing one unit at random "
+                "would count as private"
+            )
+
+
+def balance(entries: Iterable[Entry], delta: float) -> Balance:
+    """Return what the entries of a ledger come to.
+
+    Equal histories are computed once.
+
+    Args:
+        entries: of the ledger, each release once.
+        delta: at which epsilon is wanted.
+    """
+    entries = list(entries)
+    groups: dict[tuple[str, Unit, Relation], list[Entry]] = {}
+    for entry in entries:
+        if entry.site is not None and entry.unit is not None and entry.relation is not None:
+            groups.setdefault((entry.site, entry.unit, entry.relation), []).append(entry)
+    composed = {key: _composed(group) for key, group in groups.items()}
+    few = len({frozenset(found.items()) for found in composed.values()}) <= MOST_FINE
+    interval = FINE if few else COARSE
+    accounts = {
+        key: Account(
+            *key,
+            group[0].num_units,
+            len({entry.round for entry in group}),
+            in_words(composed[key]),
+            epsilon(composed[key], delta, interval),
+        )
+        for key, group in groups.items()
+    }
+    largest = {
+        unit: max((k for k in accounts if k[1] == unit), key=lambda k: accounts[k].epsilon)
+        for unit in UNITS
+        if any(unit == key[1] for key in accounts)
+    }
+    return Balance(
+        delta,
+        interval,
+        sorted(accounts.values(), key=lambda account: list(UNITS).index(account.unit)),
+        [_verdict(accounts[key], composed[key], delta) for key in largest.values()],
+        list(dict.fromkeys(entry.purpose for entry in entries if entry.event is None)),
+    )
+
+
+def in_words(found: History) -> str:
+    """Return a history in words.
+
+    >>> from dp_accounting import dp_event
+    >>> step = dp_event.PoissonSampledDpEvent(0.064, dp_event.GaussianDpEvent(1.1))
+    >>> in_words({step: 120})
+    '120 x Gaussian 1.1, q 0.064'
+    """
+    return "; ".join(f"{count} x {_words(event)}" for event, count in found.items())
+
+
+def summary(verdict: Verdict) -> str:
+    """Return the epsilon of the federation, how much of it is rounding, and what others say."""
+    account, bounds = verdict.account, verdict.bounds
+    text = (
+        f"Whole federation, {account.unit} level: epsilon {bounds.high:.4f}, that of "
+        f"{account.site}; a {UNITS[account.unit]} that is at two sites spends more"
+    )
+    if math.isinf(bounds.high):
+        return f"{text}."
+    checks = ", ".join(f"{name} {value:.4f}" for name, value in verdict.checks.items())
+    return (
+        f"{text}; no accountant could say less than {bounds.low:.4f}, the difference is rounding "
+        f"to multiples of {bounds.interval:g}. Cross-checks: {checks}."
+    )
+
+
+def promise(account: Account, delta: float) -> str:
+    """Return in sentences what an epsilon promises."""
+    name = UNITS[account.unit]
+    if math.isinf(account.epsilon):
+        return f"No {name} is protected: something was released without noise."
+    return (
+        f"Take the data with one {name} and {RELATIONS[account.relation]}. Whatever is done with "
+        f"what {account.site} released, no outcome is more than e^{account.epsilon:.4g} times as "
+        f"probable in one case as in the other, but for a probability of {delta:g} (delta). The "
+        "site itself is trusted, the server and other sites are not. The noise of a simulation can "
+        "be repeated by whoever has the scenario: the promise is that of the simulated mechanism."
+    )
+
+
+def _composed(group: list[Entry]) -> History:
+    return history((entry.event, 1) for entry in group if entry.event is not None)
+
+
+def _verdict(account: Account, found: History, delta: float) -> Verdict:
+    figures = _figures(frozenset(found.items()), delta)
+    return Verdict(account, *figures)
+
+
+@lru_cache(maxsize=64)
+def _figures(
+    found: frozenset[tuple[DpEvent, int]], delta: float
+) -> tuple[Bounds, dict[str, float], Attack]:
+    events = dict(found)
+    return bounds(events, delta, FINE), cross_checks(events, delta), strongest(events, FINE)
+
+
+def _words(event: DpEvent) -> str:
+    match event:
+        case dp_event.NonPrivateDpEvent():
+            return "no noise"
+        case dp_event.GaussianDpEvent(z):
+            return f"Gaussian {z:g}"
+        case dp_event.LaplaceDpEvent(b):
+            return f"Laplace {b:g}"
+        case dp_event.PoissonSampledDpEvent(q, inner):
+            return f"{_words(inner)}, q {q:.4g}"
+    return type(event).__name__.removesuffix("DpEvent")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

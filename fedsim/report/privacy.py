@@ -1,0 +1,43 @@
+"""What a run's ledger comes to, for its report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fedsim.privacy.balance import Balance
+    from fedsim.records import RunRecord
+
+
+def balance_of(record: RunRecord) -> Balance | None:
+    """Return what the ledger comes to at the run's delta, None if nothing was to be private."""
+    privacy = record.scenario.get("privacy")
+    if privacy is None:
+        return None
+    from fedsim.privacy.balance import balance
+    from fedsim.privacy.ledger import entries
+
+    return balance(entries(record.ledger), privacy["delta"])
+
+
+def table(found: Balance) -> tuple[Sequence[str], list[list[str]]]:
+    """Return headings and rows of the table of accounts."""
+    from fedsim.privacy.balance import HEADINGS
+
+    return HEADINGS, [account.cells() for account in found.accounts]
+
+
+def said(record: RunRecord, found: Balance) -> Iterator[str]:
+    """Yield what a reader must know of the figures."""
+    from fedsim.privacy.balance import promise, summary
+
+    for verdict in found.federation:
+        yield summary(verdict)
+        yield promise(verdict.account, found.delta)
+        yield verdict.attack.text(verdict.account.unit)
+        yield from verdict.alarms()
+    if across := record.population["duplicates"]["across_sites"]:
+        yield f"{across} images are at several sites, pixel for pixel: their epsilons add up."
+    yield f"Released without noise: {'; '.join(found.unprotected)}."

@@ -1,0 +1,80 @@
+"""The privacy section of a scenario, and what such a scenario releases unprotected.
+
+There is one mechanism, one delta and one budget. Every update leaves a site through one mechanism,
+and two around the same update would have to be accounted together; what protects labels in bags is
+said where the bags are. An epsilon means something at one delta alone, so noise that is calibrated,
+a budget that is kept and a figure that is reported all have the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from fedsim.plugins import Part
+from fedsim.privacy import Budget
+from fedsim.scenario.families import AnyMechanism
+from fedsim.scenario.yaml_tree import Path
+
+if TYPE_CHECKING:
+    from fedsim.scenario.scenario import Scenario
+
+
+class Privacy(Part):
+    """Whose presence is hidden, how, at what price, and what happens when it is spent."""
+
+    mechanism: AnyMechanism
+    delta: float = Field(
+        gt=0, lt=1, description="of every epsilon; below 1 / the units of the largest site"
+    )
+    budget: Budget | None = Field(default=None, description="default: spend what the rounds cost")
+    strict: bool = Field(
+        default=False,
+        description="refuse what releases something of training images unprotected; sites keep "
+        "their training losses to themselves",
+    )
+
+
+@dataclass(frozen=True)
+class Unprotected:
+    """What is released without noise.
+
+    Args:
+        what: it is, for people.
+        asked_by: the key that asks for it, None if no key does.
+        way_out: how to do without it.
+    """
+
+    what: str
+    asked_by: Path | None = None
+    way_out: str = ""
+
+
+def unprotected(scenario: Scenario) -> Iterator[Unprotected]:
+    """Yield what a scenario with a privacy section releases beside what its mechanism protects."""
+    privacy = scenario.privacy
+    if privacy is None:
+        return
+    yield Unprotected("number of training images of each site (public under replace-special)")
+    if not privacy.strict:
+        yield Unprotected("mean training loss of each site in each round")
+    if scenario.evaluation.loss_decomposition:
+        yield Unprotected(
+            "losses of local and global models on training images (loss decomposition)",
+            ("evaluation", "loss_decomposition"),
+            "set it to false",
+        )
+    if scenario.baselines:
+        yield Unprotected(
+            "yardsticks, trained without privacy: no part of what sites would release",
+            ("baselines",),
+            "leave this key out",
+        )
+    yield Unprotected(
+        "what models say of validation and test images, and the choice of the best round by it: "
+        "of images that nobody trains on"
+    )
+    yield Unprotected("the simulator's own view of the sites: label tables, sample images")

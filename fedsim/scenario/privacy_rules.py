@@ -1,0 +1,127 @@
+"""What must hold of a scenario whose training is private; see `fedsim.scenario.rules`.
+
+Each rule is the way in which published federated learning lost its privacy, or a combination whose
+cost is not accounted here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fedsim.data.resampled import Resampled
+from fedsim.fleet.round_policy import Synchronous
+from fedsim.scenario.flower_strategy import FlowerStrategy
+from fedsim.scenario.messages import Problem
+from fedsim.scenario.privacy import unprotected
+from fedsim.scenario.scenario import Scenario
+from strategies.q_fed_avg import START_LOSS
+
+
+def broken(scenario: Scenario) -> Iterator[Problem]:
+    """Yield the rules that the privacy section of a scenario breaks."""
+    if scenario.privacy is None:
+        return
+    yield from _noise(scenario)
+    yield from _gradients(scenario)
+    yield from _rounds(scenario)
+    yield from _releases(scenario)
+    if scenario.privacy.strict:
+        for item in unprotected(scenario):
+            if item.asked_by is not None:
+                yield Problem(
+                    item.asked_by,
+                    f"releases {item.what}, which privacy.strict forbids: {item.way_out}",
+                )
+
+
+def _noise(scenario: Scenario) -> Iterator[Problem]:
+    privacy = scenario.privacy
+    assert privacy is not None
+    noise, path = privacy.mechanism.noise_multiplier, ("privacy", "mechanism", "noise_multiplier")
+    if noise == "auto" and privacy.budget is None:
+        yield Problem(
+            path,
+            "auto is the noise that spends privacy.budget.epsilon in the whole run: give "
+            "privacy.budget: {epsilon: ...}, or a number here",
+        )
+    if noise == 0 and privacy.budget is not None:
+        yield Problem(
+            path,
+            "without noise the first round spends more than any budget: give noise, or leave "
+            "privacy.budget out",
+        )
+
+
+def _gradients(scenario: Scenario) -> Iterator[Problem]:
+    """The sum of clipped gradients must move by no more than C when one image becomes a blank."""
+    client = scenario.client
+    if client.objective.couples_examples:
+        yield Problem(
+            ("client", "objective"),
+            f"this {client.objective.kind} makes the gradient of one image depend on others, so "
+            "one image moves the clipped sum by more than clip_norm: use an objective that is a "
+            "mean over images (cross_entropy without class_weights, margin with form: logits)",
+        )
+    regulariser = client.regulariser
+    if regulariser is not None and (regulariser.needs_features or regulariser.couples_examples):
+        yield Problem(
+            ("client", "regulariser"),
+            f"{regulariser.kind} looks at images, and what it adds to the gradient is neither "
+            "clipped nor noised: use one of the parameters alone (proximal, dynamic, "
+            "control_variates), or none",
+        )
+    if client.personalisation is not None:
+        yield Problem(
+            ("client", "personalisation"),
+            f"{client.personalisation.kind} trains a model of each site without noise, and what it "
+            "says of images is released: leave it out",
+        )
+    copies = scenario.privacy.mechanism.num_augmentations if scenario.privacy else 1
+    if copies > 1 and not scenario.data.augmentation.changes_anything:
+        yield Problem(
+            ("privacy", "mechanism", "num_augmentations"),
+            f"{copies} copies of an image would be equal: give data.augmentation, or 1 here",
+        )
+    if client.drop_last:
+        yield Problem(
+            ("client", "drop_last"),
+            "batches are Poisson samples of about batch_size images: none is the last; set it to "
+            "false",
+        )
+
+
+def _rounds(scenario: Scenario) -> Iterator[Problem]:
+    if not isinstance(scenario.round_policy, Synchronous):
+        yield Problem(
+            ("round_policy",),
+            f"under {scenario.round_policy.kind} sites also work for updates that come too late or "
+            "stop early, and what those release is not accounted: use {kind: synchronous}",
+        )
+    if scenario.population.devices:
+        yield Problem(
+            ("population", "devices"),
+            "time and memory of a step that keeps a gradient for every image are not modelled: "
+            "leave this key out",
+        )
+    if isinstance(scenario.population.partition, Resampled):
+        yield Problem(
+            ("population", "partition"),
+            "sites of the partition resampled may draw the same image, whose epsilon would be the "
+            "sum over those sites: choose a partition that divides the images",
+        )
+
+
+def _releases(scenario: Scenario) -> Iterator[Problem]:
+    """Nothing that training images decide may steer the server beside the noisy models."""
+    strategy = scenario.strategy
+    by_losses = (
+        strategy.name == "QFedAvg"
+        if isinstance(strategy, FlowerStrategy)
+        else START_LOSS in strategy.reports
+    )
+    if by_losses:
+        yield Problem(
+            ("strategy",),
+            "weights sites by their losses on training images, which are released without noise: "
+            "use weighted_mean",
+        )

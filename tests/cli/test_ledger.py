@@ -1,0 +1,89 @@
+"""`fedsim ledger` and the privacy part of `fedsim plan`, as they are used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from fedsim.cli import app, ledger_command
+from fedsim.errors import InputError, RunError
+from fedsim.privacy import balance, cross_checks
+from fedsim.privacy.example_level import Steps
+from fedsim.privacy.ledger import Entry
+
+
+def entry(round: int, site: str, noise: float) -> Entry:
+    event = Steps(noise, 0.1, 10).event()
+    return Entry(round, site, "local model", "example", "replace_special", 500, "x", event)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Return a ledger without its run."""
+    rows = [
+        Entry(0, None, "losses"),
+        *(entry(round, site, noise) for round in (1, 2) for site, noise in (("a", 1), ("b", 2))),
+        entry(2, "b", 2),
+    ]
+    path = tmp_path / "ledger.jsonl"
+    path.write_text("".join(json.dumps(row.row()) + "\n" for row in rows))
+    return path
+
+
+def printed(*arguments: Any) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exception is None, result.exception
+    return result.stdout
+
+
+def test_it_needs_nothing_but_the_file(file: Path) -> None:
+    text = printed("ledger", file, "--delta", 1e-5)
+    assert "20 x Gaussian 1, q 0.1" in text
+    for accountant in ("RDP", "Opacus RDP", "Opacus PRV"):
+        assert accountant in text
+    assert "that of a" in " ".join(text.split())
+    assert "times in a hundred" in " ".join(text.split())
+    assert "- losses" in text
+    assert printed("ledger", file.parent, "--delta", 1e-5) == text
+
+
+def test_as_data_it_says_the_same_at_any_delta(file: Path) -> None:
+    said = [
+        json.loads(printed("ledger", file, "--delta", delta, "--json")) for delta in (1e-5, 1e-3)
+    ]
+    for found in said:
+        assert [account["site"] for account in found["accounts"]] == ["a", "b"]
+        assert [account["num_rounds"] for account in found["accounts"]] == [2, 2]
+        (verdict,) = found["federation"]
+        assert verdict["account"]["site"] == "a"
+        assert verdict["bounds"]["high"] == found["accounts"][0]["epsilon"]
+    assert said[0]["accounts"][0]["epsilon"] > said[1]["accounts"][0]["epsilon"]
+
+
+def test_a_delta_that_means_nothing_is_warned_of(file: Path) -> None:
+    result = CliRunner().invoke(app, ["ledger", str(file), "--delta", "0.01"])
+    assert "is not below 1 / 500" in result.stderr
+
+
+def test_accountants_that_contradict_each_other_are_an_alarm(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(balance, "cross_checks", lambda *_: {cross_checks.RDP: 0.1})
+    balance._figures.cache_clear()
+    result = CliRunner().invoke(app, ["ledger", str(file), "--delta", "1e-5"])
+    balance._figures.cache_clear()
+    assert isinstance(result.exception, RunError)
+    assert "one of the accountants is wrong" in str(result.exception)
+
+
+def test_what_is_no_ledger_is_said(tmp_path: Path, file: Path) -> None:
+    with pytest.raises(InputError, match="has no ledger"):
+        ledger_command.ledger(tmp_path / "none")
+    with pytest.raises(InputError, match="give --delta"):
+        ledger_command.ledger(file)
+    with pytest.raises(InputError, match="above 0 and below 1"):
+        ledger_command.ledger(file, delta=2.0)

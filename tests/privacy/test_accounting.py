@@ -1,0 +1,253 @@
+"""Epsilon against closed forms, other implementations and published values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from dp_accounting import dp_event
+from dp_accounting.dp_event import DpEvent
+from scipy.optimize import brentq
+from scipy.stats import binom, norm
+
+from fedsim.privacy.accounting import COARSE, FINE, bounds, deltas, epsilon, rough_epsilon
+from fedsim.privacy.cross_checks import (
+    GDP,
+    OPACUS_PRV,
+    OPACUS_RDP,
+    RDP,
+    contradictions,
+    cross_checks,
+)
+from fedsim.privacy.events import History, history
+
+Known = dict[str, dict[str, Any]]
+SMALL = ("gauss_z1_T1_d1e-5", "fl_q0.1_z1_T100_d1e-3", "silo_n800_d1e-5")
+
+
+def gaussian(noise: float, rate: float = 1.0, steps: int = 1) -> History:
+    step = dp_event.PoissonSampledDpEvent(rate, dp_event.GaussianDpEvent(noise))
+    return history([(dp_event.SelfComposedDpEvent(step, steps), 1)])
+
+
+def laplace(scale: float, count: int, rate: float = 1.0) -> History:
+    return history([(dp_event.PoissonSampledDpEvent(rate, dp_event.LaplaceDpEvent(scale)), count)])
+
+
+def steps_of(row: dict[str, Any]) -> History:
+    num = row["steps"] if "steps" in row else row["T"]
+    return gaussian(row["sigma"], row["q"], num)
+
+
+def subsampled_delta(noise: float, rate: float, eps: float) -> float:
+    """The hockey-stick divergence of one step, remove direction (the larger one), written out."""
+    ratio = (math.exp(eps) - (1 - rate)) / rate
+    cut = noise**2 * math.log(ratio) + 0.5  # loss exceeds eps to the right of it
+    above = rate * norm.sf((cut - 1) / noise) + (1 - rate) * norm.sf(cut / noise)
+    return float(above - math.exp(eps) * norm.sf(cut / noise))
+
+
+@pytest.mark.parametrize(("noise", "delta"), [(1.0, 1e-5), (2.0, 1e-5), (0.5, 1e-5), (10, 1e-3)])
+def test_of_gaussian_noise_it_is_the_closed_form(noise: float, delta: float) -> None:
+    def excess(eps: float) -> float:
+        a, b = 1 / (2 * noise), eps * noise
+        return float(norm.cdf(a - b) - math.exp(eps) * norm.cdf(-a - b)) - delta
+
+    assert epsilon(gaussian(noise), delta) == pytest.approx(brentq(excess, 0, 50), abs=1e-6)
+    at_once, one_by_one = gaussian(noise / math.sqrt(30)), gaussian(noise, steps=30)
+    assert epsilon(one_by_one, delta) == pytest.approx(epsilon(at_once, delta), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("noise", "rate", "delta"),
+    [(1.0, 0.1, 1e-5), (1.0, 0.01, 1e-6), (2.0, 0.5, 1e-2), (0.5, 0.1, 1e-3)],
+)
+def test_of_one_poisson_step_it_is_the_closed_form(noise: float, rate: float, delta: float) -> None:
+    exact = brentq(lambda eps: subsampled_delta(noise, rate, eps) - delta, 1e-3, 20)
+    assert epsilon(gaussian(noise, rate), delta) == pytest.approx(exact, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_it_is_what_other_implementations_found(known: Known) -> None:
+    found = {}
+    for name, row in known.items():
+        if row.get("mechanism") in ("Gaussian", "PoissonSampled(q) Gaussian"):
+            found[name] = epsilon(steps_of(row), row["delta"])
+    assert len(found) == 29
+    expected = {name: known[name]["epsilon"]["oracle"] for name in found}
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_at_the_coarse_interval_it_is_above_by_less_than_a_thousandth(known: Known) -> None:
+    for name in SMALL:
+        row = known[name]
+        value = epsilon(steps_of(row), row["delta"], COARSE)
+        assert -1e-6 < value - row["epsilon"]["oracle"] < 1e-3
+
+
+@pytest.mark.slow
+def test_cross_checks_are_what_other_implementations_found(known: Known) -> None:
+    for name in SMALL:
+        row = known[name]
+        found = cross_checks(steps_of(row), row["delta"])
+        expected = {
+            RDP: row["epsilon"]["dpa_rdp"],
+            OPACUS_RDP: row["epsilon"]["opacus_rdp"],
+            OPACUS_PRV: row["epsilon"]["opacus_prv_upper"],
+        }
+        assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-3)
+        assert row["epsilon"]["oracle"] <= found[OPACUS_PRV] <= row["epsilon"]["oracle"] + 0.015
+        assert found[OPACUS_RDP] <= found[RDP] + 5e-4
+    assert GDP not in cross_checks(gaussian(1.0), 1e-5)  # its limit needs sampling
+
+
+@pytest.mark.parametrize(
+    "name", ["mcmahan2018_K1e+06_C1e+04_z1.0_T1000", "mcmahan2018_K1e+06_C1e+03_z1.0_T100000"]
+)
+@pytest.mark.slow
+def test_published_renyi_values_come_out(known: Known, name: str) -> None:
+    row = known[name]
+    checks = cross_checks(steps_of(row), row["delta"])
+    assert checks[RDP] == pytest.approx(row["fl4health_expected_rdp"], abs=1e-3)
+    assert epsilon(steps_of(row), row["delta"]) == pytest.approx(row["epsilon"], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_million_steps_need_a_finer_interval(known: Known) -> None:
+    row = known["mcmahan2018_K1e+06_C1e+03_z3.0_T1000000"]
+    events, delta = steps_of(row), row["delta"]
+    assert epsilon(events, delta) == pytest.approx(row["epsilon"], abs=1e-3)
+    assert epsilon(events, delta, 1e-5) == pytest.approx(1.5944, abs=1e-3)
+    assert bounds(events, delta).low < 1.5944
+
+
+def test_laplace_is_what_other_implementations_found(known: Known) -> None:
+    cases = {
+        "laplace_b1_k1_d1e-05": laplace(1, 1),
+        "laplace_b1_k10_d1e-05": laplace(1, 10),
+        "laplace_b2_k20_d1e-05": laplace(2, 20),
+        "laplace_b5_k100_d0.001": laplace(5, 100),
+        "laplace_b10_k100_d1e-05": laplace(10, 100),
+    }
+    for name, events in cases.items():
+        assert epsilon(events, known[name]["delta"]) == pytest.approx(
+            known[name]["epsilon"], abs=1e-3
+        )
+    pure = known["subsampled_laplace_b1_q0.2_T1_d0"]["epsilon"]
+    assert epsilon(laplace(1, 1, rate=0.2), 1e-12) == pytest.approx(pure, abs=1e-3)
+
+
+@pytest.mark.parametrize(("num_labels", "name"), [(2, "rr_k2_p0.5"), (10, "rr_k10_p0.5")])
+def test_randomised_response_is_its_log_ratio(known: Known, num_labels: int, name: str) -> None:
+    events = history([(dp_event.RandomizedResponseDpEvent(0.5, num_labels), 1)])
+    assert epsilon(events, 1e-12) == pytest.approx(known[name]["epsilon"], abs=1e-3)
+
+
+def test_discrete_laplace_is_its_decay() -> None:
+    events = history([(dp_event.DiscreteLaplaceDpEvent(0.7, 1), 1)])
+    assert epsilon(events, 1e-12) == pytest.approx(0.7, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_groups_of_images_cost_no_more_than_other_implementations_found(known: Known) -> None:
+    """Theirs is at a coarse interval, ours may be tighter."""
+    event = dp_event.MixtureOfGaussiansDpEvent(
+        1.0, (0.0, 1.0, 2.0), tuple(binom.pmf(range(3), 2, 0.01))
+    )
+    expected = known["group_k2_q.01_z1_T1000"]["epsilon"]
+    found = epsilon(history([(event, 1000)]), 1e-5, COARSE)
+    assert 0.999 * expected < found < expected + 1e-3
+
+
+def test_unlike_rounds_are_composed(known: Known) -> None:
+    row = known["hetero_50x(.1,1)+30x(.2,1.5)+20x(1,8)"]
+    parts = [(gaussian(z, q, num), 1) for z, q, num in row["history"]]
+    events = {event: num for part, _ in parts for event, num in part.items()}
+    assert epsilon(events, row["delta"]) == pytest.approx(row["epsilon"], abs=1e-3)
+    backwards = dict(reversed(events.items()))
+    assert epsilon(backwards, row["delta"]) == epsilon(events, row["delta"])
+
+
+def test_banded_factorisation_counts_as_so_many_rounds(known: Known) -> None:
+    for name in ("bandmf_n100_b1_q0.1_z2", "bandmf_n100_b4_q0.4_z2", "bandmf_n100_b10_q1.0_z2"):
+        row = known[name]
+        events = gaussian(row["noise_multiplier"], row["q"], row["T"])
+        assert epsilon(events, row["delta"]) == pytest.approx(row["epsilon"], abs=1e-3)
+
+
+def test_replace_one_is_noise_over_twice_the_clip(known: Known) -> None:
+    sensitivity = 2.0
+    events = gaussian(1.0 / sensitivity)
+    right, wrong = known["conv_replace_one_z1_PLD"], known["conv_replace_one_z1_RDP"]
+    assert epsilon(events, right["delta"]) == pytest.approx(right["epsilon"], abs=1e-4)
+    said = cross_checks(events, right["delta"])[RDP]
+    assert said > right["epsilon"] > 2 * wrong["epsilon"]
+
+
+def test_no_amplification_by_a_cohort_that_everybody_sees(known: Known) -> None:
+    """Noise inside the client: rounds in which a site took part count in full."""
+    for num in (5, 10, 20):
+        row = known[f"double_realised_k{num}"]
+        found = epsilon(gaussian(1.0, 0.1, row["steps"]), row["delta"])
+        assert found == pytest.approx(row["epsilon"], abs=1e-3)
+        assert found > 2 * known["double_naive_product"]["epsilon"]
+
+
+def test_the_profile_is_that_of_a_simulated_privacy_loss() -> None:
+    noise, rate, steps, num = 1.0, 0.1, 20, 200_000
+    rng = np.random.default_rng(1)
+    loss = np.zeros(num)
+    for _ in range(steps):
+        x = rng.normal(size=num) * noise + (rng.random(num) < rate)
+        loss += np.log1p(rate * np.expm1((2 * x - 1) / (2 * noise**2)))
+    for eps, found in zip(
+        (1.0, 2.0), deltas(gaussian(noise, rate, steps), [1.0, 2.0]), strict=True
+    ):
+        draws = np.clip(-np.expm1(eps - loss), 0, None)
+        assert abs(draws.mean() - found) < 4 * draws.std() / math.sqrt(num)
+
+
+def test_bounds_hold_the_truth_and_get_closer() -> None:
+    events, delta = gaussian(1.0, 0.1, 100), 1e-5
+    coarse, fine = bounds(events, delta, COARSE), bounds(events, delta, FINE)
+    assert coarse.low < fine.low < 7.0466 < fine.high <= coarse.high < 7.0467
+    assert fine.high - fine.low < 0.2 * (coarse.high - coarse.low)
+
+
+def test_epsilon_grows_with_steps_rate_and_less_noise() -> None:
+    base = epsilon(gaussian(1.0, 0.1, 50), 1e-5, COARSE)
+    assert base < epsilon(gaussian(1.0, 0.1, 60), 1e-5, COARSE)
+    assert base < epsilon(gaussian(1.0, 0.12, 50), 1e-5, COARSE)
+    assert base < epsilon(gaussian(0.9, 0.1, 50), 1e-5, COARSE)
+    assert base < epsilon(gaussian(1.0, 0.1, 50), 1e-6, COARSE)
+    assert base < rough_epsilon(gaussian(1.0, 0.1, 50), 1e-5)
+
+
+def test_nothing_costs_nothing_and_no_noise_everything() -> None:
+    assert epsilon({}, 1e-5) == 0
+    bare: list[DpEvent] = [
+        dp_event.NonPrivateDpEvent(),
+        dp_event.GaussianDpEvent(0.0),
+        dp_event.RandomizedResponseDpEvent(0.0, 2),
+        dp_event.PoissonSampledDpEvent(0.1, dp_event.GaussianDpEvent(0.0)),
+    ]
+    for event in bare:
+        events = {**gaussian(1.0, 0.1, 10), event: 1}
+        assert epsilon(events, 1e-5) == math.inf
+        assert cross_checks(events, 1e-5) == {}
+        assert deltas(events, [0.0, 9.0]) == [1.0, 1.0]
+
+
+def test_hardly_any_noise_is_a_large_number_in_no_time() -> None:
+    assert 5e3 < epsilon(gaussian(0.01), 1e-5) < 6e3
+    assert epsilon(gaussian(0.05, 0.5, 1000), 1e-5) > 1e4
+
+
+def test_a_bound_below_what_is_possible_is_noticed() -> None:
+    events, delta = gaussian(1.0, 0.1, 100), 1e-5
+    found, checks = bounds(events, delta), cross_checks(events, delta)
+    assert contradictions(found, checks) == []
+    assert contradictions(found, {**checks, OPACUS_RDP: 0.9 * found.low}) == [OPACUS_RDP]
+    assert contradictions(found, {**checks, GDP: 0.5}) == []

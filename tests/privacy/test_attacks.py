@@ -1,0 +1,35 @@
+"""Attack figures against their closed form for Gaussian noise, and against values of riskcal."""
+
+from __future__ import annotations
+
+import pytest
+from dp_accounting import dp_event
+from scipy.stats import norm
+
+from fedsim.privacy.attacks import strongest
+from fedsim.privacy.events import history
+
+
+@pytest.mark.parametrize("noise", [0.5, 1.0, 4.0])
+def test_of_gaussian_noise_they_are_those_of_two_normal_laws(noise: float) -> None:
+    attack = strongest({dp_event.GaussianDpEvent(noise): 1})
+    assert attack.advantage == pytest.approx(2 * norm.cdf(1 / (2 * noise)) - 1, abs=1e-4)
+    exact = norm.cdf(norm.ppf(0.01) + 1 / noise)
+    assert exact - 1e-6 <= attack.true_positive_rate < exact + 1e-4
+
+
+def test_of_sampled_noise_they_are_those_of_another_implementation() -> None:
+    step = dp_event.PoissonSampledDpEvent(0.1, dp_event.GaussianDpEvent(1.0))
+    attack = strongest(history([(step, 100)]))
+    assert attack.advantage == pytest.approx(0.4388, abs=1e-4)
+    assert attack.true_positive_rate == pytest.approx(0.1461, abs=1e-4)
+    assert "71.9 times" in attack.text("example")
+    assert "14.6 in a hundred" in attack.text("example")
+
+
+def test_without_noise_every_attack_is_possible_and_without_release_none() -> None:
+    bare = strongest({dp_event.NonPrivateDpEvent(): 1})
+    assert (bare.advantage, bare.true_positive_rate) == (1.0, 1.0)
+    none = strongest({})
+    assert none.advantage == 0
+    assert none.true_positive_rate == pytest.approx(0.01)

@@ -1,0 +1,47 @@
+"""Noise that is solved for keeps its promise, and not by more than it has to."""
+
+from __future__ import annotations
+
+import pytest
+from dp_accounting import get_sigma_gaussian
+
+from fedsim.errors import InputError
+from fedsim.privacy.accounting import COARSE, FINE, epsilon
+from fedsim.privacy.calibration import least_noise
+from fedsim.privacy.events import History, history
+from fedsim.privacy.example_level import Steps
+
+
+def rounds(rate: float, num: int, noise: float) -> History:
+    return history([(Steps(noise, rate, num).event(), 1)])
+
+
+@pytest.mark.parametrize(
+    ("rate", "num", "target"),
+    [(0.04, 500, 8.0), (0.04, 500, 1.0), (0.16, 140, 50.0), (1.0, 1, 3.0)],
+)
+def test_it_meets_the_target_and_a_thousandth_less_does_not(
+    rate: float, num: int, target: float
+) -> None:
+    noise = least_noise(lambda z: rounds(rate, num, z), target, 1e-5)
+    assert epsilon(rounds(rate, num, noise), 1e-5, COARSE) <= target
+    assert epsilon(rounds(rate, num, noise - 0.001), 1e-5, COARSE) > target
+    assert 0.99 * target < epsilon(rounds(rate, num, noise), 1e-5, FINE) <= target
+    assert round(noise, 3) == noise
+
+
+def test_of_one_gaussian_it_is_the_analytic_one() -> None:
+    exact = get_sigma_gaussian(2.0, 1e-5)
+    noise = least_noise(lambda z: rounds(1.0, 1, z), 2.0, 1e-5)
+    assert exact <= noise < exact + 0.0011
+
+
+@pytest.mark.parametrize(("num", "rate", "noise"), [(140, 0.16, 1.384), (500, 0.04, 0.863)])
+def test_of_usual_sites_it_is_what_others_found(num: int, rate: float, noise: float) -> None:
+    found = least_noise(lambda z: rounds(rate, num, z), 8.0, 1e-5)
+    assert found == pytest.approx(noise, abs=0.0011)
+
+
+def test_what_no_noise_can_do_is_refused() -> None:
+    with pytest.raises(InputError, match="no noise multiplier"):
+        least_noise(lambda z: rounds(1.0, 10**9, z), 0.001, 1e-9)
