@@ -188,11 +188,12 @@ def _arrays(path: Path) -> Npz:
     Raises:
         InputError: if they have other names.
     """
+    from fedsim.data import npz_file
     from fedsim.data.medmnist import PREFIXES
     from fedsim.data.npz import Npz
     from fedsim.data.source import PATIENT, SITE
 
-    names = _array_names(path)
+    names = set(npz_file.names(path))
     if "train_images" in names:
         splits = {s: p for s, p in PREFIXES.items() if f"{p}_images" in names}
         images, labels = (
@@ -212,14 +213,3 @@ def _arrays(path: Path) -> Npz:
         columns={name: name for name in (SITE, PATIENT) if name in names},
         splits="split" if "split" in names else None,
     )
-
-
-def _array_names(path: Path) -> set[str]:
-    """Return the names of the arrays in an npz file, read from its directory alone."""
-    import zipfile
-
-    try:
-        with zipfile.ZipFile(path) as file:
-            return {name.removesuffix(".npy") for name in file.namelist()}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as npz: {error}") from error
