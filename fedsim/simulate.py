@@ -124,7 +124,11 @@ def prepare(scenario: Scenario, device: torch.device) -> tuple[Population, dict[
     """
     population = open_population(from_data(scenario.resolved(), scenario.name))
     build(scenario, buffers=())
-    if scenario.population.devices or scenario.client.looks_at_network:
+    if (
+        scenario.population.devices
+        or scenario.client.looks_at_network
+        or scenario.model.weights is not None
+    ):
         with repeatable():
             muster(Workplace(scenario, population, device))
     for holder in population.tried:

@@ -156,6 +156,7 @@ def _opened(file: Path, changes: list[str] | None) -> tuple[str, Population]:
 
 def _as_it_is(path: Path) -> Population:
     """Return the sites of a manifest, a folder of pictures or an npz file."""
+    from fedsim.data import names
     from fedsim.data.divided_sites import form
     from fedsim.data.images import Images
     from fedsim.data.normalisation import Unit
@@ -174,7 +175,7 @@ def _as_it_is(path: Path) -> Population:
         source.open(Streams(0)),
         class_names=facts.class_names,
         label_map=None,
-        names=facts.columns[SITE] if named else ("all images",),
+        names=names.checked(facts.columns[SITE], SITE) if named else ("all images",),
         partition=ByColumn() if named else Iid(min_examples=1),
         shares={split: 0.0 for split in SPLITS[1:] if split not in facts.num_examples},
         normalisation=Unit(),

@@ -205,7 +205,8 @@ def _amiss(rows: Mapping[int, Row], root: Path) -> Iterator[tuple[int, str]]:
     named = {row.path for row in rows.values() if row.path}
     absent = {path for path in named if not _is_file(root / path)}
     others = f" (nor are {len(absent) - 1} others)" if len(absent) > 1 else ""
-    there = {folder: _by_look(root / folder) for folder in {Path(path).parent for path in absent}}
+    searched = {Path(path).parent for path in absent}
+    there = {folder: _by_look(root / folder) for folder in searched if inside[folder]}
     foreign = [number for number, row in rows.items() if of_scanner(row.path)]
     for number, row in rows.items():
         if not row.label:

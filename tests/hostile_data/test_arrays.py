@@ -197,7 +197,7 @@ def test_a_medmnist_file_that_lies_is_refused_unread(
         ({"x": PIXELS[:0], "y": LABELS[:0]}, "y is empty"),
         ({"x": PIXELS[:1], "y": LABELS[:1]}, "two classes"),
         ({"x": PIXELS[:2], "y": LABELS[:2]}, "2 sites of at least"),
-        ({"x": PIXELS[:, :0, :0], "y": LABELS}, "x has the shape"),
+        ({"x": PIXELS[:, :0, :0], "y": LABELS}, "at least 2 pixels, these have 0"),
         ({"x": PIXELS[:, :1, :1], "y": LABELS}, "takes images of at least|pixels"),
         ({"x": np.where(PIXELS > 9, np.inf, 0.5), "y": LABELS}, "infinite or not a number"),
         ({"x": np.where(PIXELS > 9, np.nan, 0.5), "y": LABELS}, "infinite or not a number"),

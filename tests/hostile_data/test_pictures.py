@@ -129,7 +129,7 @@ def test_a_picture_that_goes_away_or_becomes_a_pipe_is_named(
 
 
 AS_NOBODY = """
-import os, sys, numpy, PIL.ImageOps, PIL.Image
+import encodings.utf_8_sig, os, sys, numpy, PIL.ImageOps, PIL.Image
 from fedsim.data.images import Images
 from fedsim.errors import DataError
 from fedsim.seeds import Streams
