@@ -182,13 +182,13 @@ class RunFolder:
             InputError: if its checkpoint is damaged, of another run, or builds on other rows; says
                 which others do not.
         """
-        *before, last = self.checkpoints() or [None]
-        if last is None:
+        rounds = self.checkpoints()
+        if not rounds:
             return None
         try:
-            return last, self._stand_after(last)
+            return rounds[-1], self._stand_after(rounds[-1])
         except InputError as error:
-            raise InputError(f"{error}. {self._way_out(before)}") from error
+            raise InputError(f"{error}. {self._way_out(rounds[:-1])}") from error
 
     def _stand_after(self, round: int) -> dict[str, Any]:
         """Return the state after a round, with the journals at its rows."""

@@ -144,6 +144,7 @@ except DataError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs another user to be")
 @pytest.mark.parametrize(
     ("closed", "message"),

@@ -145,6 +145,7 @@ print("asked the network for", asked)
 """
 
 
+@pytest.mark.slow
 def test_nothing_reaches_the_network_unless_asked(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text(

@@ -250,21 +250,18 @@ except FedsimError as error:
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs another user to be")
-@pytest.mark.parametrize("closed", [".", "checkpoints", "rounds.jsonl", ".lock", "run.json"])
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", [".", "rounds.jsonl", "run.json"])
 def test_a_folder_that_may_not_be_written_is_told(halfway: Path, closed: str) -> None:
     for file in (halfway, *halfway.parents):
         if file.is_relative_to("/tmp") and file != Path("/tmp"):
             file.chmod(0o755)
-    for file in halfway.rglob("*"):
+    for file in (halfway, *halfway.rglob("*")):
         os.chown(file, 65534, 65534)
-    os.chown(halfway, 65534, 65534)
+    (halfway / "predictions").rename(halfway.with_name("predictions"))
     before = everything(halfway)
     target = halfway / closed
     target.chmod(0o000 if target.is_file() else 0o555)
-    if closed in (".", "checkpoints"):
-        shutil.rmtree(halfway / "predictions")
-        before = everything(halfway)
-        halfway.chmod(0o555)
     command = [sys.executable, "-c", AS_NOBODY, str(halfway)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert not done.stderr, done.stderr
