@@ -25,17 +25,14 @@ FORMAT = 3
 PREDICTIONS, BASELINES, TEST_UNITS = "predictions", "baselines", "test_units.json"
 Predicted = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Log-probabilities, (example, class), and labels, (example,)."""
-_SCORE = ("round", "split", "site", "metric", "value")
 _NEEDED: Mapping[str, tuple[str, ...]] = {
     "run.json": ("format", "digest", "keep_every"),
     "scenario.yaml": ("rounds", "evaluation"),
     "population.json": ("sites", "class_names", "images", "checksums"),
     TEST_UNITS: ("unit", "sites"),
     "rounds.jsonl": ("round",),
-    "metrics.jsonl": _SCORE,
+    "metrics.jsonl": ("round", "split", "site", "metric", "value"),
     "timing.jsonl": ("round", "seconds"),
-    "baselines.jsonl": ("baseline", "model", "trained_at", *_SCORE),
-    "intervals.jsonl": ("method", "model", *_SCORE[1:4], "low", "high"),
 }
 
 
