@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -233,41 +230,6 @@ def test_a_lock_that_is_a_link_does_not_empty_what_it_leads_to(
     (halfway / ".lock").symlink_to(tmp_path / "thesis.txt")
     assert resume(halfway).finished
     assert (tmp_path / "thesis.txt").read_text() == "precious"
-
-
-AS_NOBODY = """
-import os, sys
-from pathlib import Path
-from fedsim.errors import FedsimError
-from fedsim.records import RunFolder
-os.setgid(65534)
-os.setuid(65534)
-try:
-    RunFolder(Path(sys.argv[1]))
-except FedsimError as error:
-    print(error)
-"""
-
-
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs another user to be")
-@pytest.mark.slow
-@pytest.mark.parametrize("closed", [".", "rounds.jsonl", "run.json"])
-def test_a_folder_that_may_not_be_written_is_told(halfway: Path, closed: str) -> None:
-    for file in (halfway, *halfway.parents):
-        if file.is_relative_to("/tmp") and file != Path("/tmp"):
-            file.chmod(0o755)
-    for file in (halfway, *halfway.rglob("*")):
-        os.chown(file, 65534, 65534)
-    (halfway / "predictions").rename(halfway.with_name("predictions"))
-    before = everything(halfway)
-    target = halfway / closed
-    target.chmod(0o000 if target.is_file() else 0o555)
-    command = [sys.executable, "-c", AS_NOBODY, str(halfway)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert not done.stderr, done.stderr
-    assert "cannot be written: " in done.stdout or "is damaged: " in done.stdout
-    assert "Permission denied" in done.stdout
-    assert everything(halfway) == before
 
 
 def test_an_export_that_was_changed_is_told(done: Path, tmp_path: Path) -> None:
