@@ -31,6 +31,7 @@ from fedsim.flower.strategy import build
 from fedsim.flower.unshrinking import UNSHRUNK
 from fedsim.flower.workplace import Workplace
 from fedsim.records import RunFolder, RunRecord, read
+from fedsim.records.files import writing
 from fedsim.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ def _note_environment(folder: RunFolder, devices: Sequence[torch.device]) -> Non
 @contextmanager
 def _logged(folder: Path) -> Iterator[None]:
     """Write what fedsim logs into the folder, and keep Flower's round messages off the screen."""
-    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    with writing(folder / "log.txt"):
+        handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     flower = logging.getLogger("flwr")
     levels = log.level, flower.level

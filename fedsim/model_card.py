@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from fedsim import citations
+from fedsim import citations, markdown
 from fedsim.formats import Format
 from fedsim.report import rows, tables
 from fedsim.report.scores import arrowed, describe
@@ -81,7 +81,7 @@ def text(record: RunRecord, network: Trained, programs: Collection[Format]) -> s
         "## Factors",
         *_factors(record),
         "## Training",
-        "```yaml\n" + _training(record.scenario) + "```",
+        markdown.fenced(_training(record.scenario), "yaml"),
         "## Results",
         *_results(record, known["which"]),
         "## Privacy",
@@ -93,7 +93,8 @@ def text(record: RunRecord, network: Trained, programs: Collection[Format]) -> s
         "## Licence and citation",
         *_rights(record),
     ]
-    return "\n\n".join(parts) + "\n"
+    shown = [part if part.startswith("```") else markdown.harmless(part) for part in parts]
+    return "\n\n".join(shown) + "\n"
 
 
 def _details(record: RunRecord, network: Trained) -> Iterator[str]:
@@ -123,11 +124,11 @@ def _data(record: RunRecord) -> Iterator[str]:
     if population["images"]["synthetic"]:
         kind = "Synthetic images, which show no patient"
     yield f"{kind}. Training, validation and test images by site:"
-    rows = [
-        f"| {s['name']} | {sum(s['train'])} | {sum(s['validation'])} | {sum(s['test'])} |"
-        for s in population["sites"]
-    ]
-    yield "\n".join(["| site | train | validation | test |", "| --- | --- | --- | --- |", *rows])
+    splits = ("train", "validation", "test")
+    yield markdown.table(
+        ("site", *splits),
+        [(site["name"], *(str(sum(site[s])) for s in splits)) for site in population["sites"]],
+    )
     if apart := ", ".join(f"{p['name']} ({sum(p['test'])})" for p in population["external"]):
         yield f"Tested on, never trained on: {apart}."
     yield from tables.warnings(record)
@@ -177,7 +178,7 @@ def _results(record: RunRecord, which: str) -> Iterator[str]:
         for row in rows.results(record)
         if (row.method, row.model) == ("federated", which)
     ]
-    yield tables.markdown_table(headings, found)
+    yield markdown.table(headings, found)
     yield " ".join(note for note in tables.notes(record) if note != tables.YARDSTICKS)
     apart = [
         (
@@ -190,7 +191,7 @@ def _results(record: RunRecord, which: str) -> Iterator[str]:
     ]
     if apart:
         yield "On images of sets on which no site trained:"
-        yield tables.markdown_table(("metric", "set", "value"), apart)
+        yield markdown.table(("metric", "set", "value"), apart)
 
 
 def _limits(record: RunRecord) -> Iterator[str]:
@@ -227,4 +228,4 @@ def _rights(record: RunRecord) -> Iterator[str]:
         f"Images: {record.population['licence'] or 'licence not stated'}. What may be done with "
         "weights learned from them follows from it; fedsim itself is Apache-2.0."
     )
-    yield "```bibtex\n" + "\n\n".join(citations.of_runs([record])) + "\n```"
+    yield markdown.fenced("\n\n".join(citations.of_runs([record])), "bibtex")

@@ -11,6 +11,7 @@ from fedsim import trained
 from fedsim.data import pictures
 from fedsim.engines.placement import choose_devices
 from fedsim.errors import InputError
+from fedsim.spreadsheet import unguarded
 from fedsim.trained import Trained, Which, as_columns
 
 PICTURES_AT_ONCE = 256
@@ -77,7 +78,7 @@ def _column(file: Path) -> list[str]:
             reader = csv.DictReader(lines)
             if "path" not in (reader.fieldnames or ()):
                 raise InputError(f"{file}:1: lacks the column path")
-            names = [row["path"] or "" for row in reader]
+            names = [unguarded(row["path"] or "") for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{file}: cannot be read: {error}") from error
     if not names:

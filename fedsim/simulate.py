@@ -151,7 +151,13 @@ def prepare(scenario: Scenario, device: torch.device) -> tuple[Population, dict[
         )
     population = open_population(from_data(scenario.resolved(), scenario.name))
     build(scenario, buffers=())
-    if scenario.population.devices or scenario.client.looks_at_network or scenario.privacy:
+    if (
+        scenario.population.devices
+        or scenario.client.looks_at_network
+        or scenario.privacy is not None
+        or scenario.model.weights is not None
+        or scenario.model.frozen
+    ):
         with repeatable():
             workplace = Workplace(scenario, population, device)
             muster(workplace)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter
 
 from clients.batch import Batch
 from clients.evaluation import log_probabilities
@@ -20,7 +20,7 @@ from fedsim.data.pictures import Fit
 from fedsim.engines.inline import repeatable
 from fedsim.errors import DataError, InputError
 from fedsim.models import weights
-from fedsim.records import checkpoint, read
+from fedsim.records import read
 from fedsim.scenario.families import AnyModel, AnyNormalisation
 from fedsim.seeds import Streams
 from fedsim.simulate import recorded_scenario
@@ -32,6 +32,20 @@ Which = Literal["best", "final"]
 DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
 FORMAT = 1
 """Version of the description."""
+
+
+class _Description(BaseModel):
+    """What is needed of an export's description, within bounds."""
+
+    format: Literal[1]
+    which: Which
+    model: AnyModel
+    num_channels: int = Field(ge=1, le=16)
+    image_size: int = Field(ge=1, le=4096)
+    class_names: list[str] = Field(min_length=1, max_length=10_000)
+    normalisation: AnyNormalisation
+    fit: Fit
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -127,7 +141,13 @@ def load_model(folder: str | Path, which: Which = "best") -> nn.Module:
         network = scenario.model.build(
             images["num_channels"], len(record.population["class_names"]), images["image_size"]
         )
-    network.load_state_dict(checkpoint.load(checkpoint.path_of(record.folder, round))["model"])
+    try:
+        network.load_state_dict(record.model(round))
+    except RuntimeError as error:
+        raise InputError(
+            f"{record.folder}: the checkpoint of round {round} does not fit the network of "
+            f"scenario.yaml: {error}"
+        ) from error
     return network.eval()
 
 
@@ -159,28 +179,18 @@ def _of_export(folder: Path, which: Which | None) -> Trained:
     file = folder / DESCRIPTION
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
-        if description["format"] != FORMAT:
-            raise ValueError(f"it is of format {description['format']}, expected {FORMAT}")
-        network = (
-            TypeAdapter(AnyModel)
-            .validate_python(description["model"])
-            .build(
-                description["num_channels"],
-                len(description["class_names"]),
-                description["image_size"],
-            )
-        )
-        expected = description["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        known = _Description.model_validate(description)
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: is damaged: {error}") from error
-    if which not in (None, description["which"]):
+    if which not in (None, known.which):
         raise InputError(
-            f"{folder}: is an export of the {description['which']} round; for the {which} one name "
+            f"{folder}: is an export of the {known.which} round; for the {which} one name "
             "the run folder, or export it"
         )
     try:
-        if weights.sha256(folder / WEIGHTS) != expected:
+        if weights.sha256(folder / WEIGHTS) != known.sha256:
             raise DataError("it does not have the checksum that model.json states")
+        network = known.model.build(known.num_channels, len(known.class_names), known.image_size)
         network.load_state_dict(weights.load(folder / WEIGHTS))
     except (DataError, RuntimeError) as error:
         raise InputError(f"{folder / WEIGHTS}: cannot be used: {error}") from error

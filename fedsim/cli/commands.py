@@ -20,7 +20,7 @@ from fedsim.cli.ledger_command import ledger
 from fedsim.cli.options import File, Set
 from fedsim.cli.plan_command import plan
 from fedsim.cli.run_commands import conclude, resume, run
-from fedsim.cli.streams import Lasting
+from fedsim.cli.streams import Lasting, visible
 from fedsim.cli.study_command import study, validate_study
 from fedsim.cli.taking_away import export, predict
 from fedsim.errors import FedsimError, InputError
@@ -215,10 +215,10 @@ def _run_app() -> int:
         error.show()
         return BAD_INPUT
     except InputError as error:
-        typer.echo(f"Error: {error}", err=True)
+        typer.echo(f"Error: {visible(str(error))}", err=True)
         return BAD_INPUT
     except FedsimError as error:
-        typer.echo(f"Error: {error}", err=True)
+        typer.echo(f"Error: {visible(str(error))}", err=True)
         return FAILURE
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED

@@ -156,6 +156,7 @@ def _opened(file: Path, changes: list[str] | None) -> tuple[str, Population]:
 
 def _as_it_is(path: Path) -> Population:
     """Return the sites of a manifest, a folder of pictures or an npz file."""
+    from fedsim.data import names
     from fedsim.data.divided_sites import form
     from fedsim.data.images import Images
     from fedsim.data.normalisation import Unit
@@ -174,7 +175,7 @@ def _as_it_is(path: Path) -> Population:
         source.open(Streams(0)),
         class_names=facts.class_names,
         label_map=None,
-        names=facts.columns[SITE] if named else ("all images",),
+        names=names.checked(facts.columns[SITE], SITE) if named else ("all images",),
         partition=ByColumn() if named else Iid(min_examples=1),
         shares={split: 0.0 for split in SPLITS[1:] if split not in facts.num_examples},
         normalisation=Unit(),
@@ -188,11 +189,12 @@ def _arrays(path: Path) -> Npz:
     Raises:
         InputError: if they have other names.
     """
+    from fedsim.data import npz_file
     from fedsim.data.medmnist import PREFIXES
     from fedsim.data.npz import Npz
     from fedsim.data.source import PATIENT, SITE
 
-    names = _array_names(path)
+    names = set(npz_file.names(path))
     if "train_images" in names:
         splits = {s: p for s, p in PREFIXES.items() if f"{p}_images" in names}
         images, labels = (
@@ -212,14 +214,3 @@ def _arrays(path: Path) -> Npz:
         columns={name: name for name in (SITE, PATIENT) if name in names},
         splits="split" if "split" in names else None,
     )
-
-
-def _array_names(path: Path) -> set[str]:
-    """Return the names of the arrays in an npz file, read from its directory alone."""
-    import zipfile
-
-    try:
-        with zipfile.ZipFile(path) as file:
-            return {name.removesuffix(".npy") for name in file.namelist()}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as npz: {error}") from error

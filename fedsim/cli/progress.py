@@ -92,7 +92,7 @@ def _bar() -> Iterator[Watcher]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("preparing images", total=None)

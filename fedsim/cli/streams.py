@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 NARROWEST = 80
 """Columns that tables take at least: on a narrower terminal lines wrap, numbers stay whole."""
 
@@ -73,8 +75,17 @@ class Lasting(io.TextIOBase):
         os.close(nowhere)
 
 
+def visible(text: str) -> str:
+    r"""Return text whose control characters are shown, lest names in it command the terminal.
+
+    >>> visible("a\x1b[2J\nb")
+    'a\\x1b[2J\nb'
+    """
+    return _CONTROLS.sub(lambda found: ascii(found.group())[1:-1], text)
+
+
 def console(narrowest: int = NARROWEST) -> Console:
-    """Return standard output for tables, at least so many columns wide."""
+    """Return standard output for tables, at least so many columns wide; names are no markup."""
     from rich.console import Console
 
-    return Console(width=max(narrowest, Console().width))
+    return Console(width=max(narrowest, Console().width), markup=False)

@@ -87,11 +87,11 @@ def _bars() -> Iterator[StudyWatcher]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[about]}"),
+        TextColumn("{task.fields[about]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
         yield _Bars(bars)

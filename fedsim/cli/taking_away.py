@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,18 +67,17 @@ def predict(
     if out is not None and out.exists():
         raise InputError(f"{out}: exists; name another file")
     from fedsim.prediction import predict
-    from fedsim.records.files import write_text
+    from fedsim.records.files import write_bytes, writing
+    from fedsim.spreadsheet import to_csv
 
     chosen: Any = which
     with counting("pictures") as watch:
         rows = predict(folder, images, which=chosen, device=device, watch=watch)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    text = to_csv(rows)
     if out is None:
-        sys.stdout.write(text.getvalue())
-    else:
+        sys.stdout.write(text)
+        return
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, text.getvalue())
-        typer.echo(str(out))
+    write_bytes(out, text.encode("utf-8", "surrogateescape"))  # paths that are no UTF-8 stay
+    typer.echo(str(out))

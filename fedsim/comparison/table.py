@@ -1,14 +1,11 @@
-"""A table in Markdown and LaTeX, rows as CSV, and numbers as people read them."""
+"""A table in Markdown and LaTeX, and numbers as people read them."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from fedsim import markdown
 
 UNDEFINED = "\N{EN DASH}"
 _SIGNS = {
@@ -18,6 +15,9 @@ _SIGNS = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    "\n": " ",
     "±": r"$\pm$",
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
@@ -46,9 +46,7 @@ class Table:
 
     def markdown(self) -> str:
         """Return the table with its caption below."""
-        lines = [self.headings, ("---",) * len(self.headings), *self.rows]
-        cells = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
-        return "\n".join(f"| {line} |" for line in cells) + f"\n\n{self.caption}\n"
+        return f"{markdown.table(self.headings, self.rows)}\n\n{markdown.harmless(self.caption)}\n"
 
     def latex(self) -> str:
         """Return a table environment; needs the packages booktabs and amssymb."""
@@ -78,22 +76,6 @@ def escape(text: str) -> str:
     fed\_avg \& $-$0.1 $\pm$ 1
     """
     return _SPECIAL.sub(lambda match: _SIGNS.get(match.group(), "$-$"), text)
-
-
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    r"""Return rows as CSV; None becomes an empty cell, what is nested JSON.
-
-    >>> to_csv([{"method": "fedavg", "value": None}])
-    'method,value\nfedavg,\n'
-    """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow(
-            {key: json.dumps(v) if isinstance(v, dict | list) else v for key, v in row.items()}
-        )
-    return text.getvalue()
 
 
 def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str:

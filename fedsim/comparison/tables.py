@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from clients.metrics import METRICS
-from fedsim.comparison.table import UNDEFINED, Table, bracketed, number, to_csv
+from fedsim.comparison.table import UNDEFINED, Table, bracketed, number
 from fedsim.comparison.verdicts import BETTER, EQUIVALENT, NOT_SHOWN, WORSE, p_text
 from fedsim.data.source import POOLED
+from fedsim.spreadsheet import to_csv
 
 MARKS = {BETTER: " ▲", WORSE: " ▼", EQUIVALENT: " ≈", NOT_SHOWN: ""}
 Cells = tuple[str, ...]

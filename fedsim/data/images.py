@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fedsim.data import manifest, pictures
+from fedsim.data import manifest, names, pictures
 from fedsim.data.cache import load_or_make
 from fedsim.data.classes import numbered
 from fedsim.data.manifest import ClassNames
@@ -114,7 +114,9 @@ class Images(Source):
         return manifest.read(self.path, self.root)
 
     def _classes(self, listed: Manifest) -> tuple[str, ...]:
-        return self.class_names or in_natural_order(row.label for row in listed.rows)
+        return self.class_names or names.checked(
+            (row.label for row in listed.rows), f"{self.path}: label"
+        )
 
     def _block(self, listed: Manifest, rows: list[Row], block: int) -> NDArray[np.uint8]:
         """Return some pictures that follow each other in the manifest, from the cache if there."""

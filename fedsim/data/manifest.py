@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,9 +16,11 @@ from typing import Annotated, NoReturn
 
 from pydantic import AfterValidator, Field
 
-from fedsim.data.pictures import SUFFIXES
+from fedsim.data.names import Name
+from fedsim.data.pictures import HOW_TO_CONVERT, SUFFIXES, of_scanner
 from fedsim.data.source import SITE, SPLITS, Split
 from fedsim.errors import DataError
+from fedsim.spreadsheet import unguarded
 
 PATH, LABEL, SPLIT = "path", "label", "split"
 SPLIT_WORDS: Mapping[str, Split] = {
@@ -34,13 +37,13 @@ DEEPEST = 8
 """Folders below which none is looked into, for links may lead in circles."""
 
 
-def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+def _distinct(names: tuple[Name, ...]) -> tuple[Name, ...]:
     if len(set(names)) < len(names):
         raise ValueError(f"expected names that differ, got {', '.join(names)}")
     return names
 
 
-ClassNames = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
+ClassNames = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)]
 """The labels of a source in their order."""
 
 
@@ -106,6 +109,8 @@ def read(path: Path, root: Path | None) -> Manifest:
         raise DataError(
             f"{path}: cannot be read: {error.strerror}; expected a CSV manifest or a folder"
         ) from error
+    if not path.is_file():
+        raise DataError(f"{path}: is no file; expected a CSV manifest or a folder")
     return _csv(path, root or path.parent, (stat.st_mtime_ns, stat.st_size))
 
 
@@ -121,7 +126,7 @@ def _csv(path: Path, root: Path, stamp: tuple[int, int]) -> Manifest:
     problems: list[tuple[int, str]] = []
     for number, cells in lines[1:]:
         if len(cells) == len(headings):
-            rows[number] = _row(dict(zip(headings, map(str.strip, cells), strict=True)), roots)
+            rows[number] = _row(dict(zip(headings, map(_plain, cells), strict=True)), roots)
         else:
             problems.append((number, f"has {len(cells)} cells, the headings {len(headings)}"))
     problems += [*_amiss(rows, root), *_twice(rows), *_without_split(rows)]
@@ -154,8 +159,12 @@ def _numbered(text: str) -> Iterator[tuple[int, list[str]]]:
         before = reader.line_num
 
 
+def _plain(cell: str) -> str:
+    return unguarded(cell.strip())
+
+
 def _headings(path: Path, cells: list[str]) -> list[str]:
-    headings = [cell.strip().lower() for cell in cells]
+    headings = [_plain(cell).lower() for cell in cells]
     if missing := [name for name in (PATH, LABEL) if name not in headings]:
         near = [(name, get_close_matches(name, headings, 1, 0.7)) for name in missing]
         hint = "".join(f" (is {found[0]} the {name}?)" for name, found in near if found)
@@ -196,6 +205,9 @@ def _amiss(rows: Mapping[int, Row], root: Path) -> Iterator[tuple[int, str]]:
     named = {row.path for row in rows.values() if row.path}
     absent = {path for path in named if not _is_file(root / path)}
     others = f" (nor are {len(absent) - 1} others)" if len(absent) > 1 else ""
+    searched = {Path(path).parent for path in absent}
+    there = {folder: _by_look(root / folder) for folder in searched if inside[folder]}
+    foreign = [number for number, row in rows.items() if of_scanner(row.path)]
     for number, row in rows.items():
         if not row.label:
             yield number, "label: is empty"
@@ -206,7 +218,14 @@ def _amiss(rows: Mapping[int, Row], root: Path) -> Iterator[tuple[int, str]]:
         elif not inside[folders[number]] or _links_out(root / row.path, home):
             yield number, f"path: {_out(row.path, root)} (`root` names another folder)"
         elif row.path in absent:
-            yield number, f"path: {row.path} is no file in {root}{others}"
+            name = Path(row.path).name
+            near = there[folders[number]].get(_look(name), name)
+            hint = f"; {near} is there, in other letters or another form of Unicode"
+            hint *= near != name
+            yield number, f"path: {row.path} {_absence(root / row.path)} in {root}{hint}{others}"
+    for number in foreign[:1]:
+        others = f" (and {len(foreign) - 1} others)" if len(foreign) > 1 else ""
+        yield number, f"path: {rows[number].path}{others}: {HOW_TO_CONVERT}"
 
 
 def _is_inside(path: Path, home: Path) -> bool:
@@ -230,6 +249,29 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return False
+
+
+def _absence(path: Path) -> str:
+    """Return what is amiss with what is no file that can be read."""
+    try:
+        path.stat()
+    except PermissionError:
+        return "may not be read"
+    except OSError:
+        pass
+    return "is no file"
+
+
+def _by_look(folder: Path) -> dict[str, str]:
+    """Return the names in a folder by what they look like."""
+    try:
+        return {_look(name): name for name in os.listdir(folder)}  # noqa: PTH208 (names alone)
+    except (OSError, ValueError):
+        return {}
+
+
+def _look(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _out(path: str, root: Path) -> str:
@@ -302,7 +344,11 @@ def _unreadable(error: OSError) -> NoReturn:
 def _folder(root: Path, files: tuple[str, ...]) -> Manifest:
     """Return the manifest that the names of these files and their folders spell."""
     if not files:
-        raise DataError(f"{root}: holds no pictures; expected {LAYOUTS} with {_suffixes()}")
+        foreign = any(of_scanner(file.name) for file in root.rglob("*"))
+        raise DataError(
+            f"{root}: holds no pictures; expected {LAYOUTS} with {_suffixes()}"
+            + f". {HOW_TO_CONVERT}" * foreign
+        )
     paths = [tuple(file.split("/")) for file in files]
     names = _names(root, paths)
     rows = {n: _placed(parts, names) for n, parts in enumerate(paths)}

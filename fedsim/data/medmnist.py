@@ -14,8 +14,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
@@ -23,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator
 
-from fedsim.data import cache
+from fedsim.data import cache, npz_file
 from fedsim.data.array_hash import array_hash
 from fedsim.data.download import download
 from fedsim.data.medmnist_registry import CITATION, REGISTRY, SIZES, Entry
@@ -176,16 +174,25 @@ class MedMnist(Source):
         return next((f / self.file for f in _folders() if (f / self.file).is_file()), None)
 
     def _download(self) -> Path:
-        url = URL.format(file=self.file)
-        md5 = REGISTRY[self.name].md5[SIZES.index(self.image_size)]
+        url, entry = URL.format(file=self.file), REGISTRY[self.name]
+        md5 = entry.md5[SIZES.index(self.image_size)]
         try:
-            return download(url, md5, cache.folder() / self.file)
-        except (OSError, ValueError) as error:  # no network, no such file; another md5
+            return download(
+                url, md5, cache.folder() / self.file, _most_bytes(entry, self.image_size)
+            )
+        except (OSError, ValueError) as error:  # no network, no such file; not the one it must be
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
             raise DataError(
                 f"{self.file} is not in {' or '.join(map(str, _folders()))} and could not be "
-                f"downloaded ({type(error).__name__}): get it from {url} (md5 {md5}) and put it "
+                f"downloaded ({why}): get it from {url} (md5 {md5}) and put it "
                 f"into {cache.folder()} or into the folder that FEDSIM_DATA_DIR names"
             ) from error
+
+
+def _most_bytes(entry: Entry, image_size: int) -> int:
+    """Return the bytes of a file that is not compressed at all, with room for its directory."""
+    per_image = entry.num_channels * image_size**2 + 8 * len(entry.class_names)
+    return sum(entry.num_examples) * per_image + 100_000
 
 
 def _absent_present(finding: Finding) -> tuple[str, str]:
@@ -215,7 +222,7 @@ def _load(path: Path, stamp: tuple[int, int], entry: Entry, image_size: int) -> 
     The arrays are shared by all that open the file: not to be written to.
     """
     md5 = _md5(path)
-    arrays = _checked(path, _read(path), entry, image_size)
+    arrays = _read(path, entry, image_size)
     identity = array_hash(arrays)
     expected_md5 = entry.md5[SIZES.index(image_size)]
     expected = entry.arrays_28 if image_size == 28 else ""
@@ -239,47 +246,45 @@ def _md5(path: Path) -> str:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _read(path: Path) -> Arrays:
+def _read(path: Path, entry: Entry, image_size: int) -> Arrays:
+    """Return the arrays of a file in canonical form, or say how they differ and what to do."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in _names() if name in arrays}
-    except (OSError, ValueError, EOFError, RuntimeError, TypeError) as error:
-        raise DataError(f"{path} cannot be read as npz: {error}. {_mend(path)}") from error
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} is damaged: {error}. {_mend(path)}") from error
+        return _checked(path, entry, image_size)
+    except DataError as error:
+        raise DataError(f"{error}. {_mend(path)}") from error
 
 
 def _names() -> list[str]:
     return [f"{p}_{what}" for p in PREFIXES.values() for what in ("images", "labels")]
 
 
-def _checked(path: Path, arrays: Arrays, entry: Entry, image_size: int) -> Arrays:
-    """Return `arrays` in canonical form, or say in what they are not as the registry has it."""
-    missing = [name for name in _names() if name not in arrays]
-    if missing:
-        raise DataError(f"{path} lacks the arrays {', '.join(missing)}. {_mend(path)}")
+def _checked(path: Path, entry: Entry, image_size: int) -> Arrays:
+    """Return the arrays in canonical form; none is read whose header is not as registered."""
+    there = npz_file.names(path)
+    if missing := [name for name in _names() if name not in there]:
+        raise DataError(f"{path} lacks the arrays {', '.join(missing)}")
     pixels = (image_size, image_size, *([3] if entry.num_channels == 3 else []))
     num_classes = len(entry.class_names)
     highest = 1 if entry.multi_label else num_classes - 1
     checked: Arrays = {}
     for prefix, n in zip(PREFIXES.values(), entry.num_examples, strict=True):
-        images, labels = arrays[f"{prefix}_images"], arrays[f"{prefix}_labels"]
-        if images.dtype != np.uint8 or images.shape != (n, *pixels):
-            raise DataError(
-                f"{path}: {prefix}_images is {images.dtype} {images.shape}, "
-                f"expected uint8 {(n, *pixels)}. {_mend(path)}"
-            )
+        images, labels = f"{prefix}_images", f"{prefix}_labels"
+        shape, dtype = npz_file.header(path, images)
+        if dtype != np.uint8 or shape != (n, *pixels):
+            raise DataError(f"{path}: {images} is {dtype} {shape}, expected uint8 {(n, *pixels)}")
+        shape, dtype = npz_file.header(path, labels)
         shapes = [(n, num_classes)] if entry.multi_label else [(n, 1), (n,)]
-        if labels.dtype.kind not in "iu" or labels.shape not in shapes:
+        if dtype.kind not in "iu" or shape not in shapes:
             raise DataError(
-                f"{path}: {prefix}_labels is {labels.dtype} {labels.shape}, "
-                f"expected integers {' or '.join(map(str, shapes))}. {_mend(path)}"
+                f"{path}: {labels} is {dtype} {shape}, "
+                f"expected integers {' or '.join(map(str, shapes))}"
             )
-        if n and not 0 <= labels.min() <= labels.max() <= highest:
+        found = npz_file.array(path, labels)
+        if n and not 0 <= found.min() <= found.max() <= highest:
             raise DataError(
-                f"{path}: {prefix}_labels reach from {labels.min()} to {labels.max()}, "
-                f"expected 0 to {highest}. {_mend(path)}"
+                f"{path}: {labels} reach from {found.min()} to {found.max()}, "
+                f"expected 0 to {highest}"
             )
-        checked[f"{prefix}_images"] = images
-        checked[f"{prefix}_labels"] = labels.reshape(shapes[-1]).astype("<i8")
+        checked[images] = npz_file.array(path, images)
+        checked[labels] = found.reshape(shapes[-1]).astype("<i8")
     return checked

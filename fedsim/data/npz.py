@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from fedsim.data import npz_file
+from fedsim.data import names, npz_file
 from fedsim.data.array_hash import array_hash
 from fedsim.data.classes import numbered
 from fedsim.data.manifest import SPLIT_WORDS, ClassNames
@@ -177,7 +178,7 @@ class Npz(Source):
             raise DataError(f"{where} are texts for some splits and numbers for others")
         labels = np.unique(np.concatenate([part.labels for part in parts.values()]))
         if labels.dtype.kind == "U":
-            classes = self.class_names or in_natural_order(labels.tolist())
+            classes = self.class_names or names.checked(labels.tolist(), where)
             numbered(labels.tolist(), classes, where)
             return classes
         num = len(self.class_names or labels)
@@ -314,4 +315,14 @@ def _flattened(path: Path, key: str, stamp: tuple[int, int]) -> Array:
         )
     flat = found.reshape(-1)
     with npz_file.readable(path, key):
-        return np.char.decode(flat, "utf-8") if flat.dtype.kind == "S" else flat
+        if flat.dtype.kind == "S":
+            return np.char.decode(flat, "utf-8")
+    if flat.dtype.kind == "U" and not _are_characters(flat):
+        raise DataError(f"{path}: {key} has numbers that stand for no character: write it anew")
+    return flat
+
+
+def _are_characters(texts: Array) -> bool:
+    """Return whether texts hold characters alone; numpy takes any 32 bits for one."""
+    codes = texts.astype(texts.dtype.newbyteorder("=")).view(np.uint32)
+    return not ((codes > sys.maxunicode) | ((codes >= 0xD800) & (codes <= 0xDFFF))).any()

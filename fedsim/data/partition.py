@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, PositiveInt
 
+from fedsim.data import names
 from fedsim.data.apportioning import (
     FloatArray,
     IntArray,
@@ -299,10 +300,10 @@ class ByColumn(Partition):
                 f"partition.column: the data do not say the {self.column!r} of an image; "
                 f"they have {there}"
             )
-        names = facts.columns[self.column]
-        if "" in names:
+        found = names.checked(facts.columns[self.column], f"partition.column: {self.column}")
+        if "" in found:
             raise DataError(f"partition.column: some images have no {self.column!r}: fill it in")
-        return names
+        return found
 
     def split(
         self,

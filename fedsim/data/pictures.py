@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 """What is decoded, whatever a file is called: Pillow would start other programs for some."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+OF_SCANNERS = (".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".svs")
+"""What medical images are often called that are none of these formats."""
+HOW_TO_CONVERT = (
+    "fedsim reads no DICOM, NIfTI or other format of scanners: save what is to be seen (the slice, "
+    "the window) as PNG with 8 or 16 bits and without names of patients, for example with pydicom "
+    "or nibabel and Pillow"
+)
 Fit = Literal["pad", "crop", "stretch"]
 MAX_16_BITS = 2**16 - 1
 NUM_THREADS = 8
@@ -58,23 +65,62 @@ def read(
     return result
 
 
+def of_scanner(path: str) -> bool:
+    """Return whether a file is called as a format of scanners that is not read.
+
+    >>> of_scanner("head.nii.gz"), of_scanner("chest.PNG")
+    (True, False)
+    """
+    return path.lower().endswith(OF_SCANNERS)
+
+
 def _read(path: Path, image_size: int, num_channels: int, fit: Fit) -> NDArray[np.uint8]:
     """Return one picture, (channel, image_size, image_size)."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path, formats=FORMATS) as opened:
-            picture = _eight_bits(ImageOps.exif_transpose(opened), num_channels)
+        picture = _opened(path, num_channels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{path}: is too large a picture: {error}") from error
+        raise DataError(
+            f"{path}: is too large a picture: more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it "
+            "smaller, or cut out what matters"
+        ) from error
     except UnidentifiedImageError as error:
         raise DataError(
-            f"{path}: is no picture that can be read; expected {', '.join(FORMATS)}"
+            f"{path}: is no picture that can be read; expected {', '.join(FORMATS)}{_hint(path)}"
         ) from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read as a picture: {error}") from error
+    except Exception as error:  # whatever decoders meet in a damaged file
+        raise DataError(f"{path}: cannot be read as a picture: {_reason(error)}") from error
     pixels = np.asarray(_square(picture, image_size, fit), np.uint8)
     return pixels[None] if num_channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _opened(path: Path, num_channels: int) -> Image:
+    """Return a picture as it stands, in grey or colour.
+
+    Raises:
+        Exception: of many kinds, if it cannot be read.
+    """
+    from PIL import Image, ImageOps
+
+    if not path.is_file() and path.exists():
+        raise ValueError("it is no file")
+    with Image.open(path, formats=FORMATS) as opened:
+        ImageOps.exif_transpose(opened, in_place=True)
+        return _eight_bits(opened, num_channels)
+
+
+def _reason(error: Exception) -> str:
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return said[:200] or type(error).__name__
+
+
+def _hint(path: Path) -> str:
+    """Return what to do with a file of a format that scanners write; nothing for others."""
+    with path.open("rb") as file:
+        start = file.read(352)
+    known = start[128:132] == b"DICM" or start[344:347] in (b"n+1", b"ni1")
+    return f". {HOW_TO_CONVERT}" if known or of_scanner(path.name) else ""
 
 
 def _eight_bits(picture: Image, num_channels: int) -> Image:

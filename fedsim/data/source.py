@@ -122,8 +122,12 @@ def in_natural_order(values: Iterable[str]) -> tuple[str, ...]:
     ('Basel', 'site 2', 'site 10')
     """
 
-    def key(value: str) -> tuple[list[tuple[bool, int, str]], str]:
-        parts = re.findall(r"[0-9]+|[^0-9]+", value)
-        return [(not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts], value
+    def part(text: str) -> tuple[bool, int, str, str]:
+        digits = text.lstrip("0")  # the number with more of them is larger
+        number = text[0] in "0123456789"
+        return (False, len(digits), digits, text) if number else (True, 0, "", text)
+
+    def key(value: str) -> tuple[list[tuple[bool, int, str, str]], str]:
+        return [part(text) for text in re.findall(r"[0-9]+|[^0-9]+", value)], value
 
     return tuple(sorted(set(values), key=key))

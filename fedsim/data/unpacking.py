@@ -15,6 +15,7 @@ from fedsim.data.population import Population
 from fedsim.data.source import PATIENT, SITE, SPLITS
 from fedsim.drafts import whole_folder
 from fedsim.errors import InputError
+from fedsim.spreadsheet import guarded
 
 MANIFEST = "manifest.csv"
 IMAGES_AT_ONCE = 256
@@ -71,13 +72,14 @@ def _fill(
 ) -> int:
     with (folder / MANIFEST).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([PATH, LABEL, SITE, *known, SPLIT])
+        writer.writerow([PATH, LABEL, SITE, *map(guarded, known), SPLIT])
         num = 0
         for site, split, label, position, pixels in _images(population, watch):
             path = Path(_safe(site)) / split / _safe(label) / f"{position:06d}.png"
             _save(folder / path, pixels)
-            columns = [population.columns[name][position] for name in known]
-            writer.writerow([path.as_posix(), label, site, *columns, split])
+            columns = [str(population.columns[name][position]) for name in known]
+            cells = [path.as_posix(), label, site, *columns, split]
+            writer.writerow(map(guarded, cells))
             num += 1
     return num
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from clients.batch import Batch
 from clients.evaluation import log_probabilities
 from clients.regularisers.features import last_linear
-from fedsim.errors import InputError
+from fedsim.errors import DataError, InputError
 from fedsim.models import freezing, weights
 from fedsim.seeds import Streams
 
@@ -82,7 +82,11 @@ def _built(scenario: Scenario) -> tuple[nn.Module, Fitted | None]:
         module = model.build(facts.num_channels, len(scenario.data.classes), facts.image_size)
     if model.weights is None:
         return module, None
-    return module, weights.fit(module, weights.load(model.weights))
+    tensors = weights.load(model.weights)
+    try:
+        return module, weights.fit(module, tensors)
+    except DataError as error:
+        raise DataError(f"{model.weights}: {error}") from error
 
 
 def _private(client: Client, module: nn.Module) -> frozenset[str]:

@@ -58,11 +58,16 @@ def load(path: Path) -> dict[str, Tensor]:
     A state dict inside a checkpoint is found under its usual names.
 
     Raises:
-        DataError: if the file is missing, damaged, or holds anything else.
+        DataError: if the file is missing, damaged, or holds anything else than numbers in tensors.
     """
     content = _unwrapped(_read(path))
     if not isinstance(content, Mapping) or not content or not _are_tensors(content):
         raise DataError(f"{path}: expected a state dict (names and tensors), found something else")
+    if odd := [name for name, tensor in content.items() if not _is_plain(tensor)]:
+        raise DataError(
+            f"{path}: expected tensors of numbers, but some are sparse, quantised, complex or "
+            f"without values: {_few(odd)}; save them as plain ones"
+        )
     return dict(content)
 
 
@@ -76,12 +81,19 @@ def fit(network: nn.Module, tensors: Mapping[str, Tensor]) -> Fitted:
         tensors: by name; cast to the network's dtypes.
 
     Raises:
-        DataError: if nothing fits, or a value is not finite.
+        DataError: if nothing fits, a value is not finite, or whole numbers stand for parameters.
     """
     own = network.state_dict()
     tensors = _without_prefix(tensors, own)
     shared = [name for name in own if name in tensors]
-    loaded = {n: tensors[n].to(own[n]) for n in shared if own[n].shape == tensors[n].shape}
+    fitting = [name for name in shared if own[name].shape == tensors[name].shape]
+    whole = [n for n in fitting if own[n].is_floating_point() > tensors[n].is_floating_point()]
+    if whole:
+        raise DataError(
+            f"the weights are whole numbers ({tensors[whole[0]].dtype}) where the network has "
+            f"{own[whole[0]].dtype}: {_few(whole)}; convert them before"
+        )
+    loaded = {name: tensors[name].to(own[name]) for name in fitting}
     if not loaded:
         raise DataError(
             f"the weights do not fit the network at all: the file has {_shapes(tensors)}; "
@@ -109,11 +121,22 @@ def sha256(path: Path) -> str:
     Raises:
         DataError: if it cannot be read.
     """
+    _check_regular(path)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse a pipe, a device or a folder: reading one might never end.
+
+    Raises:
+        DataError: if it is there and no file.
+    """
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is no file; expected weights, as safetensors or a state dict")
 
 
 def _read(path: Path) -> Any:
@@ -125,6 +148,7 @@ def _read(path: Path) -> Any:
     import torch
     from safetensors.torch import load_file
 
+    _check_regular(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -150,6 +174,13 @@ def _are_tensors(content: Mapping[Any, Any]) -> bool:
     return all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
     )
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    import torch
+
+    odd = tensor.is_meta or tensor.is_quantized or tensor.is_complex() or tensor.is_nested
+    return tensor.layout == torch.strided and not odd
 
 
 def _without_prefix(tensors: Mapping[str, Tensor], own: Collection[str]) -> Mapping[str, Tensor]:

@@ -4,6 +4,8 @@ The tensors and arrays of the state go into the file under their path (keys join
 and "/" inside a key written "~0" and "~1", as in a JSON Pointer); the rest of it, with a mark where
 each of them was, goes into the file's metadata as JSON, with a SHA-256 over all of it. The metadata
 has one entry alone, because safetensors writes several in no fixed order.
+
+A run's states also say whose they are, so that a file that was copied here or renamed is noticed.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MARK = "__tensor__"
+OWNER = "of"
 CHECKPOINTS = "checkpoints"
 
 
@@ -35,6 +38,36 @@ def rounds(folder: Path, kind: str = CHECKPOINTS, what: str = "round") -> list[i
     """Return the rounds (or other numbered things) that a run folder holds states of, ascending."""
     names = (file.stem.removeprefix(f"{what}-") for file in folder.glob(f"{kind}/*.safetensors"))
     return sorted(int(name) for name in names if re.fullmatch(r"\d{5,}", name))
+
+
+def save_of(run: str, path: Path, state: dict[str, Any]) -> None:
+    """Write a state of a run, see `save`.
+
+    Args:
+        run: digest of its scenario.
+        path: of the file.
+        state: must not have the key `of`.
+    """
+    save(path, {**state, OWNER: _owner(run, path)})
+
+
+def load_of(run: str, path: Path) -> dict[str, Any]:
+    """Return the state of a run that was saved, see `load`; older files do not say whose they are.
+
+    Raises:
+        InputError: if the file is no checkpoint, or one of another run or for another place.
+    """
+    state, expected = load(path), _owner(run, path)
+    if (found := state.pop(OWNER, expected)) != expected:
+        raise InputError(
+            f"{path}: was copied here or renamed: it is {found['file']} of run "
+            f"{found['run'][:10]}, this is run {run[:10]}"
+        )
+    return state
+
+
+def _owner(run: str, path: Path) -> dict[str, str]:
+    return {"run": run, "file": f"{path.parent.name}/{path.name}"}
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -63,6 +96,7 @@ def load(path: Path) -> dict[str, Any]:
     """
     from safetensors import SafetensorError, safe_open
 
+    damage = (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -70,11 +104,8 @@ def load(path: Path) -> dict[str, Any]:
             if _digest(head["state"], tensors) != head["sha256"]:
                 raise ValueError("its content does not have the checksum it was saved with")
             state: dict[str, Any] = _put_back(json.loads(head["state"]), tensors)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: is no checkpoint that can be read: {error}. Remove it to go on from the one "
-            "before, or from the beginning without any; what is recorded is then compared"
-        ) from error
+    except (SafetensorError, *damage) as error:
+        raise InputError(f"{path}: is no checkpoint that can be read: {error}") from error
     return state
 
 

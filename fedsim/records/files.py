@@ -120,9 +120,8 @@ class Journal:
             self._pass(line)
         if self.seal() != seal:
             raise InputError(
-                f"{self.path}: rows that the last checkpoint builds on are missing or changed. "
-                "Put the file back as it was, or remove the folder `checkpoints` beside it to make "
-                "the run again from its beginning; what is recorded is then compared"
+                f"{self.path}: rows that the checkpoint builds on are missing or changed; put the "
+                "file back as it was"
             )
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
@@ -164,11 +163,23 @@ class Journal:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a JSON Lines file; a last line cut off by a crash is left out."""
+    """Return the rows of a JSON Lines file; a last line cut off by a crash is left out.
+
+    Raises:
+        ValueError: naming the line that is none.
+    """
     if not path.exists():
         return []
     content = path.read_bytes()
-    return [json.loads(line) for line in _lines(content[: content.rfind(b"\n") + 1])]
+    lines = _lines(content[: content.rfind(b"\n") + 1])
+    return [_parsed(number, line) for number, line in enumerate(lines, start=1)]
+
+
+def _parsed(number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"line {number} is no JSON: {error}") from error
 
 
 def _lines(content: bytes) -> list[str]:

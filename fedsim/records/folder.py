@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -50,28 +51,29 @@ class RunFolder:
         self.path = path
         read(path)  # so that nothing is written into what is no run folder
         with writing(path / ".lock"):
-            self._lock = (path / ".lock").open("w")
+            self._lock = (path / ".lock").open("a")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
             raise InputError(f"{path}: another process is running this; wait for it") from None
         record = read(path)  # anew: until now another process may have gone on
-        self._keep_every = record.run["keep_every"]
+        self._digest, self._keep_every = record.run["digest"], record.run["keep_every"]
         self._select_by = record.scenario["evaluation"]["select_by"]
         self._selecting = [row for row in record.metrics if self._selects(row)]
-        for kind in (checkpoint.CHECKPOINTS, PREDICTIONS):
-            (path / kind).mkdir(exist_ok=True)
-        for kind in (checkpoint.CHECKPOINTS, PREDICTIONS, BASELINES):
-            sweep(path / kind)
-        sweep(path)
-        for name in ("environment.jsonl", "timing.jsonl"):
-            cut_torn_line(path / name)
-        self._rounds = Journal(path / "rounds.jsonl")
-        self._metrics = Journal(path / "metrics.jsonl")
-        self._journals = {"rounds": self._rounds, "metrics": self._metrics}
-        if record.scenario.get("privacy") is not None:
-            self._journals["ledger"] = Journal(path / LEDGER)
+        with writing(path):
+            for kind in (checkpoint.CHECKPOINTS, PREDICTIONS):
+                (path / kind).mkdir(exist_ok=True)
+            for kind in (checkpoint.CHECKPOINTS, PREDICTIONS, BASELINES):
+                sweep(path / kind)
+            sweep(path)
+            for name in ("environment.jsonl", "timing.jsonl"):
+                cut_torn_line(path / name)
+            self._rounds = Journal(path / "rounds.jsonl")
+            self._metrics = Journal(path / "metrics.jsonl")
+            self._journals = {"rounds": self._rounds, "metrics": self._metrics}
+            if record.scenario.get("privacy") is not None:
+                self._journals["ledger"] = Journal(path / LEDGER)
 
     @staticmethod
     def create(
@@ -155,9 +157,8 @@ class RunFolder:
         self, round: int, predictions: Mapping[str, Mapping[str, Predicted]]
     ) -> None:
         """Keep what the model of a round says of every held-out image; last and best are kept."""
-        checkpoint.save(
-            checkpoint.path_of(self.path, round, PREDICTIONS), {"predictions": predictions}
-        )
+        path = checkpoint.path_of(self.path, round, PREDICTIONS)
+        checkpoint.save_of(self._digest, path, {"predictions": predictions})
         best = select(self._selecting, self._select_by).best_round
         for other in checkpoint.rounds(self.path, PREDICTIONS):
             if other < round and other != best:
@@ -171,7 +172,8 @@ class RunFolder:
         """Record what came of a training for comparison."""
         with writing(self.path / BASELINES):
             (self.path / BASELINES).mkdir(exist_ok=True)
-        checkpoint.save(checkpoint.path_of(self.path, number, BASELINES, "training"), result)
+        path = checkpoint.path_of(self.path, number, BASELINES, "training")
+        checkpoint.save_of(self._digest, path, result)
 
     def save_test_units(self, unit: str, by_site: Mapping[str, Sequence[int]]) -> None:
         """Record whose each test image is.
@@ -193,7 +195,8 @@ class RunFolder:
     def save_checkpoint(self, round: int, state: dict[str, Any]) -> None:
         """Save all that is needed to go on after `round`, then drop what is not to be kept."""
         seals = {name: journal.seal() for name, journal in self._journals.items()}
-        checkpoint.save(checkpoint.path_of(self.path, round), {**state, "recorded": seals})
+        path = checkpoint.path_of(self.path, round)
+        checkpoint.save_of(self._digest, path, {**state, "recorded": seals})
         best = select(self._selecting, self._select_by).best_round
         keep = {round, best}
         for other in self.checkpoints():
@@ -201,15 +204,45 @@ class RunFolder:
                 checkpoint.path_of(self.path, other).unlink()
 
     def last_checkpoint(self) -> tuple[int, dict[str, Any]] | None:
-        """Return the last round that can be gone on from and its state; later rows are replayed."""
-        if not self.checkpoints():
+        """Return the last round that can be gone on from and its state; later rows are replayed.
+
+        Raises:
+            InputError: if its checkpoint is damaged, of another run, or builds on other rows; says
+                which others do not.
+        """
+        rounds = self.checkpoints()
+        if not rounds:
             return None
-        last = max(self.checkpoints())
-        state = checkpoint.load(checkpoint.path_of(self.path, last))
+        try:
+            return rounds[-1], self._stand_after(rounds[-1])
+        except InputError as error:
+            raise InputError(f"{error}. {self._way_out(rounds[:-1])}") from error
+
+    def _stand_after(self, round: int) -> dict[str, Any]:
+        """Return the state after a round, with the journals at its rows."""
+        state = checkpoint.load_of(self._digest, checkpoint.path_of(self.path, round))
         recorded = state.pop("recorded")
         for name, journal in self._journals.items():
             journal.skip(recorded[name])
-        return last, state
+        return state
+
+    def _way_out(self, before: Iterable[int]) -> str:
+        """Return how to go on when the last checkpoint cannot be gone on from."""
+        folder, good = self.path / checkpoint.CHECKPOINTS, []
+        for round in before:
+            with suppress(InputError):
+                self._stand_after(round)
+                good.append(round)
+        if not good:
+            return (
+                f"No other checkpoint is whole: remove {folder} to make the run again from its "
+                "beginning; what is recorded is then compared"
+            )
+        return (
+            f"Whole are the checkpoints of the rounds {', '.join(map(str, good))}: remove those "
+            f"after round {good[-1]} from {folder} to go on from there; what is recorded is then "
+            "compared"
+        )
 
     def num_bytes(self) -> int:
         """Return the size of the folder on disk."""

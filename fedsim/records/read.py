@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clients.metrics import METRICS
 from fedsim.data.source import POOLED
 from fedsim.errors import InputError
-from fedsim.records.checkpoint import load, path_of, rounds
+from fedsim.records.checkpoint import load_of, path_of, rounds
 from fedsim.records.files import read_lines
 
 FORMAT = 4
@@ -26,11 +26,14 @@ PREDICTIONS, BASELINES, TEST_UNITS = "predictions", "baselines", "test_units.jso
 LEDGER = "ledger.jsonl"
 Predicted = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Log-probabilities, (example, class), and labels, (example,)."""
-_NEEDED = {
+_NEEDED: Mapping[str, tuple[str, ...]] = {
     "run.json": ("format", "digest", "keep_every", "chosen"),
     "scenario.yaml": ("rounds", "evaluation"),
-    "population.json": ("sites",),
+    "population.json": ("sites", "class_names", "images", "checksums"),
     TEST_UNITS: ("unit", "sites"),
+    "rounds.jsonl": ("round",),
+    "metrics.jsonl": ("round", "split", "site", "metric", "value"),
+    "timing.jsonl": ("round", "seconds"),
 }
 
 
@@ -105,7 +108,7 @@ class RunRecord:
         Raises:
             InputError: if the round is not among them.
         """
-        found = load(path_of(self.folder, round, PREDICTIONS))["predictions"]
+        found = self._state(round, PREDICTIONS)["predictions"]
         return {
             split: {site: (scores, labels) for site, (scores, labels) in by_site.items()}
             for split, by_site in found.items()
@@ -127,9 +130,21 @@ class RunRecord:
     def trainings(self) -> list[dict[str, Any]]:
         """Return what came of each training for comparison that is done, as it was saved."""
         return [
-            load(path_of(self.folder, number, BASELINES, "training"))
+            self._state(number, BASELINES, "training")
             for number in rounds(self.folder, BASELINES, "training")
         ]
+
+    def model(self, round: int) -> dict[str, Any]:
+        """Return the global model after a round whose checkpoint is kept: name -> tensor.
+
+        Raises:
+            InputError: if it is not there, damaged, or of another run.
+        """
+        found: dict[str, Any] = self._state(round)["model"]
+        return found
+
+    def _state(self, number: int, *kind: str) -> dict[str, Any]:
+        return load_of(self.run["digest"], path_of(self.folder, number, *kind))
 
 
 def select(metrics: Iterable[Mapping[str, Any]], metric: str) -> Selection:
@@ -165,10 +180,12 @@ def read(folder: str | Path) -> RunRecord:
             f"{folder}: was written in format {run['format']}, this fedsim reads format {FORMAT}; "
             "use the version in its environment.jsonl"
         )
+    if not isinstance(run["keep_every"], int | None):
+        raise InputError(f"{folder / 'run.json'}: is damaged: keep_every is no number")
     return RunRecord(
         folder=folder,
         run=run,
-        scenario=_section(folder / "scenario.yaml", yaml.safe_load),
+        scenario=_scenario(folder / "scenario.yaml"),
         population=_section(folder / "population.json", json.loads),
         environment=(_rows(folder / "environment.jsonl") or [{}])[-1],
         rounds=_rows(folder / "rounds.jsonl"),
@@ -178,6 +195,17 @@ def read(folder: str | Path) -> RunRecord:
         intervals=_rows(folder / "intervals.jsonl"),
         ledger=_rows(folder / LEDGER),
     )
+
+
+def _scenario(path: Path) -> dict[str, Any]:
+    found = _section(path, yaml.safe_load)
+    with _checked(path):
+        evaluation = found["evaluation"]
+        if not isinstance(evaluation, dict) or evaluation.get("select_by") not in METRICS:
+            raise ValueError("evaluation.select_by is no metric")
+        if not isinstance(found["rounds"], int):
+            raise ValueError("rounds is no number")
+    return found
 
 
 def _section(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
@@ -193,8 +221,12 @@ def _section(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
 def _rows(path: Path) -> list[dict[str, Any]]:
     with _checked(path):
         rows = read_lines(path)
-        if not all(isinstance(row, dict) for row in rows):
-            raise ValueError("expected an object on every line")
+        needed = _NEEDED.get(path.name, ())
+        for number, row in enumerate(rows, start=1):
+            if not isinstance(row, dict):
+                raise ValueError(f"line {number}: expected an object")
+            if missing := [key for key in needed if key not in row]:
+                raise ValueError(f"line {number} lacks {', '.join(missing)}")
         return rows
 
 
@@ -202,5 +234,5 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 def _checked(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path}: is damaged: {error}") from error

@@ -15,6 +15,7 @@ from fedsim.report.document import run as run_page
 from fedsim.report.document.alternatives import alternative
 from fedsim.report.document.pictures import photograph, picture
 from fedsim.report.terminal import render
+from fedsim.spreadsheet import to_csv
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,9 +48,9 @@ def write(record: RunRecord) -> list[Path]:
         "sites.csv": rows.sites_csv(record).encode(),
     }
     if abroad := rows.local_models(record):
-        contents["local_models.csv"] = rows.to_csv(abroad).encode()
+        contents["local_models.csv"] = to_csv(abroad).encode()
     if apart := rows.external(record):
-        contents["external.csv"] = rows.to_csv(apart).encode()
+        contents["external.csv"] = to_csv(apart).encode()
     text, pictures = tables.to_markdown(record), {}
     for name, figure in figures.draw(record).items():
         for format in ("png", "svg"):

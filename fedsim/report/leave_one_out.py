@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from clients.metrics import METRICS
 from fedsim.data.source import POOLED
 from fedsim.records.files import write_text
-from fedsim.report.rows import to_csv
 from fedsim.report.scores import Scores, arrowed
 from fedsim.report.tables import bracketed, number
+from fedsim.spreadsheet import to_csv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,8 +5,6 @@ Values are raw: no percentages, unrounded, None where undefined, never zero for 
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,10 +20,9 @@ from fedsim.report.scores import (
     reached,
     tested_sites,
 )
+from fedsim.spreadsheet import to_csv
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from fedsim.records import RunRecord
 
 
@@ -173,20 +170,6 @@ def site_by_site(record: RunRecord) -> list[list[float]]:
     (federated, *_) = reached(record)
     own = [[finite_or_nan(values.get((model, site))) for site in names] for model in names]
     return [*own, [finite_or_nan(federated.at("test", site, metric).value) for site in names]]
-
-
-def to_csv(rows: Sequence[dict[str, Any]]) -> str:
-    r"""Return rows as CSV; None and what a row lacks become empty cells.
-
-    >>> to_csv([{"site": "site-00", "auroc_final": 0.0}, {"site": "site-01", "auroc_final": None}])
-    'site,auroc_final\nsite-00,0.0\nsite-01,\n'
-    """
-    text = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def results_csv(record: RunRecord) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clients.metrics import METRICS
-from fedsim import adversaries, rho
+from fedsim import adversaries, markdown, rho
 from fedsim.data import aggregates, drawn_sites
 from fedsim.report import privacy
 from fedsim.report.rows import external, results, sites
@@ -62,29 +62,29 @@ def to_markdown(record: RunRecord) -> str:
         *warnings(record),
         *_equal_images(record),
         "## Test results",
-        markdown_table(HEADINGS, result_cells(record)),
+        markdown.table(HEADINGS, result_cells(record)),
         " ".join([selection(record), NOTE, *notes(record)]),
     ]
     if record.population["external"]:
         lines += [
             "## External test images (no site trained on these)",
-            markdown_table(
+            markdown.table(
                 ("metric", "method", "model", "set", "value", "n"), external_cells(record)
             ),
         ]
     lines += [
         f"## {'Sites' if tested_sites(record) else 'Server'} after round "
         f"{record.selection.final_round}",
-        markdown_table(*_site_cells(record)),
+        markdown.table(*_site_cells(record)),
         "n: how many of the test images in this row the value counts.",
     ]
     if (found := privacy.balance_of(record)) is not None:
         lines += [
             f"## Privacy (epsilon at delta {found.delta:g})",
-            markdown_table(*privacy.table(found)),
+            markdown.table(*privacy.table(found)),
             *privacy.said(record, found),
         ]
-    return "\n\n".join(lines) + "\n"
+    return markdown.harmless("\n\n".join(lines)) + "\n"
 
 
 def number(value: float | None) -> str:
@@ -260,11 +260,3 @@ def _site_cells(record: RunRecord) -> tuple[list[str], list[list[str]]]:
         ]
         for row in sites(record)
     ]
-
-
-def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-    )

@@ -16,6 +16,7 @@ from clients.augmentation import Augmentation
 from clients.objectives import CrossEntropy
 from clients.optimizer import Constant, Sgd
 from clients.training import Plan
+from fedsim.data.names import Name
 from fedsim.data.normalisation import Unit
 from fedsim.data.partition import Iid
 from fedsim.data.site_names import NumberedSites
@@ -61,7 +62,7 @@ class Data(Part):
     label_map: dict[int, int] | None = Field(
         default=None, description="class of the source -> class of the task; default: unchanged"
     )
-    class_names: tuple[str, ...] | None = Field(
+    class_names: tuple[Name, ...] | None = Field(
         default=None, description="names of the task's classes; default: the source's"
     )
     positive_class: int = Field(default=1, ge=0, description="binary tasks: the disease")
@@ -197,7 +198,7 @@ class Client(Part):
 class External(Part):
     """A test set from elsewhere, which no site holds."""
 
-    name: str = Field(min_length=1, max_length=80, description="as tables and figures call it")
+    name: Name = Field(min_length=1, max_length=80, description="as tables and figures call it")
     source: AnySource = Field(description="images and labels, all of which are used")
     label_map: dict[int, int] | None = Field(
         default=None, description="class of this source -> class of the task; default: unchanged"

@@ -47,7 +47,7 @@ class StudyFolder:
             _create(self.path, design)
         _check(self.path, design)
         with writing(self.path / ".lock"):
-            self._lock = (self.path / ".lock").open("w")
+            self._lock = (self.path / ".lock").open("a")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

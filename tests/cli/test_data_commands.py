@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import http.server
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,15 +35,9 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def served(data_folder: Path) -> Iterator[str]:
+def served(data_folder: Path, serve: Callable[..., str]) -> str:
     """Serve the real files on this computer."""
-    handler = partial(_Quiet, directory=str(data_folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/{{file}}"
-        server.shutdown()
-        thread.join()
+    return serve(partial(_Quiet, directory=str(data_folder))) + "/{file}"
 
 
 def test_a_set_is_fetched_once_and_verified(
@@ -163,7 +156,7 @@ def test_arrays_under_other_names_need_a_scenario(fedsim: Any, tmp_path: Path) -
     assert code == 2
     assert "s.npz: has the arrays x, y, none called images and labels" in err
     (tmp_path / "s.npz").write_text("no zip")
-    assert "cannot be read as npz" in fedsim("data", "preview", tmp_path / "s.npz")[2]
+    assert "the file is damaged or no npz file" in fedsim("data", "preview", tmp_path / "s.npz")[2]
 
 
 def test_what_a_preview_cannot_do_is_refused(

@@ -56,6 +56,7 @@ def add_run(
     population = {
         "task": task,
         "class_names": [f"class {c}" for c in range(classes)],
+        "images": {},
         "sites": [
             {
                 "name": n,

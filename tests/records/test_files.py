@@ -115,7 +115,7 @@ def test_rows_that_a_seal_covers_must_be_there(file: Path, damage: str) -> None:
     if damage == "changed":
         lines[0] = to_line({"round": 0, "value": 2})
     file.write_text("".join({"emptied": [], "shortened": lines[:2], "changed": lines}[damage]))
-    with pytest.raises(InputError, match=r"missing or changed.*checkpoints"):
+    with pytest.raises(InputError, match="rows that the checkpoint builds on are missing or"):
         Journal(file).skip(journal.seal())
 
 

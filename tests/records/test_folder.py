@@ -29,7 +29,12 @@ def making(select_by: str = "auroc", keep_every: int | None = None) -> dict[str,
     return {
         "scenario": {"rounds": LAST, "evaluation": {"select_by": select_by}, "description": "ü"},
         "digest": "d1",
-        "population": {"sites": [], "class_names": ["sain", "œdème"]},
+        "population": {
+            "sites": [],
+            "class_names": ["sain", "œdème"],
+            "images": {},
+            "checksums": {},
+        },
         "keep_every": keep_every,
     }
 

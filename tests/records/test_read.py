@@ -83,7 +83,7 @@ def folder(tmp_path: Path) -> Path:
         tmp_path / "run",
         scenario={"rounds": 2, "evaluation": {"select_by": "auroc"}},
         digest="d",
-        population={"sites": []},
+        population={"sites": [], "class_names": [], "images": {}, "checksums": {}},
         keep_every=None,
     )
     made.started({"python": "3.11"})

@@ -333,3 +333,65 @@ def _predicted(made: Any) -> dict[str, dict[str, Any]]:
         split: {site["name"]: of(site[split]) for site in made.population["sites"]}
         for split in ("validation", "test")
     }
+
+
+# Names that try to be markup, commands or formulas, and a record whose names they become.
+
+HOSTILE_SITES = (
+    "<script>document.title='taken'</script>",
+    '"><img src=x onerror="document.title=\'taken\'">',
+    "a | b ` c * d [x](javascript:document.title='taken') <a href=javascript:0>",
+    "=cmd|' /C calc'!A0",
+)
+HOSTILE_CLASSES = (
+    "</script><svg onload=\"document.title='taken'\">",
+    "-->]]></style><script>document.title='taken'</script>",
+)
+HOSTILE_DESCRIPTION = (
+    "</p><iframe src=javascript:document.title='taken'></iframe>\n\n```\n<script>alert(1)</script>"
+)
+
+
+def renamed(value: Any, names: dict[str, str]) -> Any:
+    """Return plain data with some texts replaced, keys too."""
+    if isinstance(value, dict):
+        return {names.get(key, key): renamed(item, names) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [renamed(item, names) for item in value]
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def spoil(record: Any) -> Any:
+    """Give a made-up record of four sites and two classes such names."""
+    old = [site["name"] for site in record.population["sites"]]
+    names = dict(
+        zip(
+            [*old, *record.population["class_names"]],
+            [*HOSTILE_SITES, *HOSTILE_CLASSES],
+            strict=True,
+        )
+    )
+    for part in ("population", "metrics", "rounds", "baselines", "intervals"):
+        setattr(record, part, renamed(getattr(record, part), names))
+    predicted = renamed(record.predictions(0), names)
+    record.predictions = lambda round: {
+        split: {site: tuple(found) for site, found in by_site.items()}
+        for split, by_site in predicted.items()
+    }
+    record.scenario["description"] = HOSTILE_DESCRIPTION
+    record.population["citation"] = f"@misc{{x,\n  title = {{{HOSTILE_DESCRIPTION}}},\n}}"
+    record.population["licence"] = record.environment["platform"] = HOSTILE_SITES[1]
+    record.population["checksums"] = {HOSTILE_SITES[0]: HOSTILE_SITES[1]}
+    record.population["num_mislabelled"] = {HOSTILE_SITES[0]: 3}
+    return record
+
+
+@pytest.fixture(scope="session")
+def hostile() -> Any:
+    """Return hostile names, and `spoil`, which gives them to a record."""
+    return SimpleNamespace(
+        sites=HOSTILE_SITES,
+        classes=HOSTILE_CLASSES,
+        description=HOSTILE_DESCRIPTION,
+        spoil=spoil,
+    )

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from fedsim.report import results as report_results
 from fedsim.report import rows, tables, terminal
+from fedsim.spreadsheet import to_csv
 
 
 @pytest.fixture
@@ -261,7 +262,7 @@ def test_models_of_single_sites_have_a_row_for_each_place_of_test(small: Any) ->
     abroad = {**record.baselines[-1], "split": "external", "site": "abroad", "value": 0.22}
     best = {**record.baselines[-1], "model": "best", "value": 0.99}
     record.baselines = [abroad, loss, best, *record.baselines]
-    assert rows.to_csv(rows.local_models(record)).splitlines() == [
+    assert to_csv(rows.local_models(record)).splitlines() == [
         "trained_at,split,site,auroc,auroc_num_valid,loss,loss_num_valid",
         "north,test,north,0.77,10,,",
         "north,test,east,0.11,10,,0",

@@ -215,3 +215,36 @@ def test_the_console_is_listened_to(browser: Any, tmp_path: Path) -> None:
     file.write_text("<!DOCTYPE html><script>console.log(1); missing()</script>")
     browser.open(file)
     assert any("missing is not defined" in line for line in browser.said)
+
+
+@pytest.mark.parametrize("kind", ["run", "study"])
+def test_no_name_is_executed(
+    kind: str,
+    make_whole_record: Any,
+    make_study: Any,
+    hostile: Any,
+    tmp_path: Path,
+    browser: Any,
+) -> None:
+    if kind == "study":
+        file = study.write(
+            read_study(
+                make_study(
+                    tmp_path / "study", methods=hostile.sites[:3], question=hostile.description
+                )
+            )
+        )
+    else:
+        record = hostile.spoil(make_whole_record(tmp_path, virtual=True, sites=4))
+        report.write(record)
+        file = tmp_path / "report/index.html"
+    pages = [file, *file.parent.glob("*.svg")]
+    assert kind == "study" or len(pages) > 5
+    for page in pages:
+        browser.open(page)
+        assert browser.said == []
+        assert browser.run("document.title") != "taken"
+    browser.open(file)
+    assert browser.run("document.scripts.length") == 1
+    assert browser.run("document.querySelectorAll('iframe, svg, object, main a').length") == 0
+    assert browser.run("[...document.images].every(i => i.complete && i.naturalWidth > 100)")
