@@ -21,6 +21,7 @@ Set = Annotated[
 ]
 
 MOST_DIGITS = 5
+"""Of a number of workers."""
 
 
 def number_of(workers: str) -> int | Literal["auto"]:

@@ -81,7 +81,9 @@ def _keys(study: Study) -> Iterator[Problem]:
         elif key in OWN:
             yield Problem(place, f"cannot be set here: {OWN[key]}")
         elif place[0] != "set":
-            for varied in study.vary.keys() - ({key} if place[0] == "vary" else set()):
+            for varied in study.vary:
+                if place == ("vary", varied):
+                    continue
                 if f"{key}.".startswith(f"{varied}.") or f"{varied}.".startswith(f"{key}."):
                     yield Problem(
                         place, f"would undo `vary`, which has {varied}: leave one of them out"
