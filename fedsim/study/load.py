@@ -86,7 +86,8 @@ def _base(study: Study, folder: pathlib.Path, written: Written) -> Scenario:
     """
     if isinstance(study.base, dict):
         base, problems = fitted(Scenario, study.base, folder)
-        if problems := problems if base is None else broken(base):
+        problems = problems if base is None else broken(base)
+        if base is None or problems:
             inside = [Problem(("base", *p.path), p.message) for p in problems]
             raise ScenarioError(written.located(inside))
         return base
