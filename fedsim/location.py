@@ -19,7 +19,11 @@ FOLDER, DIGEST = "folder", "digest"
 
 def _absolute(path: Path, info: ValidationInfo) -> Path:
     base = (info.context or {}).get(FOLDER, ".")
-    return Path(os.path.abspath(Path(base) / path.expanduser()))  # noqa: PTH100 (keeps links)
+    try:
+        path = path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"the folder of this user is not known: {path}") from error
+    return Path(os.path.abspath(Path(base) / path))  # noqa: PTH100 (keeps links)
 
 
 def _written(path: Path, info: SerializationInfo) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import signal
@@ -26,6 +27,8 @@ from fedsim.cli.taking_away import export, predict
 from fedsim.errors import FedsimError, InputError
 
 DONE, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+UNUSABLE = {errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR}
+"""What the system says of paths that nobody can use, wherever they are looked at first."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -67,12 +70,13 @@ def validate(file: File, changes: Set = None) -> None:
 
     Every problem is printed with file, line, column and key.
     """
-    from fedsim.study.load import is_study_file
+    from fedsim.scenario.load import read_draft
+    from fedsim.study.load import is_of_study
 
-    if is_study_file(file):
-        validate_study(file, changes)
+    draft = read_draft(file, changes or ())
+    if is_of_study(draft):
+        validate_study(file, draft)
         return
-    draft = opening.read(file, changes)
     scenario = draft.scenario()
     valid = f"{file}: valid; digest {scenario.digest[:10]}"
     if not scenario.data.source.is_local():
@@ -214,11 +218,18 @@ def _run_app() -> int:
     except click.ClickException as error:
         error.show()
         return BAD_INPUT
-    except InputError as error:
-        typer.echo(f"Error: {visible(str(error))}", err=True)
-        return BAD_INPUT
     except FedsimError as error:
-        typer.echo(f"Error: {visible(str(error))}", err=True)
-        return FAILURE
+        _tell(str(error))
+        return BAD_INPUT if isinstance(error, InputError) else FAILURE
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
+    except OSError as error:
+        if error.errno not in UNUSABLE or error.filename is None:
+            raise
+        _tell(f"{error.filename}: cannot be used: {error.strerror}")
+        return BAD_INPUT
+
+
+def _tell(error: str) -> None:
+    """Print an error; what would steer the terminal, such as a file's odd name, is escaped."""
+    typer.echo(f"Error: {visible(error)}", err=True)

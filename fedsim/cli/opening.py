@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedsim.errors import DataError
+from fedsim.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from fedsim.data.population import Population
@@ -14,10 +14,18 @@ if TYPE_CHECKING:
 
 
 def read(file: Path, changes: list[str] | None) -> Draft:
-    """Return the scenario as it is written, with the changes."""
-    from fedsim.scenario.load import read_draft
+    """Return the scenario as it is written, with the changes.
 
-    return read_draft(file, changes or ())
+    Raises:
+        InputError: if the file is a study.
+    """
+    from fedsim.scenario.load import read_draft
+    from fedsim.study.load import is_of_study
+
+    draft = read_draft(file, changes or ())
+    if is_of_study(draft):
+        raise InputError(f"{file}: is a study; expected a scenario. Run it with `fedsim study`")
+    return draft
 
 
 def sites(file: Path, draft: Draft, scenario: Scenario) -> Population:

@@ -20,6 +20,9 @@ Set = Annotated[
     ),
 ]
 
+MOST_DIGITS = 5
+"""Of a number of workers."""
+
 
 def number_of(workers: str) -> int | Literal["auto"]:
     """Return how many workers are meant.
@@ -29,6 +32,6 @@ def number_of(workers: str) -> int | Literal["auto"]:
     """
     if workers == "auto":
         return "auto"
-    if not workers.isdecimal() or int(workers) < 1:
+    if not workers.isdecimal() or len(workers) > MOST_DIGITS or int(workers) < 1:
         raise InputError(f"--workers {workers}: expected a number above 0, or auto")
     return int(workers)

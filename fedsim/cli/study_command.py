@@ -19,6 +19,7 @@ from fedsim.errors import RunError
 
 if TYPE_CHECKING:
     from fedsim.records.study import StudyRecord
+    from fedsim.scenario.written import Written
     from fedsim.study.design import Design
     from fedsim.study.forecast import Forecast
 
@@ -65,6 +66,7 @@ def study(
         int | None,
         typer.Option(
             min=2,
+            max=1_000,
             metavar="N",
             help="run every method as it is set on N seeds of their own, so that --dry-run knows "
             "how much values differ between seeds",
@@ -120,11 +122,11 @@ def study(
     _conclude(record, "final" if pilot is None else "pilot", design.notes(), quiet, as_json)
 
 
-def validate_study(file: Path, changes: list[str] | None) -> None:
+def validate_study(file: Path, written: Written) -> None:
     """Check a study file and every scenario in it."""
-    from fedsim.study.load import load_study
+    from fedsim.study.load import design_of
 
-    design = load_study(file, changes or ())
+    design = design_of(written)
     cells = design.first_cells()
     num_trials = sum(cell.purpose == "trial" for cell in cells)
     typer.echo(

@@ -38,5 +38,6 @@ class NumberedSites(Sequence[str]):
 
     def __contains__(self, name: object) -> bool:
         number = str(name).removeprefix(PREFIX)
-        known = number.isdecimal() and int(number) < self.num_sites
+        countable = number.isdecimal() and len(number) < len(self[-1])
+        known = countable and int(number) < self.num_sites
         return known and self[int(number)] == name

@@ -20,7 +20,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from fedsim.data import chest_films, fundus_photographs
 from fedsim.data.cache import load_or_make
@@ -59,7 +59,7 @@ class Synthetic(Source):
     kind: Literal["synthetic"] = "synthetic"
     anatomy: Literal["chest", "fundus"] = "fundus"
     image_size: Annotated[int, Field(ge=16, le=512)] = 32
-    num_examples: PositiveInt = 1200
+    num_examples: Annotated[int, Field(gt=0, le=1_000_000)] = 1200
     signal: Annotated[float, Field(gt=0, le=2)] = 1.0
     class_weights: tuple[Weight, ...] | None = None
     images_per_patient: Annotated[int, Field(ge=1, le=50)] = 1

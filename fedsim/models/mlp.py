@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field
 
 from fedsim.models.base import Model
 
@@ -16,7 +16,7 @@ class Mlp(Model):
     """Fully connected layers with ReLU between them."""
 
     kind: Literal["mlp"] = "mlp"
-    widths: tuple[PositiveInt, ...] = (64,)
+    widths: tuple[Annotated[int, Field(gt=0, le=16_384)], ...] = Field(default=(64,), max_length=64)
 
     @property
     def min_image_size(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -20,7 +20,9 @@ class SmallCnn(Model):
     """
 
     kind: Literal["small_cnn"] = "small_cnn"
-    widths: tuple[int, ...] = Field(default=(16, 32, 64), min_length=1)
+    widths: tuple[Annotated[int, Field(le=16_384)], ...] = Field(
+        default=(16, 32, 64), min_length=1, max_length=12
+    )
     stride: Literal[1, 2] = 1
     group_size: int = Field(default=8, gt=0, description="channels per normalisation group")
 

@@ -36,11 +36,13 @@ def broken(scenario: Scenario) -> Iterator[Problem]:
 def _sites(
     part: Adversary, names: Sequence[str], num_training: int, path: Path
 ) -> Iterator[Problem]:
+    seen: set[str] = set()
     for index, name in enumerate(part.sites or ()):
         if name not in names:
             yield Problem((*path, "sites", index), no_site(name, names))
-        elif name in (part.sites or ())[:index]:
+        elif name in seen:
             yield Problem((*path, "sites", index), f"{name!r} is listed twice")
+        seen.add(name)
     if part.share is not None and num_training and not num_drawn(part.share, num_training):
         yield Problem(
             (*path, "share"),

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fedsim.data.resampled import Resampled
+from fedsim.scenario.cohort import AllSites
 from fedsim.scenario.messages import Problem
 from fedsim.scenario.scenario import Scenario
 from fedsim.scenario.yaml_tree import Path
 
 MOST_ON_DEVICES = 10_000
 """Sites whose devices are looked at one by one before a run."""
+MOST_LISTED = 10_000_000
+"""Sites that are listed, which takes memory for each."""
 OR_DIVIDE = "or choose a partition that divides the examples, such as dirichlet"
 
 
@@ -37,6 +40,17 @@ def _asked_of_all_sites(scenario: Scenario) -> Iterator[tuple[Path, str]]:
             ("population", "devices"),
             f"devices are given to all sites, at most {MOST_ON_DEVICES:,}: use fewer sites, leave "
             "devices out",
+        )
+    if isinstance(scenario.cohort, AllSites) and len(scenario.site_names) > MOST_LISTED:
+        yield (
+            ("cohort",),
+            f"all sites take part in every round, at most {MOST_LISTED:,}: use "
+            "{kind: fixed_size, num_sites: ...}",
+        )
+    if scenario.population.adversaries and len(scenario.site_names) > MOST_LISTED:
+        yield (
+            ("population", "adversaries"),
+            f"who attacks is drawn among all sites, at most {MOST_LISTED:,}: use fewer sites",
         )
     if scenario.population.label_noise:
         yield (

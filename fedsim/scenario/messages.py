@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +16,16 @@ from pydantic_core import ErrorDetails
 
 from fedsim.errors import ScenarioError
 from fedsim.scenario.expectation import Expectation
-from fedsim.scenario.yaml_tree import Path, dotted
+from fedsim.scenario.yaml_tree import DEEPEST, LONGEST_SHOWN, TOO_DEEP, Path, dotted
 
 LARGEST_INT = 2**63 - 1
-DEEPEST = 30
+MOST_EXPLAINED = 100
+"""Problems for which words are looked for; whoever has more needs no more."""
 
+UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that steer a terminal, turn the direction of what follows, or are halves of one."""
+
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 SEARCHED = 1000
 """Sites among which one with a similar name is looked for."""
 
@@ -57,7 +64,7 @@ def explain(error: ValidationError, expected: Expectation, data: Any) -> list[Pr
     """
     problems: dict[Path, str] = {}
     unions: set[Path] = set()
-    for details in error.errors(include_url=False):
+    for details in error.errors(include_url=False)[:MOST_EXPLAINED]:
         if details["type"] == "json_invalid":
             continue  # the data hold what `unfit` names
         steps = list(_steps(details["loc"], expected, data))
@@ -85,17 +92,19 @@ def unfit(data: Any, expected: Expectation | None, path: Path = ()) -> Iterator[
         path: of `data`.
     """
     if len(path) > DEEPEST:
-        yield Problem(path[:3], "nested too deeply")
+        yield Problem(path[:3], TOO_DEEP)
     elif isinstance(data, dict | list):
         for part, value in data.items() if isinstance(data, dict) else enumerate(data):
+            if isinstance(part, str) and UNSHOWABLE.search(part):
+                yield _unshowable(part, (*path, part))
             below = expected.child(part, data) if expected is not None else None
             yield from unfit(value, below, (*path, part))
     elif isinstance(data, float) and not math.isfinite(data):
         yield Problem(path, f"expected a finite number, got {data}")
     elif isinstance(data, int) and abs(data) > LARGEST_INT:
         yield Problem(path, "expected a whole number of at most 18 digits")
-    elif isinstance(data, str) and any("\ud800" <= c <= "\udfff" for c in data):
-        yield Problem(path, "expected text, got half a character in it")
+    elif isinstance(data, str) and UNSHOWABLE.search(data):
+        yield _unshowable(data, path)
     elif (
         isinstance(data, bool | float)
         and expected is not None
@@ -106,7 +115,7 @@ def unfit(data: Any, expected: Expectation | None, path: Path = ()) -> Iterator[
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Return "; did you mean ...?" if one of the choices is near."""
-    known, word = list(choices), word.lower()
+    known, word = list(choices), word.lower()[:LONGEST_SHOWN]
     part_of = [choice for choice in known if len(word) > 2 and word in choice.lower()]
     near = part_of or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
@@ -135,6 +144,11 @@ def show(value: Any) -> str:
         return "nothing"
     text = repr(value) if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _unshowable(text: str, path: Path) -> Problem:
+    odd = "".join(dict.fromkeys(UNSHOWABLE.findall(text)))[:5]
+    return Problem(path, f"expected text that can be shown, got {odd!r} in it; take that out")
 
 
 @dataclass(frozen=True)
@@ -196,6 +210,9 @@ def _message(details: ErrorDetails, step: _Step, above: _Step) -> tuple[Path, st
 def _unknown(key: str, section: Expectation, value: Any) -> str:
     keys = section.keys(value)
     hint = nearest(key, [k for k in keys if k not in value]) or nearest(key, keys)
+    if hint and not key.isascii():
+        odd = next(c for c in key if not c.isascii())
+        hint += f" ({odd!r} in it is {unicodedata.name(odd, 'no letter')})"
     of_kind = f" of kind {value['kind']}" if "kind" in keys and "kind" in value else ""
     listed = ", ".join(k for k in keys if k != "kind")
     return f"unknown key{of_kind}{hint} " + (f"(one of {listed})" if listed else "(it has none)")
@@ -210,10 +227,7 @@ def _hint(expected: Expectation, step: _Step) -> str:
     if isinstance(value, str):
         if value in expected.kinds:
             return f"; write {{kind: {value}}}"
-        if (
-            types & {"integer", "number"}
-            and value.strip().lstrip("+-").replace(".", "", 1).isdigit()
-        ):
+        if types & {"integer", "number"} and NUMBER.fullmatch(value.strip()):
             return "; leave out the quotes"
         if expected.takes_null and value.lower() in ("none", "no", "off"):
             return "; write null for none"

@@ -6,7 +6,8 @@ Everything here is decided from the scenario alone; what needs the labels is che
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 
 from clients.metrics import METRICS, applicable
 from fedsim.data.label_noise import Mistaken
@@ -25,7 +26,7 @@ from fedsim.scenario import (
 from fedsim.scenario.cohort import FixedSize
 from fedsim.scenario.fleet_rules import broken_by_fleet
 from fedsim.scenario.flower_strategy import RESERVED, UNSUITED, USABLE, FlowerStrategy
-from fedsim.scenario.messages import Problem, mistaken, nearest, no_site
+from fedsim.scenario.messages import MOST_EXPLAINED, Problem, mistaken, nearest, no_site
 from fedsim.scenario.scenario import HeldOut, Scenario
 from fedsim.scenario.strategy_rules import broken_by_strategy
 from fedsim.scenario.yaml_tree import Path
@@ -35,28 +36,29 @@ LARGEST_BYTES = 2**40
 
 
 def broken(scenario: Scenario) -> list[Problem]:
-    """Return the rules that the scenario breaks."""
+    """Return the rules that the scenario breaks, the first of many."""
     try:
         facts = scenario.data.source.facts()
     except DataError as error:
         return [Problem(("data", "source"), str(error))]
     label_map = scenario.data.label_map
-    return list(_label_map(label_map, facts, ("data", "label_map"))) or [
-        *_task(scenario, facts),
-        *_images(scenario, facts),
-        *_sites(scenario, facts),
-        *drawn_rules.broken(scenario),
-        *supervision_rules.broken(scenario, facts),
-        *adversary_rules.broken(scenario),
-        *_client(scenario),
-        *local_rules.broken(scenario),
-        *broken_by_fleet(scenario),
-        *_server(scenario),
-        *broken_by_strategy(scenario),
-        *privacy_rules.broken(scenario),
-        *_evaluation(scenario),
-        *_external(scenario, facts),
-    ]
+    found = list(_label_map(label_map, facts, ("data", "label_map"))) or chain(
+        _task(scenario, facts),
+        _images(scenario, facts),
+        _sites(scenario, facts),
+        drawn_rules.broken(scenario),
+        supervision_rules.broken(scenario, facts),
+        adversary_rules.broken(scenario),
+        _client(scenario),
+        local_rules.broken(scenario),
+        broken_by_fleet(scenario),
+        _server(scenario),
+        broken_by_strategy(scenario),
+        privacy_rules.broken(scenario),
+        _evaluation(scenario),
+        _external(scenario, facts),
+    )
+    return list(islice(found, MOST_EXPLAINED))
 
 
 def _label_map(label_map: Mapping[int, int] | None, facts: Facts, path: Path) -> Iterator[Problem]:
@@ -340,10 +342,12 @@ def _evaluation(scenario: Scenario) -> Iterator[Problem]:
         )
 
 
-def _repeated(names: tuple[str, ...], path: Path) -> Iterator[Problem]:
+def _repeated(names: Iterable[str], path: Path) -> Iterator[Problem]:
+    seen: set[str] = set()
     for index, name in enumerate(names):
-        if name in names[:index]:
+        if name in seen:
             yield Problem((*path, index), f"{name!r} is listed twice")
+        seen.add(name)
 
 
 def _num_trainable(scenario: Scenario, facts: Facts) -> int:

@@ -112,7 +112,10 @@ class Sites(Part):
     """How many sites there are, who holds which examples and how their images look."""
 
     num_sites: int | None = Field(
-        default=None, gt=0, description="hospitals; leave it out where the partition decides"
+        default=None,
+        gt=0,
+        le=1_000_000_000,
+        description="hospitals; leave it out where the partition decides",
     )
     partition: AnyPartition = Iid()
     held_out: Literal["official"] | HeldOut = Field(
@@ -241,7 +244,9 @@ class Scenario(Part):
     )
     description: str = ""
     seed: int = Field(default=0, ge=0, description="decides all that is random")
-    rounds: int = Field(gt=0, description="of training; round 0 evaluates the initial model")
+    rounds: int = Field(
+        gt=0, le=1_000_000, description="of training; round 0 evaluates the initial model"
+    )
     data: Data
     population: Sites
     model: AnyModel = SmallCnn()

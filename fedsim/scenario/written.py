@@ -17,10 +17,13 @@ from pydantic import BaseModel, ValidationError
 from fedsim.errors import ScenarioError
 from fedsim.location import FOLDER
 from fedsim.scenario import expectation, messages
+from fedsim.scenario.file_text import read_text
 from fedsim.scenario.messages import Problem
-from fedsim.scenario.yaml_tree import Path, Tree, dotted, parse
+from fedsim.scenario.yaml_tree import DEEPEST, TOO_DEEP, Path, Tree, dotted, parse
 
 Contract = TypeVar("Contract", bound=BaseModel)
+MOST_TOLD, LONGEST_MESSAGE = 30, 1_000
+"""Problems, and characters of one, that are printed: of a file with more, nobody reads the rest."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,12 @@ class Written:
         return found
 
     def located(self, problems: Iterable[Problem]) -> str:
-        """Return the problems in the order of the file, each with its place."""
+        """Return the problems in the order of the file, each with its place, the first of many."""
         in_order = sorted(problems, key=lambda problem: self.tree.place(problem.path))
-        return "\n".join(map(self._located, in_order))
+        told = list(map(self._located, in_order[:MOST_TOLD]))
+        if (rest := len(in_order) - MOST_TOLD) > 0:
+            told.append(f"... and at least {rest:,} more")
+        return "\n".join(told)
 
     def _located(self, problem: Problem) -> str:
         where, path = self.tree.where(problem.path), problem.path
@@ -60,7 +66,10 @@ class Written:
             made = path not in self.tree.places and set_path[: len(path)] == path and path
             if inside or made:
                 where = f"--set {change}"
-        return f"{where}: {dotted(path) or 'scenario'}\n  {problem.message}"
+        message = problem.message
+        if len(message) > LONGEST_MESSAGE:
+            message = f"{message[:LONGEST_MESSAGE]}..."
+        return f"{where}: {dotted(path) or 'scenario'}\n  {message}"
 
 
 def read_file(path: str | pathlib.Path, changes: Iterable[str], keys: str) -> Written:
@@ -75,15 +84,7 @@ def read_file(path: str | pathlib.Path, changes: Iterable[str], keys: str) -> Wr
         ScenarioError: if the file is no YAML with keys, or a change cannot be made.
     """
     path = pathlib.Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except IsADirectoryError:
-        raise ScenarioError(f"{path}: is a folder; expected a scenario file (YAML)") from None
-    except UnicodeDecodeError:
-        raise ScenarioError(f"{path}: is not text; expected a scenario file (YAML)") from None
-    except OSError as error:
-        raise ScenarioError(f"{path}: cannot be read: {error.strerror}") from error
-    tree = parse(text, str(path))
+    tree = parse(read_text(path), str(path))
     if not isinstance(tree.data, dict):
         given = "an empty file" if tree.data is None else messages.show(tree.data)
         raise ScenarioError(f"{path}:1:1: expected keys such as {keys}, got {given}")
@@ -112,9 +113,11 @@ def fitted(
     expected = expectation.of(contract)
     problems = list(messages.unfit(data, expected))
     try:
-        found = contract.model_validate_json(
-            json.dumps(data), strict=True, context={FOLDER: folder}
-        )
+        text = json.dumps(data)
+    except (RecursionError, ValueError):  # deeper or longer than `unfit` lets pass
+        return None, problems
+    try:
+        found = contract.model_validate_json(text, strict=True, context={FOLDER: folder})
     except ValidationError as error:
         named = {problem.path for problem in problems}
         explained = messages.explain(error, expected, data)
@@ -129,12 +132,14 @@ def put(data: dict[str, Any], key: str, value: Any) -> Path:
         ScenarioError: if there is no such place; says why, without naming the key.
     """
     keys = key.split(".")
+    if len(keys) > DEEPEST:
+        raise ScenarioError(TOO_DEEP)
     here: Any = data
     path: Path = ()
     for depth, part in enumerate(keys):
         index: str | int = part
         if isinstance(here, list):
-            if not part.isdecimal() or int(part) >= len(here):
+            if part not in map(str, range(len(here))):
                 raise ScenarioError(
                     f"{dotted(path)} has {len(here)} entries, counted from 0; "
                     f"{part!r} is none of them"

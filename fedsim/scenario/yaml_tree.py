@@ -7,20 +7,36 @@ its place where it is written.
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from fedsim.errors import ScenarioError
+from fedsim.scenario.yaml_mistakes import explained, unprintable
 
 Path = tuple[str | int, ...]
 Place = tuple[int, int]
 
 MERGE = "tag:yaml.org,2002:merge"
-TAGS = {f"tag:yaml.org,2002:{t}" for t in ("null", "bool", "int", "float", "str", "map", "seq")}
+TAGS = {
+    yaml.ScalarNode: {f"tag:yaml.org,2002:{t}" for t in ("null", "bool", "int", "float", "str")},
+    yaml.SequenceNode: {"tag:yaml.org,2002:seq"},
+    yaml.MappingNode: {"tag:yaml.org,2002:map"},
+}
+DEEPEST = 30
+"""Sections and lists inside each other."""
+MOST_SAID = 1_000_000
+"""Characters and `OVERHEAD` of all keys and values, those of an alias wherever it stands: what no
+file says that is not too large itself."""
+OVERHEAD = 4
+LONGEST_NUMBER = 1_000
+"""Digits; Python needs long for more, and writes no more than a few thousand."""
+TOO_DEEP = f"nested too deeply; nothing has more than {DEEPEST} levels"
+LONGEST_SHOWN, MOST_SHOWN = 60, 20
+"""Characters of a key, and keys, that a message names."""
 
 
 @dataclass(frozen=True)
@@ -52,60 +68,59 @@ def parse(text: str, origin: str) -> Tree:
     """Parse one YAML document.
 
     Raises:
-        ScenarioError: if the text is no YAML or gives a key twice.
+        ScenarioError: if the text is no YAML, gives a key twice, is nested too deeply, or grows
+            without measure by its aliases.
     """
-    builder = _Builder()
     try:
         loader = _Loader(text)
-        node = loader.get_single_node()
-        data, places = (None, {}) if node is None else builder.build(loader, node, ())
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        what = str(error.problem)
-        if "'\\t'" in what:
-            what = "a tab; indent with spaces"
-        raise ScenarioError(f"{origin}:{line}:{column}: not valid YAML: {what}") from error
     except yaml.reader.ReaderError as error:
-        before = text[: error.position]
-        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-        raise ScenarioError(
-            f"{origin}:{line}:{column}: not valid YAML: a character that text cannot hold"
-        ) from error
-    except RecursionError as error:
-        raise ScenarioError(f"{origin}: not valid YAML: nested endlessly") from error
+        raise unprintable(error, text, origin) from error
+    builder = _Builder(loader)
+    try:
+        node = loader.get_single_node()
+        data, places = (None, {}) if node is None else builder.build(node, ())
+    except (yaml.MarkedYAMLError, OverflowError, ValueError) as error:
+        raise explained(error, loader.get_mark(), origin) from error
     if builder.twice:
-        raise ScenarioError(
-            "\n".join(
-                f"{origin}:{line}:{column}: {dotted(path)}\n"
-                f"  this key is given twice, first on line {first}; keep one"
-                for path, (line, column), first in builder.twice
-            )
-        )
-    return Tree(data, places, origin)
+        raise ScenarioError("\n".join(_twice(builder.twice, origin)))
+    return Tree(data, {(): (1, 1), **places}, origin)
 
 
 def dotted(path: Path) -> str:
-    """Return the path as `--set` takes it.
+    """Return the path as `--set` takes it; what is invisible is escaped, what is long is cut.
 
     >>> dotted(("model", "widths", 0))
     'model.widths.0'
     """
-    return ".".join(map(str, path))
+    return ".".join(_visible(str(part)) for part in path)
+
+
+def _visible(key: str) -> str:
+    shown = key if key and key.isprintable() else repr(key)[1:-1] or "''"
+    return shown if len(shown) <= LONGEST_SHOWN else f"{shown[: LONGEST_SHOWN - 3]}..."
 
 
 class _Loader(yaml.SafeLoader):
     """PyYAML with the scalars of YAML 1.2."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+    depth = 0
 
-    def construct_integer(self, node: yaml.ScalarNode) -> int | float:
-        """Return a whole number; one with too many digits to be read is infinite."""
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose a node, or refuse it before a deep one takes Python's whole stack."""
+        if self.depth > DEEPEST:
+            raise _error(self.peek_event(), TOO_DEEP)  # type: ignore[no-untyped-call]
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        """Return a whole number; one with too many digits to be read is too large in any case."""
         text = str(node.value)
-        try:
-            return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
-        except ValueError:
-            return math.inf
+        if len(text) > LONGEST_NUMBER:
+            return int(10**LONGEST_NUMBER)
+        return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
 
 
 for _tag, _pattern, _first in (
@@ -125,31 +140,35 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
 class _Builder:
     """Turns nodes into data with places, and collects the keys that are given twice."""
 
-    def __init__(self) -> None:
+    def __init__(self, loader: _Loader) -> None:
         self.twice: list[tuple[Path, Place, int]] = []
+        self._loader = loader
+        self._said = 0
 
-    def build(self, loader: _Loader, node: yaml.Node, path: Path) -> tuple[Any, dict[Path, Place]]:
+    def build(self, node: yaml.Node, path: Path) -> tuple[Any, dict[Path, Place]]:
         """Return the node's data and the places of all keys in it."""
-        if node.tag not in TAGS:
-            raise _error(node, f"the tag {node.tag} means nothing here")
+        self._measure(node, len(path))
+        if node.tag not in TAGS[type(node)]:
+            raise _error(node, f"the tag {_name_of_tag(node)} means nothing here; leave it out")
         if isinstance(node, yaml.ScalarNode):
             try:
-                return loader.construct_object(node), {}
-            except (KeyError, ValueError):
-                raise _error(node, f"{node.value!r} is not what its tag says") from None
+                return self._loader.construct_object(node), {}
+            except (ArithmeticError, LookupError, ValueError):
+                shown = repr(str(node.value)[:LONGEST_SHOWN])
+                raise _error(node, f"{shown} is not what its tag says") from None
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(loader, node, path)
+            return self._mapping(node, path)
         items: list[Any] = []
         places: dict[Path, Place] = {}
         for index, item in enumerate(node.value):
             here = (*path, index)
-            data, below = self.build(loader, item, here)
+            data, below = self.build(item, here)
             items.append(data)
             places |= {here: _place(item), **below}
         return items, places
 
     def _mapping(
-        self, loader: _Loader, node: yaml.MappingNode, path: Path
+        self, node: yaml.MappingNode, path: Path, merges: int = 0
     ) -> tuple[dict[str, Any], dict[Path, Place]]:
         data: dict[str, Any] = {}
         places: dict[Path, Place] = {}
@@ -161,25 +180,51 @@ class _Builder:
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
                 raise _error(key_node, "a key must be one word or number")
+            self._measure(key_node, len(path))
             key = str(key_node.value)
             here = (*path, key)
             if key in data:
                 self.twice.append((here, _place(key_node), places[here][0]))
-            data[key], below = self.build(loader, value_node, here)
+            data[key], below = self.build(value_node, here)
             places |= {here: _place(key_node), **below}
         for source in merged:
             if not isinstance(source, yaml.MappingNode):
                 raise _error(source, "`<<` takes a section, such as `<<: *name`")
-            more, below = self._mapping(loader, source, path)
+            self._measure(source, merges)
+            more, below = self._mapping(source, path, merges + 1)
             new = more.keys() - data.keys()
             data |= {key: more[key] for key in more if key in new}
             places |= {p: place for p, place in below.items() if p[len(path)] in new}
         return data, places
+
+    def _measure(self, node: yaml.Node, depth: int) -> None:
+        """Bound what few aliases can say: without end, or more than any memory holds."""
+        if depth > DEEPEST:
+            raise _error(node, TOO_DEEP)
+        self._said += OVERHEAD + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
+        if self._said > MOST_SAID:
+            raise _error(node, "aliases repeat this too often; write out what is meant")
+
+
+def _twice(found: list[tuple[Path, Place, int]], origin: str) -> Iterator[str]:
+    """Yield what is said of keys that are given twice."""
+    for path, (line, column), first in found[:MOST_SHOWN]:
+        yield (
+            f"{origin}:{line}:{column}: {dotted(path)}\n"
+            f"  this key is given twice, first on line {first}; keep one"
+        )
+    if len(found) > MOST_SHOWN:
+        yield f"... and {len(found) - MOST_SHOWN:,} more"
+
+
+def _name_of_tag(node: yaml.Node) -> str:
+    return _visible(str(node.tag).replace("tag:yaml.org,2002:", "!!"))
 
 
 def _place(node: yaml.Node) -> Place:
     return node.start_mark.line + 1, node.start_mark.column + 1
 
 
-def _error(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+def _error(node: yaml.Node | yaml.Event, problem: str) -> yaml.MarkedYAMLError:
+    mark: Any = node.start_mark
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)

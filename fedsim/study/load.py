@@ -6,12 +6,10 @@ import json
 import pathlib
 from collections.abc import Iterable
 
-import yaml
-
 from fedsim.errors import InputError, ScenarioError
 from fedsim.records.study import STUDY, is_study
-from fedsim.scenario import Scenario, from_data, load_scenario
-from fedsim.scenario.written import Written, read_file
+from fedsim.scenario import Problem, Scenario, broken, load_scenario
+from fedsim.scenario.written import Written, fitted, read_file
 from fedsim.study import rules
 from fedsim.study.design import Design
 from fedsim.study.study_file import Study
@@ -44,7 +42,20 @@ def load_study(path: str | pathlib.Path, changes: Iterable[str] = ()) -> Design:
 
 
 def _read(path: pathlib.Path, changes: Iterable[str]) -> Design:
-    written = read_file(path, changes, "`base:` and `methods:`")
+    return design_of(read_file(path, changes, "`base:` and `methods:`"))
+
+
+def design_of(written: Written) -> Design:
+    """Validate a study file that was read, and every scenario in it.
+
+    Raises:
+        ScenarioError: as `load_study`.
+    """
+    if "data" in written.tree.data and not is_of_study(written):
+        raise ScenarioError(
+            f"{written.tree.origin}: is a scenario; expected a study. Run it with `fedsim run`, or "
+            "name it as the base of a study"
+        )
     study = written.read_as(Study)
     folder = pathlib.Path(study.folder or written.folder)
     design = Design(study, _base(study, folder, written), folder)
@@ -55,12 +66,16 @@ def _read(path: pathlib.Path, changes: Iterable[str]) -> Design:
 
 def is_study_file(path: str | pathlib.Path) -> bool:
     """Whether a file is a study's rather than a scenario's; whatever is wrong with it."""
-    path = pathlib.Path(path)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return is_of_study(read_file(path, (), ""))
+    except ScenarioError:
         return False
-    return isinstance(data, dict) and "data" not in data and bool(KEYS & data.keys())
+
+
+def is_of_study(written: Written) -> bool:
+    """Whether a file that was read is a study's rather than a scenario's."""
+    keys = written.tree.data.keys()
+    return "data" not in keys and bool(KEYS & keys)
 
 
 def _base(study: Study, folder: pathlib.Path, written: Written) -> Scenario:
@@ -70,11 +85,20 @@ def _base(study: Study, folder: pathlib.Path, written: Written) -> Scenario:
         ScenarioError: if it is not valid by itself.
     """
     if isinstance(study.base, dict):
-        return from_data(study.base, f"{written.tree.origin}: base")
+        base, problems = fitted(Scenario, study.base, folder)
+        problems = problems if base is None else broken(base)
+        if base is None or problems:
+            inside = [Problem(("base", *p.path), p.message) for p in problems]
+            raise ScenarioError(written.located(inside))
+        return base
     file = folder / study.base
     if not file.is_file():
         raise ScenarioError(
             f"{written.tree.where(('base',))}: base\n  there is no file {file}: name a scenario, "
             "relative to this file"
+        )
+    if is_study_file(file):
+        raise ScenarioError(
+            f"{written.tree.where(('base',))}: base\n  {file} is a study: name a scenario"
         )
     return load_scenario(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from fedsim.scenario.yaml_tree import Path
 from fedsim.study.design import FIRST_PILOT_SEED, Design
 from fedsim.study.settings import Setting
 from fedsim.study.study_file import Study
+from fedsim.study.trials import without_value
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,39}"
 OWN = {
@@ -80,16 +82,8 @@ def _keys(study: Study) -> Iterator[Problem]:
             yield Problem(place, f"expected key.path of the scenario, got {show(key)}")
         elif key in OWN:
             yield Problem(place, f"cannot be set here: {OWN[key]}")
-        elif place[0] == "methods":
-            method = study.methods[str(place[1])]
-            for varied in set(study.vary) - set(method.without):
-                inside = f"{key}.".startswith(f"{varied}.")
-                if inside or (place[2] == "tune" and f"{varied}.".startswith(f"{key}.")):
-                    yield Problem(
-                        place,
-                        f"would undo `vary`, which has {varied}: leave one of them out, or, if "
-                        f"{varied} means nothing to {place[1]}, name it under `without`",
-                    )
+        elif place[0] != "set":
+            yield from _undoing(study, place)
     for name, method in study.methods.items():
         for index, key in enumerate(method.without):
             if key not in study.vary:
@@ -97,6 +91,24 @@ def _keys(study: Study) -> Iterator[Problem]:
                     ("methods", name, "without", index),
                     f"{key} is not varied{nearest(key, study.vary)}: leave it out",
                 )
+
+
+def _undoing(study: Study, place: Path) -> Iterator[Problem]:
+    """A key of a method or of `vary` may not undo what (else) is varied."""
+    key, of_method = str(place[-1]), place[0] == "methods"
+    without = study.methods[str(place[1])].without if of_method else []
+    for varied in study.vary:
+        if place == ("vary", varied) or varied in without:
+            continue
+        inside = f"{key}.".startswith(f"{varied}.")
+        around = f"{varied}.".startswith(f"{key}.")
+        if inside or (around and place[-2] != "set"):
+            way_out = f", or name {varied} under `without` if it means nothing to {place[1]}"
+            yield Problem(
+                place,
+                f"would undo `vary`, which has {varied}: leave one of them out"
+                + way_out * of_method,
+            )
 
 
 def _tuning(study: Study) -> Iterator[Problem]:
@@ -116,7 +128,7 @@ def _seeds(study: Study) -> Iterator[Problem]:
     seeds = study.all_seeds
     tuning = study.tune.seeds if study.tune else []
     for path, listed in ((("seeds",), seeds), (("tune", "seeds"), tuning)):
-        if twice := sorted({seed for seed in listed if listed.count(seed) > 1}):
+        if twice := sorted(seed for seed, num in Counter(listed).items() if num > 1):
             yield Problem(path, f"{', '.join(map(str, twice))} is listed twice")
         if taken := [seed for seed in listed if seed >= FIRST_PILOT_SEED]:
             yield Problem(path, f"{taken[0]}: seeds from {FIRST_PILOT_SEED} on are for pilots")
@@ -146,10 +158,12 @@ def _repeated_values(study: Study) -> Iterator[Problem]:
         lists += [(("methods", name, "tune", key), space) for key, space in method.tune.items()]
     for path, values in lists:
         if isinstance(values, list):
-            texts = [json.dumps(value, sort_keys=True) for value in values]
-            for index, text in enumerate(texts):
-                if text in texts[:index]:
-                    yield Problem((*path, index), f"{show(values[index])} is listed twice")
+            seen: set[str] = set()
+            for index, value in enumerate(values):
+                text = json.dumps(value, sort_keys=True)
+                if text in seen:
+                    yield Problem((*path, index), f"{show(value)} is listed twice")
+                seen.add(text)
 
 
 def _scenarios(design: Design) -> Iterator[Problem]:
@@ -159,10 +173,19 @@ def _scenarios(design: Design) -> Iterator[Problem]:
         for method in design.study.methods:
             scenario, problems = design.compose(method, setting, {})
             yield from problems
-            if scenario is not None:
-                found[method] = scenario
-                for values in design.trials(method, setting)[1:]:
-                    yield from design.compose(method, setting, values)[1]
+            if scenario is None:
+                continue
+            found[method] = scenario
+            spaces = design.study.methods[method].tune
+            if empty := list(without_value(spaces, scenario.resolved())):
+                for key in empty:
+                    yield Problem(
+                        ("methods", method, "tune", key),
+                        "there is no whole number in between, and this key takes nothing else",
+                    )
+                continue
+            for values in design.trials(method, setting)[1:]:
+                yield from design.compose(method, setting, values)[1]
         yield from _comparable(design, setting, found)
 
 

@@ -10,13 +10,14 @@ from fedsim.plugins import Part
 
 OVERRIDES = "key path of the scenario -> its value, in place of the base"
 Seed = Annotated[int, Field(ge=0)]
+Bound = Annotated[float, Field(ge=-1e100, le=1e100)]
 
 
 class Range(Part):
     """An interval that is searched; whole numbers where the scenario takes nothing else."""
 
-    low: FiniteFloat
-    high: FiniteFloat
+    low: Bound
+    high: Bound
     scale: Literal["linear", "log"] = Field(
         default="linear", description="log: every factor is searched equally, not every difference"
     )
@@ -54,7 +55,7 @@ class Tuning(Part):
     """How every method gets its values: trials on seeds of their own, judged by validation."""
 
     trials: int = Field(
-        gt=0, description="of each method in each setting, the method as it is set first"
+        gt=0, le=1_000, description="of each method in each setting, the method as it is set first"
     )
     on: Literal["validation"] = Field(
         default="validation", description="the images that decide; never those of the test"

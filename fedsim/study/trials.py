@@ -8,7 +8,7 @@ the unit cube, so none is luckier than another.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedsim.scenario import Scenario
@@ -53,12 +53,20 @@ def draw(
     return found
 
 
+def without_value(spaces: Mapping[str, Space], scenario: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the keys of intervals that hold none of the whole numbers that the scenario takes."""
+    for key, space in spaces.items():
+        empty = isinstance(space, Range) and math.ceil(space.low) > math.floor(space.high)
+        if empty and _takes_whole_numbers(scenario, key):
+            yield key
+
+
 def look_up(data: Any, key: str) -> Any:
     """Return what plain data hold at a key path, None if they do not."""
     for part in key.split("."):
         if isinstance(data, Mapping):
             data = data.get(part)
-        elif isinstance(data, list) and part.isdecimal() and int(part) < len(data):
+        elif isinstance(data, list) and part in map(str, range(len(data))):
             data = data[int(part)]
         else:
             return None
@@ -92,7 +100,8 @@ def _takes_whole_numbers(scenario: Mapping[str, Any], key: str) -> bool:
     """Whether a key of a scenario takes whole numbers and no others."""
     expected, data = of(Scenario), scenario
     for part in key.split("."):
-        step = int(part) if isinstance(data, list) and part.isdecimal() else part
+        listed = isinstance(data, list) and part in map(str, range(len(data)))
+        step = int(part) if listed else part
         child = expected.child(step, data)
         if child is None:
             return False

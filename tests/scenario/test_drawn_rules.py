@@ -68,7 +68,7 @@ def test_a_broken_rule_names_its_key(author: Any, change: str, key: str, says: s
         "client={epochs: 1, batch_size: 5, drop_last: true}",
         "population.partition.examples_per_site=[3, 200]",
         "population.partition.alpha=0.5",
-        "population.num_sites=1000000000",
+        "population.num_sites=10000000",
         "population.appearance={kind: scanner, sites: {site-999999: {gamma: 1.2}}}",
         "cohort={kind: fixed_size, num_sites: 1000000}",
         "evaluation.loss_decomposition=false",
@@ -76,6 +76,18 @@ def test_a_broken_rule_names_its_key(author: Any, change: str, key: str, says: s
 )
 def test_what_is_just_allowed_is_allowed(author: Any, change: str) -> None:
     author.load(changes=(*DRAWN, change))
+
+
+def test_sites_without_number_take_part_in_few_at_a_time(author: Any) -> None:
+    many, few = "population.num_sites=1000000000", "cohort={kind: fixed_size, num_sites: 9}"
+    author.load(changes=(*DRAWN, many, few))
+    assert "cohort\n  all sites take part in every round, at most 10,000,000: use" in (
+        author.complaint(changes=(*DRAWN, many))
+    )
+    attack = "population.adversaries=[{kind: sign_flip, share: 0.1}]"
+    assert "population.adversaries\n  who attacks is drawn among all sites, at most" in (
+        author.complaint(changes=(*DRAWN, many, few, attack))
+    )
 
 
 def test_the_default_that_cannot_be_is_pointed_at(author: Any) -> None:

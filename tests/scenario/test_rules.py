@@ -46,7 +46,11 @@ BROKEN = [
     (["data.augmentation.max_shift=16"], "data.augmentation.max_shift", "smaller than the image"),
     (["data.normalisation.mean=[0.1, 0.2]"], "data.normalisation.mean", "3 channels; got 2"),
     (["data.normalisation.std=[1, 1, 1, 1]"], "data.normalisation.std", "3 channels; got 4"),
-    (["data.source.num_examples=1000000000000"], "data.source", "TiB of memory"),
+    (
+        ["data.source.num_examples=1000000", "data.source.image_size=512"],
+        "data.source",
+        "TiB of memory",
+    ),
     (["population.held_out=official"], "population.held_out", "synthetic has no official splits"),
     (["population.num_sites=26"], "population.num_sites", "need 208, there are 200"),
     (["population.partition.min_examples=70"], "population.num_sites", "at least 70 examples"),
