@@ -287,7 +287,7 @@ def _batch(workplace: Workplace, holder: int, num: int) -> Batch:
     positions = population.held(holder)["train"][:num]
     return Batch(
         torch.from_numpy(population.make_images(holder, positions)).to(workplace.device),
-        torch.from_numpy(population.labels[positions]).to(workplace.device),
+        torch.from_numpy(population.learned(positions)).to(workplace.device),
     )
 
 

@@ -5,8 +5,9 @@ from clients.objectives.cross_entropy import CrossEntropy
 from clients.objectives.margin import Margin
 from clients.objectives.sigma_damp import SigmaDamp
 from clients.objectives.spectral_decoupling import SpectralDecoupling
+from clients.objectives.squared_error import SquaredError
 
-BUILTIN = (CrossEntropy, Margin, SpectralDecoupling, SigmaDamp)
+BUILTIN = (CrossEntropy, Margin, SpectralDecoupling, SigmaDamp, SquaredError)
 
 __all__ = [
     "BUILTIN",
@@ -16,4 +17,5 @@ __all__ = [
     "Objective",
     "SigmaDamp",
     "SpectralDecoupling",
+    "SquaredError",
 ]

@@ -57,6 +57,11 @@ class Objective(BaseModel, ABC):
         """
         return False
 
+    @property
+    def learns_numbers(self) -> bool:
+        """Whether it is for labels that are real numbers, instead of classes."""
+        return False
+
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch, context: Context) -> Tensor:
         """Return the objective on one batch, a scalar that can be differentiated."""

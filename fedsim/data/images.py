@@ -20,7 +20,7 @@ from fedsim.data import manifest, pictures
 from fedsim.data.cache import load_or_make
 from fedsim.data.classes import numbered
 from fedsim.data.manifest import ClassNames
-from fedsim.data.source import SPLITS, Dataset, Facts, Source, in_natural_order
+from fedsim.data.source import SPLITS, Dataset, Facts, Numbers, Source, in_natural_order
 from fedsim.errors import DataError
 from fedsim.location import Location
 
@@ -46,6 +46,8 @@ class Images(Source):
         fit: how a picture that is not square becomes so: black bars, its centre, or stretched.
         class_names: the labels in their order; in natural order if not given.
         ordinal: whether the classes are grades in ascending order.
+        targets: columns of the manifest that hold real numbers, which may be learned in place of
+            the classes.
         licence: of the pictures, for the record.
         citation: BibTeX to cite, for the record.
     """
@@ -58,6 +60,7 @@ class Images(Source):
     fit: pictures.Fit = "pad"
     class_names: ClassNames | None = None
     ordinal: bool = False
+    targets: tuple[str, ...] = ()
     licence: str = ""
     citation: str = ""
 
@@ -75,8 +78,9 @@ class Images(Source):
             citation=self.citation,
             columns={
                 name: in_natural_order(row.columns[name] for row in listed.rows)
-                for name in listed.column_names
+                for name in self._texts(listed)
             },
+            targets=dict.fromkeys(self.targets, ""),
         )
 
     def open(self, streams: Streams) -> Dataset:
@@ -106,12 +110,40 @@ class Images(Source):
                     split: np.array([row.columns[name] for row in rows], np.str_)
                     for split, rows in splits.items()
                 }
-                for name in listed.column_names
+                for name in self._texts(listed)
             },
+            lambda name: {split: self._numbers(name, rows) for split, rows in splits.items()},
         )
 
     def _manifest(self) -> Manifest:
-        return manifest.read(self.path, self.root)
+        listed = manifest.read(self.path, self.root)
+        for name in self.targets:
+            if name not in listed.column_names:
+                raise DataError(
+                    f"{self.path}: targets: there is no column {name!r}; it has "
+                    f"{', '.join(listed.column_names) or 'none beside path and label'}"
+                )
+        return listed
+
+    def _texts(self, listed: Manifest) -> list[str]:
+        """Return the columns that hold no targets."""
+        return [name for name in listed.column_names if name not in self.targets]
+
+    def _numbers(self, name: str, rows: list[Row]) -> Numbers:
+        """Return the numbers in a column.
+
+        Raises:
+            DataError: naming up to ten pictures without one.
+        """
+        found = [manifest.number(row.columns[name]) for row in rows]
+        manifest.refuse(
+            [
+                f"{self.path}: {name} of {row.path}: expected a number, got {row.columns[name]!r}"
+                for row, number in zip(rows, found, strict=True)
+                if number is None
+            ]
+        )
+        return np.array(found, np.float32)
 
     def _classes(self, listed: Manifest) -> tuple[str, ...]:
         return self.class_names or in_natural_order(row.label for row in listed.rows)

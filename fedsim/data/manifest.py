@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import numpy as np
 from pydantic import AfterValidator, Field
 
 from fedsim.data.pictures import SUFFIXES
@@ -38,6 +39,15 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError(f"expected names that differ, got {', '.join(names)}")
     return names
+
+
+def number(cell: str) -> float | None:
+    """Return the number that a cell holds, None if it is none, infinite, or too large."""
+    try:
+        found = float(cell)
+    except ValueError:
+        return None
+    return found if abs(found) <= np.finfo(np.float32).max else None
 
 
 ClassNames = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
@@ -125,7 +135,7 @@ def _csv(path: Path, root: Path, stamp: tuple[int, int]) -> Manifest:
         else:
             problems.append((number, f"has {len(cells)} cells, the headings {len(headings)}"))
     problems += [*_amiss(rows, root), *_twice(rows), *_without_split(rows)]
-    _refuse([f"{path}:{number}: {problem}" for number, problem in sorted(problems)])
+    refuse([f"{path}:{number}: {problem}" for number, problem in sorted(problems)])
     return Manifest(root, _with_training(path, tuple(rows.values())))
 
 
@@ -267,7 +277,12 @@ def _with_training(origin: Path, rows: tuple[Row, ...]) -> tuple[Row, ...]:
     return rows
 
 
-def _refuse(problems: list[str]) -> None:
+def refuse(problems: list[str]) -> None:
+    """Tell up to ten problems, one a line.
+
+    Raises:
+        DataError: if there are any.
+    """
     if problems:
         more = len(problems) - MOST_PROBLEMS
         shown = problems[:MOST_PROBLEMS] + ([f"... and {more} more"] if more > 0 else [])
@@ -306,7 +321,7 @@ def _folder(root: Path, files: tuple[str, ...]) -> Manifest:
     paths = [tuple(file.split("/")) for file in files]
     names = _names(root, paths)
     rows = {n: _placed(parts, names) for n, parts in enumerate(paths)}
-    _refuse([f"{root}: {problem}" for _, problem in _amiss(rows, root)])
+    refuse([f"{root}: {problem}" for _, problem in _amiss(rows, root)])
     return Manifest(root, _with_training(root, tuple(rows.values())))
 
 

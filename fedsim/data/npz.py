@@ -26,6 +26,7 @@ from fedsim.data.source import (
     SPLITS,
     Dataset,
     Facts,
+    Numbers,
     Source,
     Split,
     Texts,
@@ -53,6 +54,8 @@ class Npz(Source):
         images: name of the array of images.
         labels: name of the array of labels, (n,): whole numbers 0, 1, 2, ..., or texts.
         columns: what else is known -> name of its array, (n,), such as {site: hospital}.
+        targets: real numbers that may be learned in place of the classes -> name of their array,
+            (n,), such as {ejection_fraction: ef}.
         splits: name of an array of train, validation and test, (n,), if there is one.
         class_names: the classes in the order of their numbers, or the texts in their order.
         ordinal: whether the classes are grades in ascending order.
@@ -65,6 +68,7 @@ class Npz(Source):
     images: Key
     labels: Key
     columns: dict[str, Key] = Field(default_factory=dict)
+    targets: dict[str, Key] = Field(default_factory=dict)
     splits: str | None = None
     class_names: ClassNames | None = None
     ordinal: bool = False
@@ -74,10 +78,12 @@ class Npz(Source):
     @model_validator(mode="after")
     def _alike(self) -> Npz:
         """Refuse names per split for some arrays alone."""
-        keys = (self.images, self.labels, *self.columns.values())
+        keys = (self.images, self.labels, *self.columns.values(), *self.targets.values())
         forms = {frozenset(key) if isinstance(key, dict) else None for key in keys}
         if len(forms) > 1:
-            raise ValueError("images, labels and columns must all name one array, or one per split")
+            raise ValueError(
+                "images, labels, columns and targets must all name one array, or one per split"
+            )
         (form,) = forms
         if form is not None and self.splits is not None:
             raise ValueError("give `splits`, or one name per split, not both")
@@ -104,6 +110,7 @@ class Npz(Source):
                 name: in_natural_order(v for part in parts.values() for v in part.columns[name])
                 for name in self.columns
             },
+            targets=dict.fromkeys(self.targets, ""),
         )
 
     def open(self, streams: Streams) -> Dataset:
@@ -126,8 +133,14 @@ class Npz(Source):
         used |= {f"positions {split}": part.positions for split, part in parts.items()}
         for name, by_split in columns.items():
             used |= {f"column {name} {split}": values for split, values in by_split.items()}
+        targets = {
+            name: {split: part.targets[name] for split, part in parts.items()}
+            for name in self.targets
+        }
+        for name, numbers in targets.items():
+            used |= {f"target {name} {split}": values for split, values in numbers.items()}
         checksums = {self.path.name: f"arrays-sha256:{array_hash(used)}"}
-        return Dataset(labels, images, checksums, columns)
+        return Dataset(labels, images, checksums, columns, targets.__getitem__)
 
     def _parts(self) -> dict[str, Part]:
         """Return the parts of the data: the splits, or all as "all"."""
@@ -164,7 +177,8 @@ class Npz(Source):
                 f"{self.path}: {images} has {found} images, but {name(self.labels)} {num} labels"
             )
         columns = {n: _texts(self.path, name(key), num) for n, key in self.columns.items()}
-        return Part(images, np.arange(num), labels, columns)
+        targets = {n: _numbers(self.path, name(key), num) for n, key in self.targets.items()}
+        return Part(images, np.arange(num), labels, columns, targets)
 
     def _classes(self, parts: Mapping[str, Part]) -> tuple[str, ...]:
         """Return the names of the classes.
@@ -208,17 +222,20 @@ class Part:
         positions: where in it, (n,).
         labels: (n,), whole numbers or texts.
         columns: column -> (n,), text.
+        targets: target -> (n,), float32.
     """
 
     images: str
     positions: NDArray[np.int64]
     labels: Array
     columns: Mapping[str, Texts]
+    targets: Mapping[str, Numbers]
 
     def only(self, chosen: NDArray[np.int64]) -> Part:
         """Return some of the examples."""
         columns = {name: values[chosen] for name, values in self.columns.items()}
-        return Part(self.images, self.positions[chosen], self.labels[chosen], columns)
+        targets = {name: values[chosen] for name, values in self.targets.items()}
+        return Part(self.images, self.positions[chosen], self.labels[chosen], columns, targets)
 
 
 def _names(key: Key) -> str:
@@ -294,6 +311,23 @@ def _texts(path: Path, key: str, num: int) -> Texts:
     if len(found) != num:
         raise DataError(f"{path}: {key} has {len(found)} entries for {num} examples")
     return found.astype(np.str_)
+
+
+def _numbers(path: Path, key: str, num: int) -> Numbers:
+    """Return real numbers, one for each of `num` examples."""
+    found = npz_file.array(path, key)
+    if found.dtype.kind not in "iuf" or found.shape not in ((num,), (num, 1)):
+        raise DataError(
+            f"{path}: {key} is {found.dtype} {found.shape}, expected a number for each of {num} "
+            "examples"
+        )
+    with np.errstate(over="ignore"):
+        numbers = found.reshape(-1).astype(np.float32)
+    if num_odd := num - int(np.isfinite(numbers).sum()):
+        raise DataError(
+            f"{path}: {key} has {num_odd} values that are infinite or not a number: replace them"
+        )
+    return numbers
 
 
 def _flat(path: Path, key: str) -> Array:

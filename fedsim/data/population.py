@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.targets import CLASSES, Target
 from fedsim.data.normalisation import Normalisation
-from fedsim.data.source import PATIENT, SPLITS, Split, Texts
+from fedsim.data.source import PATIENT, SPLITS, Numbers, Split, Texts
 
 Indices = NDArray[np.int64]
 Pixels = Callable[[Indices], NDArray[np.uint8]]
@@ -32,11 +33,11 @@ class Examples:
 
     Args:
         images: (example, channel, height, width), float32, normalised.
-        labels: (example,), int64, classes of the task.
+        labels: (example,), int64, classes of the task; float32, what is learned of a real number.
     """
 
     images: NDArray[np.float32]
-    labels: Indices
+    labels: Indices | Numbers
 
 
 class Kept(Protocol):
@@ -60,6 +61,7 @@ class ExternalSet:
         raw: function of indices -> uint8 images as the source has them.
         pixels: function of indices -> uint8 images as the site's scanner shows them.
         normalisation: what the network sees.
+        targets: (n,), real numbers to predict in place of classes, if they are.
     """
 
     name: str
@@ -68,11 +70,17 @@ class ExternalSet:
     raw: Pixels
     pixels: Pixels
     normalisation: Normalisation
+    targets: Numbers | None = None
+
+    @property
+    def truth(self) -> Indices | Numbers:
+        """What is to be predicted, (n,)."""
+        return self.labels if self.targets is None else self.targets
 
     def examples(self) -> Examples:
         """Return all of it."""
         pixels = self.pixels(np.arange(len(self.labels)))
-        return Examples(self.normalisation.apply(pixels), self.labels)
+        return Examples(self.normalisation.apply(pixels), self.truth)
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,8 @@ class Population:
         num_mislabelled: training examples with a wrong label by site, empty without label noise.
         server: where sites draw their training examples when they are looked at, what they draw
             from and all that is held out; None where every site has its own.
+        targets: pooled real numbers that are learned in place of the classes, (n,), if they are.
+        predicted: what the network says of an image.
         kept: examples that are made; by default in this process alone.
     """
 
@@ -112,6 +122,8 @@ class Population:
     looks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     num_mislabelled: Mapping[str, int] = field(default_factory=dict)
     server: Mapping[Split, Indices] | None = None
+    targets: Numbers | None = None
+    predicted: Target = CLASSES
     kept: Kept = field(default_factory=dict[tuple[int, Split], Examples], repr=False)
 
     def __len__(self) -> int:
@@ -154,12 +166,25 @@ class Population:
         """Return images as the network sees them."""
         return self.normalisation.apply(self.shown(holder, positions))
 
+    @property
+    def truths(self) -> Indices | Numbers:
+        """What is to be predicted, pooled, (n,): classes or real numbers."""
+        return self.labels if self.targets is None else self.targets
+
+    def truth(self, holder: int, split: Split) -> Indices | Numbers:
+        """Return what is to be predicted of the examples of a site or the server, (example,)."""
+        return self.truths[self.held(holder)[split]]
+
+    def learned(self, positions: Indices) -> Indices | Numbers:
+        """Return what a network learns of examples at some positions, (n,)."""
+        return self.predicted.learned(self.truths[positions])
+
     def examples(self, holder: int, split: Split) -> Examples:
         """Return the examples of a site or the server; made once, then kept if it `keeps` them."""
         if (holder, split) in self.kept:
             return self.kept[holder, split]
         chosen = self.held(holder)[split]
-        examples = Examples(self.make_images(holder, chosen), self.labels[chosen])
+        examples = Examples(self.make_images(holder, chosen), self.learned(chosen))
         if not self.keeps(holder):
             return examples
         self.kept[holder, split] = examples

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fedsim.errors import DataError
 from fedsim.plugins import Part
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ POOLED = "pooled"
 """What stands in place of a site's name where the images of all sites are meant."""
 
 Texts = NDArray[np.str_]
+Numbers = NDArray[np.float32]
 Columns = Mapping[str, Mapping[str, Texts]]
 """Column -> split of the source -> the value of each example, (n,), text."""
 
@@ -45,6 +47,8 @@ class Facts:
         licence: the licence of the images; empty if nothing is known of it.
         citation: BibTeX to cite when the images are used; empty for embedded data.
         columns: what else is known of each image: column -> its distinct values in natural order.
+        targets: real numbers that may be learned in place of the class: name -> unit, empty if not
+            known.
         synthetic: whether the images were made by a program and show no patient.
     """
 
@@ -56,6 +60,7 @@ class Facts:
     licence: str
     citation: str = ""
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    targets: Mapping[str, str] = field(default_factory=dict)
     synthetic: bool = False
 
     @property
@@ -69,6 +74,10 @@ class Facts:
         return "all" not in self.num_examples
 
 
+def _no_target(name: str) -> Mapping[str, Numbers]:
+    raise DataError(f"the source has no target {name!r}")
+
+
 @dataclass(frozen=True)
 class Dataset:
     """An opened source.
@@ -79,12 +88,15 @@ class Dataset:
             array that the caller may keep.
         checksums: what identifies the data: file or generator name -> checksum.
         columns: those that `Facts.columns` names.
+        targets: function of a name of `Facts.targets` -> split -> the number of each example, (n,),
+            float32, all finite.
     """
 
     labels: Mapping[str, NDArray[np.int64]]
     images: Callable[[str, NDArray[np.int64]], NDArray[np.uint8]]
     checksums: Mapping[str, str] = field(default_factory=dict)
     columns: Columns = field(default_factory=dict)
+    targets: Callable[[str], Mapping[str, Numbers]] = _no_target
 
 
 class Source(Part, ABC):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from clients.batch import Batch
@@ -129,9 +130,10 @@ def _selecting(workplace: Workplace, holders: tuple[int, ...]) -> float:
     if not len(examples):
         return -torch.inf
     (scores,) = network.predict(network.snapshot(), examples)
+    truths = [workplace.population.truth(holder, "validation") for holder in holders]
     value = evaluate(
         scores.cpu().numpy(),
-        examples.labels.cpu().numpy(),
+        np.concatenate(truths),
         (name,),
         scenario.data.task,
         scenario.data.positive_class,

@@ -48,5 +48,5 @@ def score(scenario: Scenario, round: int, predictions: Predictions) -> list[dict
 
 def pool(by_site: Mapping[str, Predicted]) -> Predicted:
     """Return the predictions of all sites as one."""
-    log_probabilities, labels = zip(*by_site.values(), strict=True)
-    return np.concatenate(log_probabilities), np.concatenate(labels)
+    scores, labels = zip(*by_site.values(), strict=True)
+    return np.concatenate(scores), np.concatenate(labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,9 @@ FORMAT = 3
 """Version of the run folder; to be raised when older readers would misread it."""
 
 PREDICTIONS, BASELINES, TEST_UNITS = "predictions", "baselines", "test_units.json"
-Predicted = tuple[NDArray[np.float32], NDArray[np.int64]]
-"""Log-probabilities, (example, class), and labels, (example,)."""
+Predicted = tuple[NDArray[np.float32], NDArray[Any]]
+"""Log-probabilities, (example, class), and classes, (example,), int64; of a regression, predicted
+numbers, (example, 1), and true ones, (example,), float32."""
 _NEEDED = {
     "run.json": ("format", "digest", "keep_every"),
     "scenario.yaml": ("rounds", "evaluation"),
@@ -93,6 +94,15 @@ class RunRecord:
         recorded = len(self.rounds) == last and self.selection.final_round == last
         concluded = (self.folder / "intervals.jsonl").exists()
         return recorded and concluded and path_of(self.folder, last).exists()
+
+    def are_enough(self, counts: Sequence[int]) -> bool:
+        """Return whether a site with these images per class counts for means over sites.
+
+        Enough of every class, or of a regression enough in all.
+        """
+        regression = self.scenario["data"]["task"] == "regression"
+        fewest: int = sum(counts) if regression else min(counts)
+        return bool(fewest >= self.scenario["evaluation"]["min_per_class"])
 
     def predictions(self, round: int) -> dict[str, dict[str, Predicted]]:
         """Return what the model of a round says of held-out images: split -> site -> predictions.

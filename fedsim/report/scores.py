@@ -128,11 +128,15 @@ def tested_sites(record: RunRecord) -> tuple[str, ...]:
 def eligible(record: RunRecord) -> tuple[str, ...]:
     """Return the sites that count for mean, spread, gap and worst site.
 
-    Those with enough test images of every class; the same for every metric and method.
+    Those with enough test images; the same for every metric and method.
     """
-    least, tested = record.scenario["evaluation"]["min_per_class"], tested_sites(record)
-    enough = {s["name"] for s in record.population["sites"] if min(s["test"]) >= least}
-    return tuple(name for name in tested if name in enough)
+    enough = {s["name"] for s in record.population["sites"] if record.are_enough(s["test"])}
+    return tuple(name for name in tested_sites(record) if name in enough)
+
+
+def of_class(record: RunRecord, which: str) -> str:
+    """Return of which class images must be enough, to be read after "images"; any, if of none."""
+    return "" if record.scenario["data"]["task"] == "regression" else f" of {which} class"
 
 
 def resampled(record: RunRecord) -> str:

@@ -15,7 +15,7 @@ from fedsim.data.partition import Partition
 from fedsim.data.resampled import Resampled
 from fedsim.data.source import POOLED, SPLITS, Facts
 from fedsim.errors import DataError
-from fedsim.scenario import adversary_rules, drawn_rules, local_rules
+from fedsim.scenario import adversary_rules, drawn_rules, local_rules, target_rules
 from fedsim.scenario.cohort import FixedSize
 from fedsim.scenario.fleet_rules import broken_by_fleet
 from fedsim.scenario.flower_strategy import RESERVED, UNSUITED, USABLE, FlowerStrategy
@@ -37,6 +37,7 @@ def broken(scenario: Scenario) -> list[Problem]:
     label_map = scenario.data.label_map
     return list(_label_map(label_map, facts, ("data", "label_map"))) or [
         *_task(scenario, facts),
+        *target_rules.broken(scenario, facts),
         *_images(scenario, facts),
         *_sites(scenario, facts),
         *drawn_rules.broken(scenario),

@@ -287,7 +287,7 @@ def test_what_the_examples_do_not_determine_is_none(
         assert found["sensitivity"].num_valid == sum(labels)
         assert found["specificity"].num_valid == len(labels) - sum(labels)
     if len(set(labels)) == 1:
-        assert {n for n in applicable(task) if METRICS[n].needs_two_classes} <= undetermined
+        assert {n for n in applicable(task) if METRICS[n].undetermined_where} <= undetermined
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "ordinal"])
