@@ -26,7 +26,7 @@ AT_ONCE = 2**22
 
 
 def counted_values(
-    scores: NDArray[np.floating],
+    scores: NDArray[Any],
     labels: NDArray[Any],
     counts: NDArray[np.integer],
     name: str,
@@ -43,7 +43,8 @@ def counted_values(
         task: what kind of classification it is, or a regression.
         positive: index of the positive class of a binary task.
     """
-    scores, truth = np.asarray(scores, np.float64), np.asarray(labels, label_type(task))
+    scores = np.asarray(scores, np.float64)
+    truth: NDArray[Any] = np.asarray(labels, label_type(task))
     found = np.full(len(counts), np.nan)
     if not len(truth) or np.isnan(scores).any():
         return found

@@ -144,7 +144,7 @@ def evaluate(
         }
 
 
-def label_type(task: Task) -> type[np.int64] | type[np.float64]:
+def label_type(task: Task) -> type[np.generic]:
     """Return what labels are computed with."""
     return np.float64 if task == "regression" else np.int64
 

@@ -15,6 +15,7 @@ import fedsim
 from fedsim.data.source import HELD_OUT
 from fedsim.records import RunRecord
 from fedsim.scenario import Scenario, open_population
+from fedsim.study.conclusion import write_report
 
 FILES = ("rounds.jsonl", "metrics.jsonl", "baselines.jsonl", "intervals.jsonl")
 SECTIONS: dict[str, Any] = {
@@ -23,13 +24,14 @@ SECTIONS: dict[str, Any] = {
         "source": {"kind": "synthetic", "anatomy": "fundus", "image_size": 16, "num_examples": 240},
         "task": "regression",
         "target": "lesion_area",
-        "target_range": [0, 20],
+        "target_range": [0, 5],
+        "normalisation": {"kind": "per_image"},
     },
     "model": {"kind": "small_cnn", "widths": [8, 16]},
     "client": {
         "epochs": 2,
         "batch_size": 16,
-        "optimizer": {"kind": "adam", "learning_rate": 0.01},
+        "optimizer": {"kind": "adam", "learning_rate": 0.02},
     },
     "evaluation": {"num_resamples": 30},
     "baselines": ["pooled", "local"],
@@ -60,8 +62,8 @@ def test_it_learns(record: RunRecord) -> None:
         for row in record.metrics
         if (row["split"], row["site"], row["metric"]) == ("test", "pooled", "r2")
     ]
-    assert first < 0.1
-    assert last > 0.5
+    assert first < 0
+    assert last > 0.25  # the mean squared error is below three quarters of the variance
     assert record.selection.metric == "rmse"
     assert not record.selection.higher_is_better
 
@@ -93,7 +95,7 @@ def test_the_loss_decomposition_and_the_yardsticks_are_there(record: RunRecord) 
     assert terms["global_loss"] == pytest.approx(
         terms["local_loss"] + terms["distribution_shift_loss"] + terms["aggregation_loss"]
     )
-    assert 0 < terms["global_loss"] < 0.1  # of numbers that are learned between 0 and 1
+    assert 0 < terms["global_loss"] < 1  # of numbers that are learned as 0 to about 3
     kinds = {(row["baseline"], row["metric"]) for row in record.baselines}
     assert {(k, m) for k in ("pooled", "local") for m in ("rmse", "mae", "r2", "spearman")} <= kinds
     intervals = {row["metric"] for row in record.intervals if row["site"] == "pooled"}
@@ -121,7 +123,7 @@ def test_the_report_shows_numbers_and_no_probabilities(record: RunRecord) -> Non
     assert not (folder / "calibration.png").exists()
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert "Predicted against true lesion_area" in page
-    assert "regression: lesion_area (% of the image), learned as 0 at 0 and 1 at 20" in page
+    assert "regression: lesion_area (% of the image), learned as 0 at 0 and 1 at 5" in page
     assert "R²" in page
     for word in ("Reliability", "Calibration", "AUROC", "nats", "of every class"):
         assert word not in page
@@ -133,7 +135,7 @@ def test_pictures_get_a_number(record: RunRecord, scenario: Scenario, tmp_path: 
     positions = population.indices[0]["test"][:4]
     for number, image in enumerate(population.shown(0, positions)):
         Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / f"{number}.png")
-    scores, _ = record.predictions(record.selection.best_round)["test"]["site-0"]
+    scores, _ = record.predictions(record.selection.best_round)["test"][population.names[0]]
     for folder in (record.folder, fedsim.export(record.folder, out=tmp_path / "export")):
         rows = fedsim.predict(folder, tmp_path, device="cpu")
         assert [list(row) for row in rows] == [["path", "predicted"]] * 4
@@ -147,17 +149,17 @@ def test_the_model_card_says_how_the_number_is_read(record: RunRecord, tmp_path:
     folder = fedsim.export(record.folder, out=tmp_path / "export")
     card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "predicts a number, lesion_area (% of the image)" in card
-    assert "is 0 where lesion_area (% of the image) is 0 and 1 where it is 20" in card
+    assert "is 0 where lesion_area (% of the image) is 0 and 1 where it is 5" in card
     for word in ("logit", "softmax", "probabilities", "Probabilities"):
         assert word not in card
     network = torch.export.load(folder / "model.pt2").module()
     images = torch.rand(2, 3, 16, 16)
     (line,) = (
-        row for row in card.split("\n") if row.startswith("numbers = 0.0 + 20.0 * network(i")
+        row for row in card.split("\n") if row.startswith("numbers = 0.0 + 5.0 * network(i")
     )
     space: dict[str, Any] = {"network": network, "images": images}
     exec(line, space)
-    torch.testing.assert_close(space["numbers"], 20 * network(images)[:, 0])
+    torch.testing.assert_close(space["numbers"], 5 * network(images)[:, 0])
 
 
 def test_q_fed_avg_weighs_by_the_squared_error(tiny: Make, tmp_path: Path) -> None:
@@ -181,6 +183,7 @@ def test_a_study_compares_by_a_metric_of_numbers(tiny: Make, tmp_path: Path) -> 
     study = {
         "version": 1,
         "name": "numbers",
+        "question": "Which rule errs less?",
         "base": "base.yaml",
         "primary": {
             "metric": "rmse",
@@ -194,8 +197,9 @@ def test_a_study_compares_by_a_metric_of_numbers(tiny: Make, tmp_path: Path) -> 
         "seeds": 2,
     }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
-    record = fedsim.study(tmp_path / "study.yaml", out=tmp_path / "runs", device="cpu")
-    page = (record.folder / "report" / "index.html").read_text(encoding="utf-8")
+    design = fedsim.load_study(tmp_path / "study.yaml")
+    record = fedsim.run_study(design, out=tmp_path / "runs", device="cpu")
+    page = write_report(record).read_text(encoding="utf-8")
     assert "root mean squared error" in page
     assert "The models predict a number and no probabilities" in page
     assert "Decision curves" not in page

@@ -76,7 +76,7 @@ def test_defaults_written_out_make_the_same_scenario(author: Any) -> None:
         (["client.objective={kind: sigma_damp}"], "client.objective", "sigma_damp learns classes"),
         (
             ["evaluation.metrics=[rmse, auroc]"],
-            "evaluation.metrics[1]",
+            "evaluation.metrics.1",
             "'auroc' is not for a regression task",
         ),
         (["evaluation.select_by=loss"], "evaluation.select_by", "'loss' is not among"),
@@ -87,12 +87,12 @@ def test_defaults_written_out_make_the_same_scenario(author: Any) -> None:
         ),
         (
             ["population.adversaries=[{kind: label_flip, share: 0.4}]"],
-            "population.adversaries[0]",
+            "population.adversaries.0",
             "use an attack on updates, such as sign_flip",
         ),
         (
             [f"evaluation.external=[{{name: elsewhere, source: {MEDMNIST}}}]"],
-            "evaluation.external[0].source",
+            "evaluation.external.0.source",
             "there is no 'lesion_area', and the source medmnist has none",
         ),
     ],
