@@ -122,7 +122,7 @@ def test_the_report_shows_numbers_and_no_probabilities(record: RunRecord) -> Non
     assert (folder / "predicted_against_true.png").stat().st_size > 5000
     assert not (folder / "calibration.png").exists()
     page = (folder / "index.html").read_text(encoding="utf-8")
-    assert "Predicted against true lesion_area" in page
+    assert "A point for each test image at its true and its predicted number" in page
     assert "regression: lesion_area (% of the image), learned as 0 at 0 and 1 at 5" in page
     assert "R²" in page
     for word in ("Reliability", "Calibration", "AUROC", "nats", "of every class"):
@@ -154,9 +154,8 @@ def test_the_model_card_says_how_the_number_is_read(record: RunRecord, tmp_path:
         assert word not in card
     network = torch.export.load(folder / "model.pt2").module()
     images = torch.rand(2, 3, 16, 16)
-    (line,) = (
-        row for row in card.split("\n") if row.startswith("numbers = 0.0 + 5.0 * network(i")
-    )
+    start = "numbers = 0.0 + 5.0 * network(i"
+    line = next(row for row in card.split("\n") if row.startswith(start))
     space: dict[str, Any] = {"network": network, "images": images}
     exec(line, space)
     torch.testing.assert_close(space["numbers"], 5 * network(images)[:, 0])

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clients.metrics import METRICS, evaluate
 from fedsim.errors import InputError
@@ -54,14 +55,14 @@ def predicted_against_true(record: RunRecord, found: Mapping[str, Predicted]) ->
 
     shown = list(found.items())[:MAX_SITES]
     sheet = Canvas(
-        f"Predicted against true {record.scenario['data']['target']}, test images of each site",
+        f"Predicted against true {_named(record)}, test images of each site",
         describe(record),
         " ".join(_note(len(shown), found)),
-        [Line2D([], [], color=canvas.GREY, lw=0.8, label="predicted as it is")],
+        [Line2D([], [], color=canvas.GREY, lw=0.8, label="predicted = true")],
     )
     columns = min(COLUMNS, max(2, len(shown)))
     rows = math.ceil(len(shown) / columns)
-    figure = sheet.figure(2.1 * rows + 0.4)
+    figure = sheet.figure(2.2 * rows)
     ends = _ends(found)
     for place, (site, (scores, truth)) in enumerate(shown, start=1):
         axes = figure.add_subplot(rows, columns, place)
@@ -70,8 +71,10 @@ def predicted_against_true(record: RunRecord, found: Mapping[str, Predicted]) ->
         axes.plot(truth[::step], scores[::step, 0], "o", color=canvas.BLUE, ms=3, alpha=0.5, mew=0)
         axes.set(xlim=ends, ylim=ends, aspect="equal")
         axes.set_title(f"{shorten(site)}: {_said(scores, truth)}", size=8)
-    figure.supxlabel(f"true {_axis(record)}", size=9)
-    figure.supylabel(f"predicted {_axis(record)}", size=9)
+        if place > len(shown) - columns:
+            axes.set_xlabel("true")
+        if place % columns == 1:
+            axes.set_ylabel("predicted")
     return figure
 
 
@@ -87,8 +90,8 @@ def text(record: RunRecord) -> str:
     )
 
 
-def _said(scores: np.ndarray[tuple[int, ...], np.dtype[np.float32]], truth: object) -> str:
-    value = evaluate(scores, truth, ("r2",), "regression")["r2"].value  # type: ignore[arg-type]
+def _said(scores: NDArray[np.float32], truth: NDArray[np.float32]) -> str:
+    value = evaluate(scores, truth, ("r2",), "regression")["r2"].value
     return f"{METRICS['r2'].title} {'undefined' if value is None else f'{value:.2f}'}"
 
 
@@ -109,6 +112,6 @@ def _ends(found: Mapping[str, Predicted]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _axis(record: RunRecord) -> str:
+def _named(record: RunRecord) -> str:
     name, unit = record.scenario["data"]["target"], record.population["target_unit"]
     return f"{name} ({unit})" if unit else str(name)
