@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 import fedsim
 from fedsim.data.source import HELD_OUT
+from fedsim.flower.local_training import train
+from fedsim.flower.workplace import Workplace
 from fedsim.records import RunRecord
 from fedsim.scenario import Scenario, open_population
 from fedsim.study.conclusion import write_report
@@ -144,8 +147,6 @@ def test_pictures_get_a_number(record: RunRecord, scenario: Scenario, tmp_path: 
 
 
 def test_the_model_card_says_how_the_number_is_read(record: RunRecord, tmp_path: Path) -> None:
-    import torch
-
     folder = fedsim.export(record.folder, out=tmp_path / "export")
     card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "predicts a number, lesion_area (% of the image)" in card
@@ -161,7 +162,9 @@ def test_the_model_card_says_how_the_number_is_read(record: RunRecord, tmp_path:
     torch.testing.assert_close(space["numbers"], 5 * network(images)[:, 0])
 
 
-def test_q_fed_avg_weighs_by_the_squared_error(tiny: Make, tmp_path: Path) -> None:
+def test_q_fed_avg_and_tests_elsewhere_go_by_the_squared_error(tiny: Make, tmp_path: Path) -> None:
+    """The losses that q-FedAvg weighs by are those of the objective before the first step."""
+    elsewhere = {"name": "elsewhere", "source": {**SECTIONS["data"]["source"], "num_examples": 60}}
     scenario = tiny(
         **{
             **SECTIONS,
@@ -169,10 +172,24 @@ def test_q_fed_avg_weighs_by_the_squared_error(tiny: Make, tmp_path: Path) -> No
             "baselines": [],
             "client": {**SECTIONS["client"], "optimizer": {"kind": "sgd", "learning_rate": 0.1}},
             "strategy": {"kind": "q_fed_avg", "learning_rate": 0.1},
+            "population": {"num_sites": 4, "holdout_sites": ["site-3"]},
+            "evaluation": {"num_resamples": 0, "external": [elsewhere]},
         }
     )
+    population = open_population(scenario)
+    workplace = Workplace(scenario, population, torch.device("cpu"))
+    came = workplace.network.initial
+    trained = train(workplace, 1, 1, came)
+    outputs = workplace.network.predict(came, workplace.examples(1, "train"))[0][:, 0] / 5
+    learned = torch.from_numpy(population.truth(1, "train") / 5)
+    assert trained.start_loss == pytest.approx(float((outputs - learned).square().mean()), rel=1e-5)
     record = fedsim.run(scenario, out=tmp_path, device="cpu")
-    assert record.finished
+    found = record.predictions(record.selection.final_round)["external"]
+    for part in population.external:
+        truth = found[part.name][1]
+        assert truth.tobytes() == part.truth.tobytes()
+        assert truth.dtype == np.float32
+    assert [part.name for part in population.external] == ["site-3", "elsewhere"]
 
 
 @pytest.mark.slow

@@ -41,15 +41,6 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def number(cell: str) -> float | None:
-    """Return the number that a cell holds, None if it is none, infinite, or too large."""
-    try:
-        found = float(cell)
-    except ValueError:
-        return None
-    return found if abs(found) <= np.finfo(np.float32).max else None
-
-
 ClassNames = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
 """The labels of a source in their order."""
 
@@ -117,6 +108,15 @@ def read(path: Path, root: Path | None) -> Manifest:
             f"{path}: cannot be read: {error.strerror}; expected a CSV manifest or a folder"
         ) from error
     return _csv(path, root or path.parent, (stat.st_mtime_ns, stat.st_size))
+
+
+def number(cell: str) -> float | None:
+    """Return the number that a cell holds, None if it is none, infinite, or too large."""
+    try:
+        found = float(cell)
+    except ValueError:
+        return None
+    return found if abs(found) <= np.finfo(np.float32).max else None
 
 
 @lru_cache(maxsize=4)
