@@ -18,7 +18,7 @@ from fedsim.comparison.primary import Primary
 from fedsim.data.source import POOLED
 from fedsim.errors import InputError
 from fedsim.records import RunRecord, read
-from fedsim.records.read import Predicted
+from fedsim.records.read import Predicted, are_enough
 from fedsim.records.study import Cell, StudyRecord
 
 
@@ -154,7 +154,7 @@ def outcome(cell: Cell, record: RunRecord, primary: Primary) -> Outcome:
             if (row["round"], row["split"]) == (round, primary.split)
         },
         sites=sites,
-        valid=tuple(name for name in sites if record.are_enough(counts[name])),
+        valid=tuple(name for name in sites if are_enough(counts[name], scenario)),
         num_train={s["name"]: sum(s["train"]) for s in record.population["sites"]},
         steps=_steps(record, primary.metric),
         bytes_down=sum(row["bytes_down"] for row in record.rounds),

@@ -95,15 +95,6 @@ class RunRecord:
         concluded = (self.folder / "intervals.jsonl").exists()
         return recorded and concluded and path_of(self.folder, last).exists()
 
-    def are_enough(self, counts: Sequence[int]) -> bool:
-        """Return whether a site with these images per class counts for means over sites.
-
-        Enough of every class, or of a regression enough in all.
-        """
-        regression = self.scenario["data"]["task"] == "regression"
-        fewest: int = sum(counts) if regression else min(counts)
-        return bool(fewest >= self.scenario["evaluation"]["min_per_class"])
-
     def predictions(self, round: int) -> dict[str, dict[str, Predicted]]:
         """Return what the model of a round says of held-out images: split -> site -> predictions.
 
@@ -155,6 +146,19 @@ def select(metrics: Iterable[Mapping[str, Any]], metric: str) -> Selection:
     defined = {round: value for round, value in values.items() if value is not None}
     best = max(defined, key=lambda round: (sign * defined[round], -round), default=0)
     return Selection(metric, sign > 0, best, max(values, default=0))
+
+
+def are_enough(counts: Sequence[int], scenario: Mapping[str, Any]) -> bool:
+    """Return whether a site with these images per class counts for means over sites.
+
+    Enough of every class, or of a regression enough in all.
+
+    Args:
+        counts: examples per class.
+        scenario: resolved, plain data.
+    """
+    fewest = sum(counts) if scenario["data"]["task"] == "regression" else min(counts)
+    return bool(fewest >= scenario["evaluation"]["min_per_class"])
 
 
 def read(folder: str | Path) -> RunRecord:

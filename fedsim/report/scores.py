@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from clients.metrics import METRICS
 from fedsim.data.source import POOLED
+from fedsim.records.read import are_enough
 
 if TYPE_CHECKING:
     from fedsim.records import RunRecord
@@ -130,8 +131,8 @@ def eligible(record: RunRecord) -> tuple[str, ...]:
 
     Those with enough test images; the same for every metric and method.
     """
-    enough = {s["name"] for s in record.population["sites"] if record.are_enough(s["test"])}
-    return tuple(name for name in tested_sites(record) if name in enough)
+    held = {site["name"]: site["test"] for site in record.population["sites"]}
+    return tuple(n for n in tested_sites(record) if are_enough(held[n], record.scenario))
 
 
 def of_class(record: RunRecord, which: str) -> str:

@@ -54,6 +54,8 @@ def test_defaults_written_out_make_the_same_scenario(author: Any) -> None:
     again = from_data(scenario.resolved(), "again")
     assert again == scenario
     assert again.digest == scenario.digest
+    other = author.load_text(REGRESSION, changes=("data.target_range=[0, 20]",))
+    assert other.digest != scenario.digest
 
 
 @pytest.mark.parametrize(
