@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -112,7 +113,7 @@ class Images(Source):
                 }
                 for name in self._texts(listed)
             },
-            lambda name: {split: self._numbers(name, rows) for split, rows in splits.items()},
+            {name: partial(self._numbers, name, splits) for name in self.targets},
         )
 
     def _manifest(self) -> Manifest:
@@ -129,21 +130,24 @@ class Images(Source):
         """Return the columns that hold no targets."""
         return [name for name in listed.column_names if name not in self.targets]
 
-    def _numbers(self, name: str, rows: list[Row]) -> Numbers:
-        """Return the numbers in a column.
+    def _numbers(self, name: str, splits: Mapping[str, list[Row]]) -> dict[str, Numbers]:
+        """Return the numbers in a column, by split.
 
         Raises:
             DataError: naming up to ten pictures without one.
         """
-        found = [manifest.number(row.columns[name]) for row in rows]
         manifest.refuse(
             [
                 f"{self.path}: {name} of {row.path}: expected a number, got {row.columns[name]!r}"
-                for row, number in zip(rows, found, strict=True)
-                if number is None
+                for rows in splits.values()
+                for row in rows
+                if manifest.number(row.columns[name]) is None
             ]
         )
-        return np.array(found, np.float32)
+        return {
+            split: np.array([manifest.number(row.columns[name]) for row in rows], np.float32)
+            for split, rows in splits.items()
+        }
 
     def _classes(self, listed: Manifest) -> tuple[str, ...]:
         return self.class_names or in_natural_order(row.label for row in listed.rows)

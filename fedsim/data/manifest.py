@@ -30,6 +30,8 @@ SPLIT_WORDS: Mapping[str, Split] = {
     "test": "test",
 }
 MOST_PROBLEMS = 10
+LARGEST = float(np.finfo(np.float32).max)
+"""Number that a column may hold."""
 LAYOUTS = "site/split/class/*, site/class/*, split/class/* or class/*"
 DEEPEST = 8
 """Folders below which none is looked into, for links may lead in circles."""
@@ -116,7 +118,7 @@ def number(cell: str) -> float | None:
         found = float(cell)
     except ValueError:
         return None
-    return found if abs(found) <= np.finfo(np.float32).max else None
+    return found if abs(found) <= LARGEST else None
 
 
 @lru_cache(maxsize=4)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -133,14 +133,16 @@ class Npz(Source):
         used |= {f"positions {split}": part.positions for split, part in parts.items()}
         for name, by_split in columns.items():
             used |= {f"column {name} {split}": values for split, values in by_split.items()}
-        targets = {
-            name: {split: part.targets[name] for split, part in parts.items()}
-            for name in self.targets
-        }
-        for name, numbers in targets.items():
-            used |= {f"target {name} {split}": values for split, values in numbers.items()}
+        for split, part in parts.items():
+            used |= {f"target {name} {split}": values for name, values in part.targets.items()}
         checksums = {self.path.name: f"arrays-sha256:{array_hash(used)}"}
-        return Dataset(labels, images, checksums, columns, targets.__getitem__)
+        return Dataset(
+            labels,
+            images,
+            checksums,
+            columns,
+            {name: partial(_of_target, parts, name) for name in self.targets},
+        )
 
     def _parts(self) -> dict[str, Part]:
         """Return the parts of the data: the splits, or all as "all"."""
@@ -236,6 +238,10 @@ class Part:
         columns = {name: values[chosen] for name, values in self.columns.items()}
         targets = {name: values[chosen] for name, values in self.targets.items()}
         return Part(self.images, self.positions[chosen], self.labels[chosen], columns, targets)
+
+
+def _of_target(parts: Mapping[str, Part], name: str) -> dict[str, Numbers]:
+    return {split: part.targets[name] for split, part in parts.items()}
 
 
 def _names(key: Key) -> str:

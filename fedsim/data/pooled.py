@@ -66,7 +66,7 @@ class Pooled:
         }
         numbers = None
         if target is not None:
-            by_split = dataset.targets(target)
+            by_split = dataset.targets[target]()
             numbers = np.concatenate([by_split[split] for split in splits])
         return cls(starts, labels, columns, pixels, numbers)
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsim.errors import DataError
 from fedsim.plugins import Part
 
 if TYPE_CHECKING:
@@ -74,10 +73,6 @@ class Facts:
         return "all" not in self.num_examples
 
 
-def _no_target(name: str) -> Mapping[str, Numbers]:
-    raise DataError(f"the source has no target {name!r}")
-
-
 @dataclass(frozen=True)
 class Dataset:
     """An opened source.
@@ -88,15 +83,15 @@ class Dataset:
             array that the caller may keep.
         checksums: what identifies the data: file or generator name -> checksum.
         columns: those that `Facts.columns` names.
-        targets: function of a name of `Facts.targets` -> split -> the number of each example, (n,),
-            float32, all finite.
+        targets: those that `Facts.targets` names -> function that returns for each split the number
+            of each example, (n,), float32, all finite.
     """
 
     labels: Mapping[str, NDArray[np.int64]]
     images: Callable[[str, NDArray[np.int64]], NDArray[np.uint8]]
     checksums: Mapping[str, str] = field(default_factory=dict)
     columns: Columns = field(default_factory=dict)
-    targets: Callable[[str], Mapping[str, Numbers]] = _no_target
+    targets: Mapping[str, Callable[[], Mapping[str, Numbers]]] = field(default_factory=dict)
 
 
 class Source(Part, ABC):

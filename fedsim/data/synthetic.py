@@ -133,9 +133,7 @@ class Synthetic(Source):
                 return np.array(whole_set()[indices])
             return self._photograph(streams, indices, labels[indices])
 
-        def targets(name: str) -> dict[str, Numbers]:
-            if name != LESION_AREA:
-                raise DataError(f"synthetic images have no {name!r}; they have {LESION_AREA}")
+        def areas() -> dict[str, Numbers]:
             cells = load_or_make(
                 _file(self.anatomy, checksum, LESION_AREA),
                 (self.num_examples, 4),
@@ -144,7 +142,9 @@ class Synthetic(Source):
             return {"all": np.array(cells).view(np.float32)[:, 0]}
 
         checksums = {f"synthetic/{self.anatomy}": checksum}
-        return Dataset({"all": labels}, images, checksums, self._columns(streams), targets)
+        return Dataset(
+            {"all": labels}, images, checksums, self._columns(streams), {LESION_AREA: areas}
+        )
 
     def draw(
         self, streams: Streams, indices: NDArray[np.int64], labels: NDArray[np.int64]

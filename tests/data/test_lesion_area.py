@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from fedsim.data.synthetic import Synthetic
-from fedsim.errors import DataError
 from fedsim.seeds import Streams
 
 STREAMS = Streams(7)
@@ -29,7 +27,7 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def areas(source: Synthetic) -> NDArray[np.float32]:
-    return source.open(STREAMS).targets("lesion_area")["all"]
+    return source.open(STREAMS).targets["lesion_area"]()["all"]
 
 
 @each
@@ -69,7 +67,7 @@ def test_it_is_zero_where_nothing_is_and_grows_with_the_grade(source: Synthetic)
 @each
 def test_asking_for_it_changes_no_bit_of_images_and_labels(source: Synthetic) -> None:
     before, after = source.open(STREAMS), source.open(STREAMS)
-    after.targets("lesion_area")
+    after.targets["lesion_area"]()
     everything = np.arange(source.num_examples)
     assert after.checksums == before.checksums
     assert after.labels["all"].tobytes() == before.labels["all"].tobytes()
@@ -82,9 +80,3 @@ def test_it_is_drawn_once_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     first = areas(source)
     monkeypatch.setattr(Synthetic, "_blocks", lambda *_: pytest.fail("drawn again"))
     assert areas(source).tobytes() == first.tobytes()
-
-
-def test_there_is_no_other() -> None:
-    opened: Any = SOURCES["chest"].open(STREAMS)
-    with pytest.raises(DataError, match="have no 'volume'; they have lesion_area"):
-        opened.targets("volume")

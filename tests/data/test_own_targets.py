@@ -33,7 +33,7 @@ def test_a_column_of_numbers_is_a_target_and_no_attribute(tmp_path: Path) -> Non
     source = listed(tmp_path, ["0.1", "-2.5", "3e3", "4", "5", "6"])
     assert dict(source.facts().targets) == {"ef": ""}
     assert "ef" not in source.facts().columns
-    found = source.open(Streams(0)).targets("ef")
+    found = source.open(Streams(0)).targets["ef"]()
     assert found["train"].tobytes() == NUMBERS[:4].astype(np.float32).tobytes()
     assert found["test"].tobytes() == NUMBERS[4:].astype(np.float32).tobytes()
 
@@ -41,7 +41,7 @@ def test_a_column_of_numbers_is_a_target_and_no_attribute(tmp_path: Path) -> Non
 def test_what_is_no_number_is_told_by_picture(tmp_path: Path) -> None:
     source = listed(tmp_path, ["0.1", "high", "", "nan", "1e60", "6"])
     with pytest.raises(DataError) as caught:
-        source.open(Streams(0)).targets("ef")
+        source.open(Streams(0)).targets["ef"]()
     told = str(caught.value).splitlines()
     assert told[0].endswith("m.csv: ef of 1.png: expected a number, got 'high'")
     assert [line.split(" of ")[1][:5] for line in told] == ["1.png", "2.png", "3.png"]
@@ -62,8 +62,8 @@ def test_an_array_of_numbers_is_a_target(tmp_path: Path) -> None:
     source = Npz(path=path, images="x", labels="y", splits="s", targets={"fraction": "ef"})
     assert dict(source.facts().targets) == {"fraction": ""}
     data = source.open(Streams(0))
-    assert data.targets("fraction")["test"].tolist() == [5, 6]
-    assert data.targets("fraction")["train"].dtype == np.float32
+    assert data.targets["fraction"]()["test"].tolist() == [5, 6]
+    assert data.targets["fraction"]()["train"].dtype == np.float32
     without = Npz(path=path, images="x", labels="y", splits="s").open(Streams(0))
     assert without.checksums != data.checksums
 
