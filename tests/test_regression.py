@@ -172,7 +172,7 @@ def test_q_fed_avg_and_tests_elsewhere_go_by_the_squared_error(tiny: Make, tmp_p
             "baselines": [],
             "client": {**SECTIONS["client"], "optimizer": {"kind": "sgd", "learning_rate": 0.1}},
             "strategy": {"kind": "q_fed_avg", "learning_rate": 0.1},
-            "population": {"num_sites": 4, "holdout_sites": ["site-3"]},
+            "population": {"num_sites": 4, "holdout_sites": ["site-03"]},
             "evaluation": {"num_resamples": 0, "external": [elsewhere]},
         }
     )
@@ -189,7 +189,7 @@ def test_q_fed_avg_and_tests_elsewhere_go_by_the_squared_error(tiny: Make, tmp_p
         truth = found[part.name][1]
         assert truth.tobytes() == part.truth.tobytes()
         assert truth.dtype == np.float32
-    assert [part.name for part in population.external] == ["site-3", "elsewhere"]
+    assert [part.name for part in population.external] == ["site-03", "elsewhere"]
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def test_what_is_no_number_is_told_by_picture(tmp_path: Path) -> None:
         source.open(Streams(0)).targets["ef"]()
     told = str(caught.value).splitlines()
     assert told[0].endswith("m.csv: ef of 1.png: expected a number, got 'high'")
-    assert [line.split(" of ")[1][:5] for line in told] == ["1.png", "2.png", "3.png"]
+    assert [line.split(" of ")[1][:5] for line in told] == ["1.png", "2.png", "3.png", "4.png"]
 
 
 def test_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
