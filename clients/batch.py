@@ -109,10 +109,13 @@ class Batch:
     def class_counts(self, num_classes: int) -> Tensor:
         """Return examples per class as far as they are known, (class,).
 
-        Of labels, int64; of bags, float32: the sum of size times response.
+        Of labels, int64, all 0 if they are real numbers; of bags, float32: the sum of size times
+        response.
         """
         if self.bags is not None:
             return self.bags.sizes.to(self.bags.responses) @ self.bags.responses
+        if self.labels.is_floating_point():
+            return self.labels.new_zeros(num_classes).long()
         return self.labels[self.labels != UNKNOWN].bincount(minlength=num_classes)
 
     def select(self, index: Tensor) -> Batch:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +40,8 @@ class Interval:
 
 
 def intervals(
-    log_probabilities: NDArray[np.floating],
-    labels: NDArray[np.integer],
+    scores: NDArray[np.floating],
+    labels: NDArray[Any],
     names: Sequence[str],
     task: Task,
     positive: int = 1,
@@ -53,17 +54,17 @@ def intervals(
     """Return an interval for each metric.
 
     Args:
-        log_probabilities: log P(class | image), (example, class).
-        labels: (example,), integers in [0, class).
+        scores: log P(class | image), (example, class), or predicted numbers, (example, 1).
+        labels: (example,), integers in [0, class), or true numbers.
         names: of metrics that apply to `task`.
-        task: what kind of classification it is.
+        task: what kind of classification it is, or a regression.
         positive: index of the positive class of a binary task.
         rng: draws the resamples.
         num_resamples: how many.
         confidence: probability between the ends.
         patients: whose image each is, (example,); an empty text is somebody else every time.
     """
-    scores = np.asarray(log_probabilities, np.float64)
+    scores = np.asarray(scores, np.float64)
     draw = _drawing(len(labels), patients)
     found: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(num_resamples if len(labels) else 0):

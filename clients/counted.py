@@ -1,8 +1,8 @@
 """A metric's value on many resamples at once, each given by how often every image is in it.
 
-Bootstraps of whole studies ask for hundreds of thousands of values. The AUROC, the loss and all
-metrics of the decided class are computed for many resamples together, others for one after the
-other.
+Bootstraps of whole studies ask for hundreds of thousands of values. The AUROC, all means over
+examples and all metrics of the decided class are computed for many resamples together, others for
+one after the other.
 
 >>> scores, labels = np.log([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), np.array([0, 1, 1])
 >>> counted_values(scores, labels, np.array([[1, 1, 1], [0, 2, 1]]), "auroc", "binary")
@@ -12,11 +12,12 @@ array([ 1., nan])
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.metrics import Task, evaluate, log_odds
+from clients.metrics import Task, evaluate, label_type, log_odds
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -25,8 +26,8 @@ AT_ONCE = 2**22
 
 
 def counted_values(
-    log_probabilities: NDArray[np.floating],
-    labels: NDArray[np.integer],
+    scores: NDArray[Any],
+    labels: NDArray[Any],
     counts: NDArray[np.integer],
     name: str,
     task: Task,
@@ -35,21 +36,23 @@ def counted_values(
     """Return the metric of each resample, (resample,); nan where it is undetermined.
 
     Args:
-        log_probabilities: log P(class | image), (example, class).
-        labels: (example,), integers in [0, class).
+        scores: log P(class | image), (example, class), or predicted numbers, (example, 1).
+        labels: (example,), integers in [0, class), or true numbers.
         counts: how often each example is in each resample, (resample, example), not negative.
         name: of a metric that applies to `task`.
-        task: what kind of classification it is.
+        task: what kind of classification it is, or a regression.
         positive: index of the positive class of a binary task.
     """
-    scores, truth = np.asarray(log_probabilities, np.float64), np.asarray(labels, np.int64)
+    scores = np.asarray(scores, np.float64)
+    truth: NDArray[Any] = np.asarray(labels, label_type(task))
     found = np.full(len(counts), np.nan)
     if not len(truth) or np.isnan(scores).any():
         return found
     if name == "auroc":
         return _auroc(scores, truth, counts, positive)
-    if name == "loss":
-        return _loss(scores, truth, counts)
+    if name in _MEANS:
+        mean, finish = _MEANS[name]
+        return finish(_mean(mean(scores, truth), counts))
     if name in _OF_CONFUSION:
         with np.errstate(invalid="ignore", divide="ignore"):
             return _OF_CONFUSION[name](_confusion(scores, truth, counts), positive)
@@ -91,12 +94,25 @@ def _area(scores: Floats, positives: NDArray[np.bool_], counts: NDArray[np.integ
     return area
 
 
-def _loss(scores: Floats, labels: Ints, counts: NDArray[np.integer]) -> Floats:
-    surprise = -scores[np.arange(len(labels)), labels]
-    impossible = ~np.isfinite(surprise)
+def _mean(values: Floats, counts: NDArray[np.integer]) -> Floats:
+    """Return the mean of each resample; nan where one of its values is not finite."""
+    impossible = ~np.isfinite(values)
     with np.errstate(invalid="ignore"):
-        mean: Floats = counts @ np.where(impossible, 0, surprise) / counts.sum(1)
+        mean: Floats = counts @ np.where(impossible, 0, values) / counts.sum(1)
     return np.where(counts @ impossible > 0, np.nan, mean)
+
+
+def _surprise(scores: Floats, labels: Ints) -> Floats:
+    surprise: Floats = -scores[np.arange(len(labels)), labels]
+    return surprise
+
+
+def _squared_error(scores: Floats, truth: Floats) -> Floats:
+    return (scores[:, 0] - truth) ** 2
+
+
+def _absolute_error(scores: Floats, truth: Floats) -> Floats:
+    return np.abs(scores[:, 0] - truth)
 
 
 def _confusion(scores: Floats, labels: Ints, counts: NDArray[np.integer]) -> Floats:
@@ -147,6 +163,13 @@ def _quadratic_kappa(confusion: Floats, positive: int) -> Floats:
     return np.where(np.count_nonzero(true, axis=1) < 2, np.nan, kappa)
 
 
+_MEANS: Mapping[str, tuple[Callable[[Floats, Any], Floats], Callable[[Floats], Floats]]] = {
+    "loss": (_surprise, np.asarray),
+    "mse": (_squared_error, np.asarray),
+    "rmse": (_squared_error, np.sqrt),
+    "mae": (_absolute_error, np.asarray),
+}
+"""Metric -> what it is the mean of, and what is made of the mean."""
 _OF_CONFUSION: Mapping[str, Callable[[Floats, int], Floats]] = {
     "accuracy": _accuracy,
     "balanced_accuracy": _balanced_accuracy,

@@ -1,4 +1,4 @@
-"""How well predicted probabilities agree with the truth: the catalogue of metrics.
+"""How well predicted classes or numbers agree with the truth: the catalogue of metrics.
 
 The values are scikit-learn's, loaded at the first evaluation. What is decided here is when the
 examples determine a metric at all (the AUROC of a site with one class is None, never 0 and never
@@ -14,13 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Task = Literal["binary", "multiclass", "ordinal"]
-TASKS: tuple[Task, ...] = ("binary", "multiclass", "ordinal")
+from clients.regression import mae, mse, r2, rmse, spearman
+
+Task = Literal["binary", "multiclass", "ordinal", "regression"]
+CLASSIFICATION: tuple[Task, ...] = ("binary", "multiclass", "ordinal")
+REGRESSION: tuple[Task, ...] = ("regression",)
 NUM_BINS = 15
 LARGEST_FALSE_POSITIVE_RATE = 0.1
 
@@ -43,25 +46,31 @@ class Predictions:
     """What all metrics of one site are computed from; at least one example.
 
     Args:
-        log_probabilities: log P(class | image), (example, class), float64, no nan.
-        labels: (example,), int64.
+        scores: log P(class | image), (example, class), or predicted numbers, (example, 1); float64,
+            no nan.
+        labels: (example,), int64 classes or float64 numbers.
         positive: index of the positive class of a binary task.
     """
 
-    log_probabilities: NDArray[np.float64]
-    labels: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    labels: NDArray[Any]
     positive: int
+
+    @property
+    def numbers(self) -> NDArray[np.float64]:
+        """The predicted numbers of a regression, (example,)."""
+        return self.scores[:, 0]
 
     @cached_property
     def decided(self) -> NDArray[np.int64]:
         """The most probable class, (example,); among equals the one of lowest index."""
-        decided: NDArray[np.int64] = self.log_probabilities.argmax(axis=1)
+        decided: NDArray[np.int64] = self.scores.argmax(axis=1)
         return decided
 
     @cached_property
     def num_true(self) -> NDArray[np.int64]:
         """Examples per true class, (class,)."""
-        return np.bincount(self.labels, minlength=self.log_probabilities.shape[1])
+        return np.bincount(self.labels, minlength=self.scores.shape[1])
 
     @cached_property
     def recall_and_f1(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -85,21 +94,21 @@ class Metric:
         function: predictions -> value, None or not finite if undetermined.
         tasks: to which it applies.
         higher_is_better: the direction.
-        needs_two_classes: whether examples of one class alone leave it undetermined.
+        undetermined_where: what leaves it undetermined however many examples there are.
         valid: predictions -> the number of examples that the value rests on.
     """
 
     name: str
     title: str
     function: Callable[[Predictions], float | None]
-    tasks: tuple[Task, ...] = TASKS
+    tasks: tuple[Task, ...] = CLASSIFICATION
     higher_is_better: bool = True
-    needs_two_classes: bool = False
+    undetermined_where: str = ""
     valid: Callable[[Predictions], int] = lambda p: len(p.labels)
 
 
 def evaluate(
-    log_probabilities: ArrayLike,
+    scores: ArrayLike,
     labels: ArrayLike,
     names: Iterable[str],
     task: Task,
@@ -112,10 +121,10 @@ def evaluate(
     has probability 0) is undetermined too.
 
     Args:
-        log_probabilities: log P(class | image), (example, class).
-        labels: (example,), integers in [0, class).
+        scores: log P(class | image), (example, class), or predicted numbers, (example, 1).
+        labels: (example,), integers in [0, class), or true numbers.
         names: of metrics that apply to `task`.
-        task: what kind of classification it is.
+        task: what kind of classification it is, or a regression.
         positive: index of the positive class of a binary task.
 
     Raises:
@@ -124,15 +133,20 @@ def evaluate(
     from sklearn import config_context
 
     metrics = [METRICS[name] for name in _known(names, task)]
-    scores = np.asarray(log_probabilities, dtype=np.float64)
-    predictions = Predictions(scores, np.asarray(labels, dtype=np.int64), positive)
-    if len(scores) == 0 or np.isnan(scores).any():
+    found = np.asarray(scores, dtype=np.float64)
+    predictions = Predictions(found, np.asarray(labels, dtype=label_type(task)), positive)
+    if len(found) == 0 or np.isnan(found).any():
         return {metric.name: Value(None, 0) for metric in metrics}
     with config_context(assume_finite=True, skip_parameter_validation=True):
         return {
             metric.name: Value(_finite(metric.function(predictions)), metric.valid(predictions))
             for metric in metrics
         }
+
+
+def label_type(task: Task) -> type[np.generic]:
+    """Return what labels are computed with."""
+    return np.float64 if task == "regression" else np.int64
 
 
 def applicable(task: Task) -> tuple[str, ...]:
@@ -168,7 +182,7 @@ def auroc(p: Predictions) -> float | None:
     if len(present) < 2:
         return None
     classes = [p.positive] if len(p.num_true) == 2 else present
-    scores = np.column_stack([log_odds(p.log_probabilities, int(c)) for c in classes])
+    scores = np.column_stack([log_odds(p.scores, int(c)) for c in classes])
     return float(roc_auc_score(p.labels[:, None] == classes, scores))
 
 
@@ -187,10 +201,7 @@ def average_precision(p: Predictions) -> float | None:
     classes = [p.positive] if len(p.num_true) == 2 else present
     return float(
         np.mean(
-            [
-                average_precision_score(p.labels == c, log_odds(p.log_probabilities, int(c)))
-                for c in classes
-            ]
+            [average_precision_score(p.labels == c, log_odds(p.scores, int(c))) for c in classes]
         )
     )
 
@@ -205,7 +216,7 @@ def sensitivity_at_90_specificity(p: Predictions) -> float | None:
 
     if not p.num_true.all():
         return None
-    scores = log_odds(p.log_probabilities, p.positive)
+    scores = log_odds(p.scores, p.positive)
     fpr, tpr, _ = roc_curve(p.labels == p.positive, scores, drop_intermediate=False)
     return float(tpr[fpr <= LARGEST_FALSE_POSITIVE_RATE].max())
 
@@ -269,7 +280,7 @@ def ece(p: Predictions) -> float | None:
     Source: Guo et al., ICML 2017, eq. 3: confidence is the probability of the decided class, bin
     m is ((m - 1)/15, m/15], bins are weighted by their number of examples.
     """
-    confidence = np.exp(p.log_probabilities.max(axis=1))
+    confidence = np.exp(p.scores.max(axis=1))
     bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64), 1, NUM_BINS)
     gaps = np.bincount(bins, weights=(p.decided == p.labels) - confidence)
     return float(np.abs(gaps).sum() / len(confidence))
@@ -280,7 +291,7 @@ def loss(p: Predictions) -> float | None:
 
     Not scikit-learn's log_loss, which clips probabilities and so hides infinite losses.
     """
-    return float(-np.mean(p.log_probabilities[np.arange(len(p.labels)), p.labels]))
+    return float(-np.mean(p.scores[np.arange(len(p.labels)), p.labels]))
 
 
 def _positives(p: Predictions) -> int:
@@ -291,28 +302,44 @@ def _negatives(p: Predictions) -> int:
     return int(p.num_true[1 - p.positive])
 
 
+ONE_CLASS = "the images are all of one class"
+ONE_NUMBER = "the true numbers are all equal"
+
 _CATALOGUE = (
-    Metric("auroc", "AUROC", auroc, needs_two_classes=True),
-    Metric("average_precision", "average precision", average_precision, needs_two_classes=True),
+    Metric("auroc", "AUROC", auroc, undetermined_where=ONE_CLASS),
+    Metric(
+        "average_precision", "average precision", average_precision, undetermined_where=ONE_CLASS
+    ),
     Metric(
         "sensitivity_at_90_specificity",
         "sensitivity at 90 % specificity",
         sensitivity_at_90_specificity,
         ("binary",),
-        needs_two_classes=True,
+        undetermined_where=ONE_CLASS,
         valid=_positives,
     ),
-    Metric("balanced_accuracy", "balanced accuracy", balanced_accuracy, needs_two_classes=True),
+    Metric(
+        "balanced_accuracy", "balanced accuracy", balanced_accuracy, undetermined_where=ONE_CLASS
+    ),
     Metric("accuracy", "accuracy", accuracy),
     Metric("sensitivity", "sensitivity", sensitivity, ("binary",), valid=_positives),
     Metric("specificity", "specificity", specificity, ("binary",), valid=_negatives),
     Metric("f1", "F1", f1),
     Metric(
-        "quadratic_kappa", "quadratic kappa", quadratic_kappa, ("ordinal",), needs_two_classes=True
+        "quadratic_kappa",
+        "quadratic kappa",
+        quadratic_kappa,
+        ("ordinal",),
+        undetermined_where=ONE_CLASS,
     ),
     Metric("ece", "calibration error", ece, higher_is_better=False),
     Metric("loss", "loss", loss, higher_is_better=False),
     Metric("bag_loss", "bag loss", loss, higher_is_better=False),
+    Metric("mse", "mean squared error", mse, REGRESSION, higher_is_better=False),
+    Metric("rmse", "root mean squared error", rmse, REGRESSION, higher_is_better=False),
+    Metric("mae", "mean absolute error", mae, REGRESSION, higher_is_better=False),
+    Metric("r2", "R²", r2, REGRESSION, undetermined_where=ONE_NUMBER),
+    Metric("spearman", "Spearman correlation", spearman, REGRESSION, undetermined_where=ONE_NUMBER),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _CATALOGUE}
 """Every metric by its name."""

@@ -95,7 +95,7 @@ def execute(
             Attack(workplace.attackers, network.buffers, workplace.streams, adding),
             Recollection() if scenario.client.remembers else None,
             network.private,
-            population.truth,
+            population.hidden,
             bags,
             desk(scenario, population, folder),
         )
@@ -145,7 +145,7 @@ def _conclude(
     def tell(stage: str, round: int) -> None:
         watch(Progress(round, scenario.rounds, None, "", False, None, stage))
 
-    baselines.run(workplace, population.truth, folder, tell)
+    baselines.run(workplace, population.hidden, folder, tell)
     record = read(folder.path)
     trained = record.trainings()
     rounds = {"final": record.selection.final_round, "best": record.selection.best_round}

@@ -100,12 +100,14 @@ def text(record: RunRecord, network: Trained, programs: Collection[Format]) -> s
 def _details(record: RunRecord, network: Trained) -> Iterator[str]:
     known = network.description
     names = ", ".join(f"{n} = {name}" for n, name in enumerate(known["class_names"]))
-    size, channels = known["image_size"], known["num_channels"]
+    size, channels, target = known["image_size"], known["num_channels"], known["target"]
+    does = f"tells apart {len(known['class_names'])} classes: {names}"
+    if target:
+        does = f"predicts a number, {_named(target)}"
     yield (
         f"A network of kind `{known['model']['kind']}` that takes images of {size} x {size} pixels "
-        f"with {channels} channel{'s' * (channels > 1)} and tells apart "
-        f"{len(known['class_names'])} classes: {names}. It is the {known['which']} round "
-        f"({known['round']}) of a simulated federated training with "
+        f"with {channels} channel{'s' * (channels > 1)} and {does}. It is the "
+        f"{known['which']} round ({known['round']}) of a simulated federated training with "
         f"{record.scenario['strategy']['kind']} at the server and "
         f"{record.scenario['client']['objective']['kind']} at the sites; seed {known['seed']}, "
         f"scenario digest `{known['digest'][:10]}`."
@@ -197,10 +199,13 @@ def _results(record: RunRecord, which: str) -> Iterator[str]:
 def _limits(record: RunRecord) -> Iterator[str]:
     if not record.finished:
         yield "**The run was not finished when this was exported.**"
+    regression = record.scenario["data"]["task"] == "regression"
     yield (
         "One run with one seed: another may end elsewhere. Sites are simulated, and their test "
         "images come from where their training images come from; results elsewhere are likely to "
-        "be worse. Probabilities are calibrated as far as the results above show."
+        "be worse."
+        + " Probabilities are calibrated as far as the results above show."
+        * (not regression)
     )
 
 
@@ -211,16 +216,44 @@ def _how(known: dict[str, Any], programs: Collection[Format]) -> Iterator[str]:
         f"square by `{known['fit']}`. Pixels from 0 to 255 are brought to the network's numbers by "
         f"`{known['normalisation']}` (`unit` divides by 255, `standard` then subtracts the mean "
         "and divides by std, `per_image` gives each image and channel mean 0 and standard "
-        "deviation 1). What comes out are logits, in the order of the classes."
+        f"deviation 1). {_output(known['target'])}"
     )
-    yield from (lines for format, lines in PROGRAMS.items() if format in programs)
-    yield (
+    own = (
         "Weights into a network of your own with the same names:\n\n```python\n"
         "from safetensors.torch import load_file\n"
         'network.load_state_dict(load_file("model.safetensors"))\n'
         "probabilities = network.eval()(images).softmax(1)\n```"
     )
+    for lines in (*(PROGRAMS[format] for format in PROGRAMS if format in programs), own):
+        yield lines if not known["target"] else _of_number(lines, known["target"])
     yield "Pictures, brought to size and normalised: `fedsim predict FOLDER PICTURES`."
+
+
+def _output(target: Mapping[str, Any] | None) -> str:
+    """Return what comes out of the network."""
+    if target is None:
+        return "What comes out are logits, in the order of the classes."
+    return (
+        f"What comes out, (n, 1), is 0 where {_named(target)} is {target['low']:g} and 1 where it "
+        f"is {target['high']:g}."
+    )
+
+
+def _named(target: Mapping[str, Any]) -> str:
+    return f"{target['name']} ({target['unit']})" if target["unit"] else str(target["name"])
+
+
+def _of_number(lines: str, target: Mapping[str, Any]) -> str:
+    """Return lines that were written for classes, for a network that predicts a number."""
+    low, high = target["low"], target["high"]
+    for classes, number in (
+        ("probabilities =", f"numbers = {low} + {high - low} *"),
+        (".softmax(1)", "[:, 0]"),
+        (", what comes out are logits", ""),
+        ("logits", "outputs"),
+    ):
+        lines = lines.replace(classes, number)
+    return lines
 
 
 def _rights(record: RunRecord) -> Iterator[str]:

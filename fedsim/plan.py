@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from clients.batch import Batch
 from clients.evaluation import BATCH_SIZE
@@ -323,8 +324,13 @@ def _batch(workplace: Workplace, holder: int, num: int) -> Batch:
     positions = population.held(holder)["train"][:num]
     return Batch(
         torch.from_numpy(population.make_images(holder, positions)).to(workplace.device),
-        torch.from_numpy(population.labels[positions].clip(0)).to(workplace.device),
+        torch.from_numpy(_guessed(population.learned(positions))).to(workplace.device),
     )
+
+
+def _guessed(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return labels with the first class in place of those that a site does not know."""
+    return labels.clip(0) if labels.dtype.kind == "i" else labels
 
 
 def _smallest(workplace: Workplace) -> tuple[int, str]:

@@ -25,7 +25,7 @@ def predict(
     device: str = "auto",
     watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
-    """Return the probabilities of each picture.
+    """Return what is predicted of each picture.
 
     Args:
         folder: of a run or an export.
@@ -37,7 +37,8 @@ def predict(
         watch: called with the number of pictures done and of all.
 
     Returns:
-        One row per picture: `path` as given, `predicted`, and `p(CLASS)` for each class.
+        One row per picture: `path` as given, `predicted`, and `p(CLASS)` for each class; of a
+        regression `predicted` is the number.
 
     Raises:
         InputError: if folder or pictures cannot be read.
@@ -99,7 +100,11 @@ def _rows(network: Trained, root: Path, names: list[str], device: str) -> list[d
         num_channels=known["num_channels"],
         fit=network.fit,
     )
-    found = network.probabilities(images, choose_devices(device)[0])
+    chosen = choose_devices(device)[0]
+    if known.get("target"):
+        columns, numbers = as_columns(()), network.numbers(images, chosen).tolist()
+        return [dict(zip(columns, row, strict=True)) for row in zip(names, numbers, strict=True)]
+    found = network.probabilities(images, chosen)
     classes, columns = known["class_names"], as_columns(known["class_names"])
     return [
         dict(zip(columns, [name, classes[int(row.argmax())], *row.tolist()], strict=True))

@@ -310,6 +310,7 @@ def describe(
         checksums[weights_file.name] = f"sha256:{weights.sha256(weights_file)}"
     return {
         "task": scenario.data.task,
+        "target_unit": facts.targets.get(scenario.data.target or "", ""),
         "class_names": list(population.class_names),
         "images": {
             "num_channels": facts.num_channels,

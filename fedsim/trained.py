@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, TypeAdapter
 
 from clients.batch import Batch
-from clients.evaluation import log_probabilities
+from clients.evaluation import predict
+from clients.metrics import Task
+from clients.targets import CLASSES, Quantity
 from fedsim.data.normalisation import Normalisation
 from fedsim.data.pictures import Fit
 from fedsim.engines.inline import repeatable
@@ -27,6 +29,8 @@ from fedsim.simulate import recorded_scenario
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from fedsim.scenario.scenario import Data
 
 Which = Literal["best", "final"]
 DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
@@ -43,6 +47,7 @@ class _Description(BaseModel):
     num_channels: int = Field(ge=1, le=16)
     image_size: int = Field(ge=1, le=4096)
     class_names: list[str] = Field(min_length=1, max_length=10_000)
+    task: Task
     normalisation: AnyNormalisation
     fit: Fit
     sha256: str
@@ -53,11 +58,11 @@ class Trained:
     """A network and how images come to it.
 
     Args:
-        network: images (example, channel, height, width), normalised -> logits (example, class);
-            on the CPU, in evaluation mode.
+        network: images (example, channel, height, width), normalised -> logits (example, class), or
+            of a regression one output (example, 1); on the CPU, in evaluation mode.
         description: plain data: format, model (the scenario's section), num_channels, image_size,
-            class_names, task, positive_class, normalisation, fit, and where it is from (scenario,
-            digest, seed, which, round).
+            class_names, task, positive_class, target (of a regression: name, unit, low, high; else
+            None), normalisation, fit, and where it is from (scenario, digest, seed, which, round).
     """
 
     network: nn.Module
@@ -80,19 +85,32 @@ class Trained:
     def probabilities(
         self, images: NDArray[np.uint8], device: torch.device | None = None
     ) -> NDArray[np.float32]:
-        """Return P(class | image), (example, class).
+        """Return P(class | image), (example, class), of a network that tells classes apart.
 
         Args:
             images: (example, channel, height, width), uint8, at the network's size.
             device: where to compute; the CPU by default.
         """
-        device = device or torch.device("cpu")
+        found: NDArray[np.float32] = self._scores(images, device).exp().cpu().numpy()
+        return found
+
+    def numbers(
+        self, images: NDArray[np.uint8], device: torch.device | None = None
+    ) -> NDArray[np.float32]:
+        """Return the predicted numbers of a regression, (example,); the rest as `probabilities`."""
+        found: NDArray[np.float32] = self._scores(images, device).squeeze(1).cpu().numpy()
+        return found
+
+    def _scores(self, images: NDArray[np.uint8], device: torch.device | None) -> torch.Tensor:
+        device, target = device or torch.device("cpu"), self.description.get("target")
         shown = torch.from_numpy(self.normalisation.apply(images)).to(device)
         labels = torch.zeros(len(images), dtype=torch.int64, device=device)
         with repeatable():
-            scores = log_probabilities(self.network.to(device), Batch(shown, labels))
-        found: NDArray[np.float32] = scores.exp().cpu().numpy()
-        return found
+            return predict(
+                self.network.to(device),
+                Batch(shown, labels),
+                Quantity(target["low"], target["high"]) if target else CLASSES,
+            )
 
 
 def load(folder: str | Path, which: Which | None = None) -> Trained:
@@ -139,7 +157,9 @@ def load_model(folder: str | Path, which: Which = "best") -> nn.Module:
     images = record.population["images"]
     with Streams(scenario.seed).torch_default("initial_model"):
         network = scenario.model.build(
-            images["num_channels"], len(record.population["class_names"]), images["image_size"]
+            images["num_channels"],
+            _num_outputs(scenario.data.task, record.population["class_names"]),
+            images["image_size"],
         )
     try:
         network.load_state_dict(record.model(round))
@@ -164,6 +184,7 @@ def _of_run(folder: Path, which: Which) -> Trained:
             "class_names": record.population["class_names"],
             "task": data.task,
             "positive_class": data.positive_class if data.task == "binary" else None,
+            "target": _target(data, record.population),
             "normalisation": data.normalisation.model_dump(mode="json"),
             "fit": getattr(data.source, "fit", "stretch"),
             "scenario": scenario.name,
@@ -190,15 +211,27 @@ def _of_export(folder: Path, which: Which | None) -> Trained:
     try:
         if weights.sha256(folder / WEIGHTS) != known.sha256:
             raise DataError("it does not have the checksum that model.json states")
-        network = known.model.build(known.num_channels, len(known.class_names), known.image_size)
+        num_outputs = _num_outputs(known.task, known.class_names)
+        network = known.model.build(known.num_channels, num_outputs, known.image_size)
         network.load_state_dict(weights.load(folder / WEIGHTS))
     except (DataError, RuntimeError) as error:
         raise InputError(f"{folder / WEIGHTS}: cannot be used: {error}") from error
     return Trained(network.eval(), description)
 
 
+def _num_outputs(task: str, class_names: Sequence[str]) -> int:
+    return 1 if task == "regression" else len(class_names)
+
+
+def _target(data: Data, population: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what is known of the number that a network predicts, None of classes."""
+    if not isinstance(data.predicted, Quantity):
+        return None
+    return {"name": data.target, "unit": population["target_unit"], **asdict(data.predicted)}
+
+
 def as_columns(class_names: Iterable[str]) -> list[str]:
-    """Return the headings of a table of predictions.
+    """Return the headings of a table of predictions; of numbers, without class names.
 
     >>> as_columns(["normal", "pneumonia"])
     ['path', 'predicted', 'p(normal)', 'p(pneumonia)']

@@ -11,9 +11,9 @@ q = 0 it is the weighted mean.
 
 Differences from the paper: it draws sites with probability p_k and then counts all alike; here
 those that answered count as their shares, or all alike with `weights: uniform`. F_k is the mean
-cross-entropy of the received model over the site's training examples, in evaluation mode, whatever
-the site's objective. L is the same in every round: where the sites' learning rate has a schedule,
-it is one over the full rate.
+cross-entropy of the received model over the site's training examples (in a regression the mean
+squared error), in evaluation mode, whatever the site's objective. L is the same in every round:
+where the sites' learning rate has a schedule, it is one over the full rate.
 """
 
 from __future__ import annotations

@@ -257,6 +257,27 @@ def test_sites_with_their_own_images_give_the_bits_of_a_simulation(
         assert served.population[part] == here.population[part]
 
 
+def test_numbers_that_sites_keep_to_themselves_are_learned_to_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    homes = {tmp_path / "a": [0], tmp_path / "b": [1], tmp_path / "whole": [0, 1]}
+    for home, sites in homes.items():
+        arrays(home, sites)
+        with np.load(home / "study.npz") as file:
+            found = dict(file)
+        brightness = found["x"].mean(axis=(1, 2)) / 7 + found["y"]
+        np.savez(home / "study.npz", **found, brightness=brightness)
+    _, source, held_out = KINDS["arrays"]
+    source = {**source, "targets": {"light": "brightness"}, "class_names": list(CLASSES)}
+    data = {"source": source, "task": "regression", "target": "light", "target_range": [10, 18]}
+    scenario = study(tmp_path, source, held_out, data=data)
+    here = run(scenario, out=tmp_path, device="cpu")
+    (tmp_path / "whole").rename(tmp_path / "away")
+    served = serve(with_folders([tmp_path / "a", tmp_path / "b"]), tmp_path, scenario)
+    assert bits(served) == bits(here)
+    assert {row["metric"] for row in served.metrics} == {"rmse", "mae", "r2", "spearman"}
+
+
 def test_where_patients_are_known_to_sites_alone_intervals_are_over_images(
     tmp_path: Path,
 ) -> None:

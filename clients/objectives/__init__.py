@@ -13,6 +13,7 @@ from clients.objectives.margin import Margin
 from clients.objectives.optimal_transport import OptimalTransport
 from clients.objectives.sigma_damp import SigmaDamp
 from clients.objectives.spectral_decoupling import SpectralDecoupling
+from clients.objectives.squared_error import SquaredError
 from clients.objectives.upm import Upm
 
 BUILTIN = (
@@ -30,6 +31,7 @@ BUILTIN = (
     OptimalTransport,
     CountLikelihood,
     LlpVat,
+    SquaredError,
 )
 
 __all__ = [
@@ -50,5 +52,6 @@ __all__ = [
     "OptimalTransport",
     "SigmaDamp",
     "SpectralDecoupling",
+    "SquaredError",
     "Upm",
 ]

@@ -58,11 +58,6 @@ class AggregateObjective(BagObjective):
   year = {2024},
 }"""
 
-    @property
-    def takes_numbers(self) -> bool:
-        """Whether labels may be real numbers: by squared loss."""
-        return self.criterion == "squared"
-
 
 class Bag(AggregateObjective):
     """Loss of the mean prediction of a bag against its response (proportion loss, DLLP).

@@ -58,8 +58,8 @@ class Objective(BaseModel, ABC):
         return False
 
     @property
-    def takes_numbers(self) -> bool:
-        """Whether labels may be real numbers, of which the network has one output, not classes."""
+    def learns_numbers(self) -> bool:
+        """Whether it is for labels that are real numbers, instead of classes."""
         return False
 
     @abstractmethod

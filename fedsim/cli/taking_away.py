@@ -63,7 +63,7 @@ def predict(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
 ) -> None:
-    """Write what the trained model says of pictures: the class and the probability of each."""
+    """Write what the trained model says of pictures: class and probabilities, or the number."""
     if out is not None and out.exists():
         raise InputError(f"{out}: exists; name another file")
     from fedsim.prediction import predict

@@ -18,7 +18,7 @@ from fedsim.comparison.primary import Primary
 from fedsim.data.source import POOLED
 from fedsim.errors import InputError
 from fedsim.records import RunRecord, read
-from fedsim.records.read import Predicted
+from fedsim.records.read import Predicted, are_enough
 from fedsim.records.study import Cell, StudyRecord
 
 
@@ -47,18 +47,18 @@ class Outcome:
         method: of its cell.
         setting: of its cell.
         seed: of its scenario.
-        task: what kind of classification it is.
+        task: what kind of classification it is, or a regression.
         positive: index of the positive class of a binary task.
         metrics: names, in the scenario's order.
         scores: (site or `POOLED`, metric) -> value of the model and split that are compared.
         sites: with images of the split, in site order; none where the server holds them.
-        valid: those with enough images of every class.
+        valid: those with enough images.
         num_train: training examples by site.
         steps: evaluated rounds.
         bytes_down: sent to sites in the whole run.
         bytes_up: sent back.
         yardsticks: (kind, site or `POOLED`, metric) -> value; empty without baselines.
-        predictions: site -> log-probabilities and labels of the split.
+        predictions: site -> scores and labels of the split.
         units: site -> whose each image is, the same number for the same image (or patient) in every
             run on the same data; empty if that was not recorded.
         unit: "image" or "patient".
@@ -137,7 +137,6 @@ def outcome(cell: Cell, record: RunRecord, primary: Primary) -> Outcome:
     holders = record.population["external" if primary.split == "external" else "sites"]
     drawn = bool(record.population["drawn"]) and primary.split != "external"
     sites = () if drawn else tuple(holder["name"] for holder in holders)
-    least = scenario["evaluation"]["min_per_class"]
     counts = {
         h["name"]: h["test" if primary.split == "external" else primary.split] for h in holders
     }
@@ -155,7 +154,7 @@ def outcome(cell: Cell, record: RunRecord, primary: Primary) -> Outcome:
             if (row["round"], row["split"]) == (round, primary.split)
         },
         sites=sites,
-        valid=tuple(name for name in sites if min(counts[name]) >= least),
+        valid=tuple(name for name in sites if are_enough(counts[name], scenario)),
         num_train={s["name"]: sum(s["train"]) for s in record.population["sites"]},
         steps=_steps(record, primary.metric),
         bytes_down=sum(row["bytes_down"] for row in record.rounds),

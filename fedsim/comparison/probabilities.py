@@ -28,9 +28,13 @@ THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 17))
 
 
 def calibration(runs: Iterable[Outcome], confidence: float) -> list[dict[str, Any]]:
-    """Return calibration error and reliability curve, per setting and method."""
+    """Return calibration error and reliability curve, per setting and method; none of a regression.
+
+    A predicted number is no probability.
+    """
     rows = []
-    for (setting, method), found in _groups(runs).items():
+    classifying = (run for run in runs if run.task != "regression")
+    for (setting, method), found in _groups(classifying).items():
         parts = [together(list(run.predictions.values())) for run in found]
         errors = [
             evaluate(*part, ("ece",), run.task)["ece"].value

@@ -191,7 +191,7 @@ def _costs(comparison: Mapping[str, Any]) -> Table:
         rows.append((*key, spread(worst.get(key, {}), True), sent, *time))
     headings: Cells = ("setting", "method", "worst site", "traffic [MB]")
     caption = (
-        "Worst site: among those with enough test images of every class, the same for all methods "
+        "Worst site: among those with enough test images, the same for all methods "
         "in a seed; mean ± standard deviation over seeds. Traffic: of the whole run."
     )
     if primary["target"] is not None:

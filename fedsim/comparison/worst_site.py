@@ -1,9 +1,9 @@
 """The worst site of every run, among the same ones for all methods.
 
 All runs of a setting and seed are looked at on the sites that count in every one of them: enough
-test images of every class, so that a worst site is one that does badly, not one with three images.
-The worst of several noisy values is lower than the worst of their means: compare it between
-methods, and do not read it as what one hospital should expect.
+test images (`evaluation.min_per_class`), so that a worst site is one that does badly, not one with
+three images. The worst of several noisy values is lower than the worst of their means: compare it
+between methods, and do not read it as what one hospital should expect.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.targets import CLASSES, Target
 from fedsim.data.appearance import Appearance
 from fedsim.data.label_noise import LabelNoise
 from fedsim.data.normalisation import Normalisation
@@ -32,6 +33,8 @@ def form(
     normalisation: Normalisation,
     streams: Streams,
     appearance: Appearance | None = None,
+    target: str | None = None,
+    predicted: Target = CLASSES,
     label_noise: Iterable[LabelNoise] = (),
     held_out_sites: Iterable[str] = (),
 ) -> Population:
@@ -48,13 +51,15 @@ def form(
         normalisation: what the network sees.
         streams: the scenario's random streams.
         appearance: shift per site.
+        target: name of the real number that is learned, if it is one.
+        predicted: what the network says of an image.
         label_noise: mistakes in training labels.
         held_out_sites: sites that do not train; all their examples become an external set.
 
     Raises:
         DataError: if there are too few examples, or a patient is in two splits or at two sites.
     """
-    pooled = Pooled.of(dataset, label_map)
+    pooled = Pooled.of(dataset, label_map, target)
     placed = place(pooled, len(names), len(class_names), partition, shares, streams)
 
     def pixels_at(site: int, positions: Indices) -> NDArray[np.uint8]:
@@ -73,6 +78,7 @@ def form(
             lambda chosen: pooled.pixels(positions[chosen]),
             lambda chosen: pixels_at(site, positions[chosen]),
             normalisation,
+            None if pooled.targets is None else pooled.targets[positions],
         )
 
     apart = set(held_out_sites)
@@ -92,6 +98,8 @@ def form(
         normalisation=normalisation,
         checksums=dataset.checksums,
         columns=pooled.columns,
+        targets=pooled.targets,
+        predicted=predicted,
         external=tuple(set_apart(site) for site, name in enumerate(names) if name in apart),
         looks={name: appearance.describe(site, name, streams) for site, name in enumerate(names)}
         if appearance is not None

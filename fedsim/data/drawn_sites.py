@@ -12,6 +12,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.targets import CLASSES, Target
 from fedsim.data.appearance import Appearance
 from fedsim.data.divided_sites import place
 from fedsim.data.normalisation import Normalisation
@@ -121,6 +122,8 @@ def form(
     normalisation: Normalisation,
     streams: Streams,
     appearance: Appearance | None = None,
+    target: str | None = None,
+    predicted: Target = CLASSES,
 ) -> Population:
     """Give all examples to the server, from whose training examples the sites will draw.
 
@@ -137,11 +140,13 @@ def form(
         normalisation: what the network sees.
         streams: the scenario's random streams.
         appearance: shift per site.
+        target: name of the real number that is learned, if it is one.
+        predicted: what the network says of an image.
 
     Raises:
         DataError: if there are too few examples, or a patient is in two splits.
     """
-    pooled = Pooled.of(dataset, label_map)
+    pooled = Pooled.of(dataset, label_map, target)
     (server,) = place(pooled, 1, len(class_names), Iid(min_examples=1), shares, streams)
     pool = server["train"]
     columns = {name: values[pool] for name, values in pooled.columns.items()}
@@ -169,5 +174,7 @@ def form(
         normalisation=normalisation,
         checksums=dataset.checksums,
         columns=pooled.columns,
+        targets=pooled.targets,
+        predicted=predicted,
         server=server,
     )

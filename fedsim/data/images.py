@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,7 +21,7 @@ from fedsim.data import manifest, names, pictures
 from fedsim.data.cache import load_or_make
 from fedsim.data.classes import numbered
 from fedsim.data.manifest import ClassNames
-from fedsim.data.source import SPLITS, Dataset, Facts, Source, in_natural_order
+from fedsim.data.source import SPLITS, Dataset, Facts, Numbers, Source, in_natural_order
 from fedsim.errors import DataError
 from fedsim.location import Location
 
@@ -46,6 +47,8 @@ class Images(Source):
         fit: how a picture that is not square becomes so: black bars, its centre, or stretched.
         class_names: the labels in their order; in natural order if not given.
         ordinal: whether the classes are grades in ascending order.
+        targets: columns of the manifest that hold real numbers, which may be learned in place of
+            the classes.
         licence: of the pictures, for the record.
         citation: BibTeX to cite, for the record.
     """
@@ -58,6 +61,7 @@ class Images(Source):
     fit: pictures.Fit = "pad"
     class_names: ClassNames | None = None
     ordinal: bool = False
+    targets: tuple[str, ...] = ()
     licence: str = ""
     citation: str = ""
 
@@ -75,8 +79,9 @@ class Images(Source):
             citation=self.citation,
             columns={
                 name: in_natural_order(row.columns[name] for row in listed.rows)
-                for name in listed.column_names
+                for name in self._texts(listed)
             },
+            targets=dict.fromkeys(self.targets, ""),
         )
 
     def open(self, streams: Streams) -> Dataset:
@@ -106,12 +111,43 @@ class Images(Source):
                     split: np.array([row.columns[name] for row in rows], np.str_)
                     for split, rows in splits.items()
                 }
-                for name in listed.column_names
+                for name in self._texts(listed)
             },
+            {name: partial(self._numbers, name, splits) for name in self.targets},
         )
 
     def _manifest(self) -> Manifest:
-        return manifest.read(self.path, self.root)
+        listed = manifest.read(self.path, self.root)
+        for name in self.targets:
+            if name not in listed.column_names:
+                raise DataError(
+                    f"{self.path}: targets: there is no column {name!r}; it has "
+                    f"{', '.join(listed.column_names) or 'none beside path and label'}"
+                )
+        return listed
+
+    def _texts(self, listed: Manifest) -> list[str]:
+        """Return the columns that hold no targets."""
+        return [name for name in listed.column_names if name not in self.targets]
+
+    def _numbers(self, name: str, splits: Mapping[str, list[Row]]) -> dict[str, Numbers]:
+        """Return the numbers in a column, by split.
+
+        Raises:
+            DataError: naming up to ten pictures without one.
+        """
+        manifest.refuse(
+            [
+                f"{self.path}: {name} of {row.path}: expected a number, got {row.columns[name]!r}"
+                for rows in splits.values()
+                for row in rows
+                if manifest.number(row.columns[name]) is None
+            ]
+        )
+        return {
+            split: np.array([manifest.number(row.columns[name]) for row in rows], np.float32)
+            for split, rows in splits.items()
+        }
 
     def _classes(self, listed: Manifest) -> tuple[str, ...]:
         return self.class_names or names.checked(

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import numpy as np
 from pydantic import AfterValidator, Field
 
 from fedsim.data.names import Name
@@ -32,6 +33,8 @@ SPLIT_WORDS: Mapping[str, Split] = {
     "test": "test",
 }
 MOST_PROBLEMS = 10
+LARGEST = float(np.finfo(np.float32).max)
+"""Number that a column may hold."""
 LAYOUTS = "site/split/class/*, site/class/*, split/class/* or class/*"
 DEEPEST = 8
 """Folders below which none is looked into, for links may lead in circles."""
@@ -114,6 +117,15 @@ def read(path: Path, root: Path | None) -> Manifest:
     return _csv(path, root or path.parent, (stat.st_mtime_ns, stat.st_size))
 
 
+def number(cell: str) -> float | None:
+    """Return the number that a cell holds, None if it is none, infinite, or too large."""
+    try:
+        found = float(cell)
+    except ValueError:
+        return None
+    return found if abs(found) <= LARGEST else None
+
+
 @lru_cache(maxsize=4)
 def _csv(path: Path, root: Path, stamp: tuple[int, int]) -> Manifest:
     """Return the manifest; `stamp` changes when the file does."""
@@ -130,7 +142,7 @@ def _csv(path: Path, root: Path, stamp: tuple[int, int]) -> Manifest:
         else:
             problems.append((number, f"has {len(cells)} cells, the headings {len(headings)}"))
     problems += [*_amiss(rows, root), *_twice(rows), *_without_split(rows)]
-    _refuse([f"{path}:{number}: {problem}" for number, problem in sorted(problems)])
+    refuse([f"{path}:{number}: {problem}" for number, problem in sorted(problems)])
     return Manifest(root, _with_training(path, tuple(rows.values())))
 
 
@@ -309,7 +321,12 @@ def _with_training(origin: Path, rows: tuple[Row, ...]) -> tuple[Row, ...]:
     return rows
 
 
-def _refuse(problems: list[str]) -> None:
+def refuse(problems: list[str]) -> None:
+    """Tell up to ten problems, one a line.
+
+    Raises:
+        DataError: if there are any.
+    """
     if problems:
         more = len(problems) - MOST_PROBLEMS
         shown = problems[:MOST_PROBLEMS] + ([f"... and {more} more"] if more > 0 else [])
@@ -352,7 +369,7 @@ def _folder(root: Path, files: tuple[str, ...]) -> Manifest:
     paths = [tuple(file.split("/")) for file in files]
     names = _names(root, paths)
     rows = {n: _placed(parts, names) for n, parts in enumerate(paths)}
-    _refuse([f"{root}: {problem}" for _, problem in _amiss(rows, root)])
+    refuse([f"{root}: {problem}" for _, problem in _amiss(rows, root)])
     return Manifest(root, _with_training(root, tuple(rows.values())))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +27,7 @@ from fedsim.data.source import (
     SPLITS,
     Dataset,
     Facts,
+    Numbers,
     Source,
     Split,
     Texts,
@@ -54,6 +55,8 @@ class Npz(Source):
         images: name of the array of images.
         labels: name of the array of labels, (n,): whole numbers 0, 1, 2, ..., or texts.
         columns: what else is known -> name of its array, (n,), such as {site: hospital}.
+        targets: real numbers that may be learned in place of the classes -> name of their array,
+            (n,), such as {ejection_fraction: ef}.
         splits: name of an array of train, validation and test, (n,), if there is one.
         class_names: the classes in the order of their numbers, or the texts in their order.
         ordinal: whether the classes are grades in ascending order.
@@ -66,6 +69,7 @@ class Npz(Source):
     images: Key
     labels: Key
     columns: dict[str, Key] = Field(default_factory=dict)
+    targets: dict[str, Key] = Field(default_factory=dict)
     splits: str | None = None
     class_names: ClassNames | None = None
     ordinal: bool = False
@@ -75,10 +79,12 @@ class Npz(Source):
     @model_validator(mode="after")
     def _alike(self) -> Npz:
         """Refuse names per split for some arrays alone."""
-        keys = (self.images, self.labels, *self.columns.values())
+        keys = (self.images, self.labels, *self.columns.values(), *self.targets.values())
         forms = {frozenset(key) if isinstance(key, dict) else None for key in keys}
         if len(forms) > 1:
-            raise ValueError("images, labels and columns must all name one array, or one per split")
+            raise ValueError(
+                "images, labels, columns and targets must all name one array, or one per split"
+            )
         (form,) = forms
         if form is not None and self.splits is not None:
             raise ValueError("give `splits`, or one name per split, not both")
@@ -105,6 +111,7 @@ class Npz(Source):
                 name: in_natural_order(v for part in parts.values() for v in part.columns[name])
                 for name in self.columns
             },
+            targets=dict.fromkeys(self.targets, ""),
         )
 
     def open(self, streams: Streams) -> Dataset:
@@ -127,8 +134,16 @@ class Npz(Source):
         used |= {f"positions {split}": part.positions for split, part in parts.items()}
         for name, by_split in columns.items():
             used |= {f"column {name} {split}": values for split, values in by_split.items()}
+        for split, part in parts.items():
+            used |= {f"target {name} {split}": values for name, values in part.targets.items()}
         checksums = {self.path.name: f"arrays-sha256:{array_hash(used)}"}
-        return Dataset(labels, images, checksums, columns)
+        return Dataset(
+            labels,
+            images,
+            checksums,
+            columns,
+            {name: partial(_of_target, parts, name) for name in self.targets},
+        )
 
     def _parts(self) -> dict[str, Part]:
         """Return the parts of the data: the splits, or all as "all"."""
@@ -165,7 +180,8 @@ class Npz(Source):
                 f"{self.path}: {images} has {found} images, but {name(self.labels)} {num} labels"
             )
         columns = {n: _texts(self.path, name(key), num) for n, key in self.columns.items()}
-        return Part(images, np.arange(num), labels, columns)
+        targets = {n: _numbers(self.path, name(key), num) for n, key in self.targets.items()}
+        return Part(images, np.arange(num), labels, columns, targets)
 
     def _classes(self, parts: Mapping[str, Part]) -> tuple[str, ...]:
         """Return the names of the classes.
@@ -209,17 +225,24 @@ class Part:
         positions: where in it, (n,).
         labels: (n,), whole numbers or texts.
         columns: column -> (n,), text.
+        targets: target -> (n,), float32.
     """
 
     images: str
     positions: NDArray[np.int64]
     labels: Array
     columns: Mapping[str, Texts]
+    targets: Mapping[str, Numbers]
 
     def only(self, chosen: NDArray[np.int64]) -> Part:
         """Return some of the examples."""
         columns = {name: values[chosen] for name, values in self.columns.items()}
-        return Part(self.images, self.positions[chosen], self.labels[chosen], columns)
+        targets = {name: values[chosen] for name, values in self.targets.items()}
+        return Part(self.images, self.positions[chosen], self.labels[chosen], columns, targets)
+
+
+def _of_target(parts: Mapping[str, Part], name: str) -> dict[str, Numbers]:
+    return {split: part.targets[name] for split, part in parts.items()}
 
 
 def _names(key: Key) -> str:
@@ -295,6 +318,23 @@ def _texts(path: Path, key: str, num: int) -> Texts:
     if len(found) != num:
         raise DataError(f"{path}: {key} has {len(found)} entries for {num} examples")
     return found.astype(np.str_)
+
+
+def _numbers(path: Path, key: str, num: int) -> Numbers:
+    """Return real numbers, one for each of `num` examples."""
+    found = npz_file.array(path, key)
+    if found.dtype.kind not in "iuf" or found.shape not in ((num,), (num, 1)):
+        raise DataError(
+            f"{path}: {key} is {found.dtype} {found.shape}, expected a number for each of {num} "
+            "examples"
+        )
+    with np.errstate(over="ignore"):
+        numbers = found.reshape(-1).astype(np.float32)
+    if num_odd := num - int(np.isfinite(numbers).sum()):
+        raise DataError(
+            f"{path}: {key} has {num_odd} values that are infinite or not a number: replace them"
+        )
+    return numbers
 
 
 def _flat(path: Path, key: str) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsim.data.population import Indices, Pixels
-from fedsim.data.source import Dataset, Texts
+from fedsim.data.source import Dataset, Numbers, Texts
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Pooled:
     Args:
         starts: split -> its first position.
         labels: (n,), classes of the task.
+        targets: (n,), real numbers that are learned in place of classes, if they are.
         columns: column -> (n,), text.
         pixels: function of positions -> uint8 images.
     """
@@ -27,10 +28,19 @@ class Pooled:
     labels: Indices
     columns: Mapping[str, Texts]
     pixels: Pixels
+    targets: Numbers | None = None
 
     @classmethod
-    def of(cls, dataset: Dataset, label_map: Mapping[int, int] | None) -> Pooled:
-        """Join the splits of an opened source and map its classes to those of the task."""
+    def of(
+        cls, dataset: Dataset, label_map: Mapping[int, int] | None, target: str | None = None
+    ) -> Pooled:
+        """Join the splits of an opened source and map its classes to those of the task.
+
+        Args:
+            dataset: an opened source.
+            label_map: class of the source -> class of the task.
+            target: name of the real number that is learned, if it is one.
+        """
         splits = list(dataset.labels)
         sizes = [len(dataset.labels[split]) for split in splits]
         starts = dict(zip(splits, [0, *np.cumsum(sizes[:-1]).tolist()], strict=True))
@@ -54,7 +64,11 @@ class Pooled:
             name: np.concatenate([values[split] for split in splits])
             for name, values in dataset.columns.items()
         }
-        return cls(starts, labels, columns, pixels)
+        numbers = None
+        if target is not None:
+            by_split = dataset.targets[target]()
+            numbers = np.concatenate([by_split[split] for split in splits])
+        return cls(starts, labels, columns, pixels, numbers)
 
     def positions(self, split: str) -> Indices:
         """Return the positions of a split."""

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.targets import CLASSES, Target
 from fedsim.data.aggregates import Aggregates, Knowledge
 from fedsim.data.normalisation import Normalisation
-from fedsim.data.source import PATIENT, SPLITS, Split, Texts
+from fedsim.data.source import PATIENT, SPLITS, Numbers, Split, Texts
 
 Indices = NDArray[np.int64]
 Pixels = Callable[[Indices], NDArray[np.uint8]]
@@ -34,14 +35,14 @@ class Examples:
 
     Args:
         images: (example, channel, height, width), float32, normalised.
-        labels: (example,), int64, classes of the task; `fedsim.data.supervision.UNKNOWN` where the
-            site does not know them.
+        labels: (example,), int64, classes of the task, `fedsim.data.supervision.UNKNOWN` where the
+            site does not know them; float32, what is learned of a real number.
         bags: what it knows in their stead; several divisions of the same examples if there are.
         confusion: P(label that is shown | label), (class, class), where labels were randomised.
     """
 
     images: NDArray[np.float32]
-    labels: Indices
+    labels: Indices | Numbers
     bags: tuple[Aggregates, ...] = ()
     confusion: NDArray[np.float64] | None = None
 
@@ -67,6 +68,7 @@ class ExternalSet:
         raw: function of indices -> uint8 images as the source has them.
         pixels: function of indices -> uint8 images as the site's scanner shows them.
         normalisation: what the network sees.
+        targets: (n,), real numbers to predict in place of classes, if they are.
     """
 
     name: str
@@ -75,11 +77,17 @@ class ExternalSet:
     raw: Pixels
     pixels: Pixels
     normalisation: Normalisation
+    targets: Numbers | None = None
+
+    @property
+    def truth(self) -> Indices | Numbers:
+        """What is to be predicted, (n,)."""
+        return self.labels if self.targets is None else self.targets
 
     def examples(self) -> Examples:
         """Return all of it."""
         pixels = self.pixels(np.arange(len(self.labels)))
-        return Examples(self.normalisation.apply(pixels), self.labels)
+        return Examples(self.normalisation.apply(pixels), self.truth)
 
 
 @dataclass(frozen=True)
@@ -102,10 +110,12 @@ class Population:
             sites are drawn.
         num_mislabelled: training examples with a wrong label by site, empty without label noise.
         knowledge: of sites that do not plainly know all labels of theirs.
-        truth: the labels of those sites' test images, by their name: for the simulator's own
+        hidden: the labels of those sites' test images, by their name: for the simulator's own
             judgement, known to nobody else, and not in `labels`.
         server: where sites draw their training examples when they are looked at, what they draw
             from and all that is held out; None where every site has its own.
+        targets: pooled real numbers that are learned in place of the classes, (n,), if they are.
+        predicted: what the network says of an image.
         kept: examples that are made; by default in this process alone.
     """
 
@@ -122,8 +132,10 @@ class Population:
     looks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     num_mislabelled: Mapping[str, int] = field(default_factory=dict)
     knowledge: Mapping[int, Knowledge] = field(default_factory=dict)
-    truth: Mapping[str, Indices] = field(default_factory=dict)
+    hidden: Mapping[str, Indices] = field(default_factory=dict)
     server: Mapping[Split, Indices] | None = None
+    targets: Numbers | None = None
+    predicted: Target = CLASSES
     kept: Kept = field(default_factory=dict[tuple[int, Split], Examples], repr=False)
 
     def __len__(self) -> int:
@@ -166,11 +178,24 @@ class Population:
         """Return images as the network sees them."""
         return self.normalisation.apply(self.shown(holder, positions))
 
+    @property
+    def truths(self) -> Indices | Numbers:
+        """What is to be predicted, pooled, (n,): classes or real numbers."""
+        return self.labels if self.targets is None else self.targets
+
+    def truth(self, holder: int, split: Split) -> Indices | Numbers:
+        """Return what is to be predicted of the examples of a site or the server, (example,)."""
+        return self.truths[self.held(holder)[split]]
+
+    def learned(self, positions: Indices) -> Indices | Numbers:
+        """Return what a network learns of examples at some positions, (n,)."""
+        return self.predicted.learned(self.truths[positions])
+
     def examples(self, holder: int, split: Split) -> Examples:
         """Return the examples of a site or the server; made once, then kept if it `keeps` them."""
         if (holder, split) not in self.kept:
             chosen = self.held(holder)[split]
-            examples = Examples(self.make_images(holder, chosen), self.labels[chosen])
+            examples = Examples(self.make_images(holder, chosen), self.learned(chosen))
             if not self.keeps(holder):
                 return examples
             self.kept[holder, split] = examples
@@ -216,9 +241,9 @@ class Population:
         """Return whether the labels of a holder's images are known, to it or to the simulator."""
         return split == "test" or self.knows(holder).kind == "labels"
 
-    def without_truth(self) -> Population:
+    def without_hidden(self) -> Population:
         """Return the population as its sites see it."""
-        return replace(self, truth={})
+        return replace(self, hidden={})
 
     def patients(self, holder: int, split: Split) -> Texts | None:
         """Return whose image each of the examples is, or None if that is not known."""
@@ -242,8 +267,8 @@ class Population:
     def class_counts(self, holder: int, split: Split) -> Indices:
         """Return examples per class, (class,); of bags, as near as their responses tell."""
         num = len(self.class_names)
-        if split == "test" and (name := self.name(holder)) in self.truth:
-            return np.bincount(self.truth[name], minlength=num)
+        if split == "test" and (name := self.name(holder)) in self.hidden:
+            return np.bincount(self.hidden[name], minlength=num)
         if bags := self.bags(holder, split):
             return bags[0].class_counts
         labels = self.labels[self.held(holder)[split]]

@@ -28,6 +28,7 @@ POOLED = "pooled"
 """What stands in place of a site's name where the images of all sites are meant."""
 
 Texts = NDArray[np.str_]
+Numbers = NDArray[np.float32]
 Columns = Mapping[str, Mapping[str, Texts]]
 """Column -> split of the source -> the value of each example, (n,), text."""
 
@@ -45,6 +46,8 @@ class Facts:
         licence: the licence of the images; empty if nothing is known of it.
         citation: BibTeX to cite when the images are used; empty for embedded data.
         columns: what else is known of each image: column -> its distinct values in natural order.
+        targets: real numbers that may be learned in place of the class: name -> unit, empty if not
+            known.
         synthetic: whether the images were made by a program and show no patient.
     """
 
@@ -56,6 +59,7 @@ class Facts:
     licence: str
     citation: str = ""
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    targets: Mapping[str, str] = field(default_factory=dict)
     synthetic: bool = False
 
     @property
@@ -79,12 +83,15 @@ class Dataset:
             array that the caller may keep.
         checksums: what identifies the data: file or generator name -> checksum.
         columns: those that `Facts.columns` names.
+        targets: those that `Facts.targets` names -> function that returns for each split the number
+            of each example, (n,), float32, all finite.
     """
 
     labels: Mapping[str, NDArray[np.int64]]
     images: Callable[[str, NDArray[np.int64]], NDArray[np.uint8]]
     checksums: Mapping[str, str] = field(default_factory=dict)
     columns: Columns = field(default_factory=dict)
+    targets: Mapping[str, Callable[[], Mapping[str, Numbers]]] = field(default_factory=dict)
 
 
 class Source(Part, ABC):

@@ -32,7 +32,7 @@ def supervise(
     """
     by_site = sites_of(supervision, population.names)
     labels, indices = population.labels.copy(), list(population.indices)
-    knowledge, truth = dict[int, Knowledge](), dict[str, Indices]()
+    knowledge, hidden = dict[int, Knowledge](), dict[str, Indices]()
     for site, kind in by_site.items():
         taught = _teach(population, site, kind, streams)
         held = dict(population.indices[site])
@@ -40,11 +40,11 @@ def supervise(
             labels[held[split]] = taught.labels[split]
             if split in taught.chosen:
                 held[split] = held[split][taught.chosen[split]]
-        truth[population.names[site]] = population.labels[held["test"]]
+        hidden[population.names[site]] = population.labels[held["test"]]
         labels[held["test"]] = UNKNOWN
         knowledge[site], indices[site] = taught.knowledge, held
     return replace(
-        population, labels=labels, indices=tuple(indices), knowledge=knowledge, truth=truth
+        population, labels=labels, indices=tuple(indices), knowledge=knowledge, hidden=hidden
     )
 
 

@@ -17,6 +17,7 @@ from fedsim.data.source import SPLITS, Split
 from fedsim.engines.shared import aligned
 
 LABEL_BYTES, PIXEL_BYTES = 8, 4
+"""Of a label at most, and of a pixel."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Layout:
     """
 
     def __init__(self, population: Population, image_shape: tuple[int, ...]) -> None:
-        self.image_shape = image_shape
+        self.image_shape, self.label_type = image_shape, population.truths.dtype
         self.places: dict[tuple[int, Split], Place] = {}
         keys = [(holder, split) for holder in population.holders for split in SPLITS]
         end = aligned(len(keys))
@@ -87,7 +88,7 @@ class SharedExamples:
         shape = (place.num, *self._layout.image_shape)
         return Examples(
             np.ndarray(shape, np.float32, self._block, images),
-            np.ndarray(place.num, np.int64, self._block, place.start),
+            np.ndarray(place.num, self._layout.label_type, self._block, place.start),
         )
 
     def __setitem__(self, key: tuple[int, Split], examples: Examples) -> None:

@@ -142,7 +142,7 @@ def _selecting(workplace: Workplace, holders: tuple[int, ...]) -> float:
     if examples.bags is not None:
         numbers, responses = examples.bags.of_example, examples.bags.responses
         bags = Aggregates(numbers.cpu().numpy(), responses.cpu().numpy())
-    labels = examples.labels.cpu().numpy()
+    labels = np.concatenate([workplace.population.truth(h, "validation") for h in holders])
     value = values(scenario, (name,), scores.cpu().numpy(), labels, bags)[name].value
     if value is None:
         return -torch.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
@@ -47,8 +48,8 @@ def make_client_app(workplace: Workplace, memory: ClientMemory | None = None) ->
         groups = [workplace.examples(site, split) for split in HELD_OUT]
         predicted = workplace.network.predict(state, *groups)
         predictions: dict[str, tuple[Tensor, Tensor]] = {
-            split: (log_probabilities, examples.labels)
-            for split, log_probabilities, examples in zip(HELD_OUT, predicted, groups, strict=True)
+            split: (scores, torch.from_numpy(workplace.population.truth(site, split)))
+            for split, scores in zip(HELD_OUT, predicted, strict=True)
         }
         return wire.evaluate_reply(message, predictions, sum(map(len, groups)))
 

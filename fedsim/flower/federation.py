@@ -186,6 +186,7 @@ def _facts(scenario: Scenario, sites: Sequence[Introduction]) -> Facts:
         licence=source.licence,
         citation=source.citation,
         columns={partition.column: names},
+        targets=dict.fromkeys(source.targets, ""),
     )
 
 

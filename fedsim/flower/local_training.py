@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from torch import Tensor
-from torch.nn.functional import nll_loss
 
 from clients.batch import Batch
-from clients.evaluation import log_probabilities
+from clients.evaluation import predict
 from clients.regularisers import Local, Proximal
 from clients.training import Plan
 from fedsim.adversaries import LabelFlip
@@ -40,7 +39,7 @@ class Trained:
         num_steps: taken by the optimiser.
         sent: array records that go to the server beside the model, by their name.
         memory: what the site keeps for its next round, by what keeps it.
-        start_loss: mean cross-entropy of the model that came, if the strategy asks for it.
+        start_loss: mean loss of the model that came, if the strategy asks for it.
     """
 
     state: Mapping[str, Tensor]
@@ -138,9 +137,10 @@ def taught(workplace: Workplace, site: int, round: int) -> Batch:
 
 
 def _start_loss(workplace: Workplace, examples: Batch) -> float | None:
-    """Return the mean cross-entropy of the network as it stands, if the strategy asks for it."""
+    """Return the mean loss of the network as it stands, if the strategy asks for it."""
     strategy = workplace.scenario.strategy
     if isinstance(strategy, FlowerStrategy) or START_LOSS not in strategy.reports:
         return None
-    scores = log_probabilities(workplace.network.module, examples)
-    return float(nll_loss(scores, examples.labels))
+    target = workplace.scenario.data.predicted
+    scores = predict(workplace.network.module, examples, target)
+    return float(target.loss(scores, examples.labels))

@@ -8,7 +8,8 @@ With client models w_i, client risks L_i, weights p_i, L = sum_i p_i L_i and the
 
 an identity that carries the names of Zeng et al., MICCAI 2024 (their displayed equation was not at
 hand; this is the telescoping that fits the names). The risks are cross-entropy on training images,
-estimated on subsamples that are drawn once per run, stratified by class: a part of every site for
+(of a regression: squared error), estimated on subsamples that are drawn once per run, stratified by
+class: a part of every site for
 L_i(w_i) and a smaller part of all sites together for L, so that all passes over them cost less
 than the round's training. Adversaries change neither labels nor w_i here: the model of a site is
 the one that it trained, not what it sent, so the harm of forged updates is in the aggregation loss,
@@ -37,7 +38,7 @@ training images seen once."""
 
 @dataclass(frozen=True)
 class Terms:
-    """The three terms and their sum, in nats per example.
+    """The three terms and their sum, in nats per example, or the squared error as it is learned.
 
     Args:
         local_loss: client models on their own data.
@@ -112,10 +113,11 @@ class LossDecomposition:
         return examples.select(torch.from_numpy(chosen).to(examples.labels.device))
 
     def _losses(self, model: Mapping[str, Tensor], *groups: Batch) -> list[float]:
-        """Return the mean cross-entropy of each group."""
+        """Return the mean loss of each group."""
+        target = self.workplace.scenario.data.predicted
         return [
-            float(torch.nn.functional.nll_loss(log_probabilities.double(), examples.labels))
-            for log_probabilities, examples in zip(
+            float(target.loss(scores.double(), examples.labels))
+            for scores, examples in zip(
                 self.workplace.network.predict(model, *groups), groups, strict=True
             )
         ]

@@ -92,10 +92,11 @@ def footprint(workplace: Workplace, precision: Precision) -> Footprint:
     """
     facts = workplace.scenario.data.source.facts()
     num = max(MEASURED)
-    shape = (num, *facts.image_shape)
+    shape, population = (num, *facts.image_shape), workplace.population
+    labels = (np.arange(num) % len(population.class_names)).astype(population.truths.dtype)
     blank = Batch(
         torch.zeros(shape, device=workplace.device),
-        torch.arange(num, device=workplace.device) % len(workplace.population.class_names),
+        torch.from_numpy(labels).to(workplace.device),
     )
     network, personalisation = workplace.network, workplace.scenario.client.personalisation
     network.load(network.initial)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from clients import evaluation
 from clients.batch import Batch
-from clients.evaluation import log_probabilities
 from clients.regularisers.features import last_linear
 from fedsim.errors import DataError, InputError
 from fedsim.models import freezing, weights
@@ -47,6 +47,7 @@ class Network:
         with _asked_for_by("model.frozen"):
             freezing.freeze(module, scenario.model.frozen)
         self.module = module.to(device)
+        self._predicted = scenario.data.predicted
         self.initial = {name: t.detach().clone().cpu() for name, t in module.state_dict().items()}
         self._parameters = dict(module.named_parameters(remove_duplicate=False))
         self.buffers = frozenset(self.initial) - set(self._parameters)
@@ -70,16 +71,16 @@ class Network:
         return {name: tensor.detach().clone().cpu() for name, tensor in self.tensors().items()}
 
     def predict(self, model: Mapping[str, Tensor], *groups: Batch) -> list[Tensor]:
-        """Return a model's log-probabilities, (example, class), for each group of examples."""
+        """Return a model's scores for each group of examples, see `clients.evaluation.predict`."""
         self.load(model)
-        return [log_probabilities(self.module, examples) for examples in groups]
+        return [evaluation.predict(self.module, examples, self._predicted) for examples in groups]
 
 
 def _built(scenario: Scenario) -> tuple[nn.Module, Fitted | None]:
     """Return a scenario's network, and what came from a file of weights, if any."""
     facts, model = scenario.data.source.facts(), scenario.model
     with Streams(scenario.seed).torch_default("initial_model"):
-        module = model.build(facts.num_channels, len(scenario.data.classes), facts.image_size)
+        module = model.build(facts.num_channels, scenario.data.num_outputs, facts.image_size)
     if model.weights is None:
         return module, None
     tensors = weights.load(model.weights)

@@ -124,6 +124,8 @@ def open_own(scenario: Scenario, own: OwnData) -> Population:
         shares=held_out.shares if isinstance(held_out, HeldOut) else {},
         normalisation=scenario.data.normalisation,
         streams=streams,
+        target=scenario.data.target,
+        predicted=scenario.data.predicted,
     )
 
 

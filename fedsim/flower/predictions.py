@@ -23,9 +23,9 @@ def held_out(workplace: Workplace, model: Model) -> dict[str, dict[str, Predicte
     for split in HELD_OUT:
         groups = [workplace.examples(holder, split) for holder in population.holders]
         found[split] = {
-            population.name(holder): (scores.cpu().numpy(), group.labels.cpu().numpy())
-            for holder, scores, group in zip(
-                population.holders, workplace.network.predict(model, *groups), groups, strict=True
+            population.name(holder): (scores.cpu().numpy(), population.truth(holder, split))
+            for holder, scores in zip(
+                population.holders, workplace.network.predict(model, *groups), strict=True
             )
         }
     return found
@@ -35,7 +35,7 @@ def external(workplace: Workplace, model: Model) -> dict[str, Predicted]:
     """Return what a model says of each external set."""
     predicted = workplace.network.predict(model, *workplace.external)
     return {
-        part.name: (scores.cpu().numpy(), part.labels)
+        part.name: (scores.cpu().numpy(), part.truth)
         for part, scores in zip(workplace.population.external, predicted, strict=True)
     }
 

@@ -67,8 +67,8 @@ def score(
 def values(
     scenario: Scenario,
     names: Iterable[str],
-    log_probabilities: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    labels: NDArray[Any],
     bags: Aggregates | None = None,
 ) -> dict[str, Value]:
     """Return metrics of some images, from those whose labels are known; the bag loss from bags.
@@ -76,20 +76,20 @@ def values(
     Args:
         scenario: says which task and which class is positive.
         names: of the metrics.
-        log_probabilities: (example, class).
-        labels: (example,), negative where not known.
+        scores: log-probabilities, (example, class); of a regression, numbers, (example, 1).
+        labels: (example,), classes, negative where not known; or numbers.
         bags: what is known in their stead, if anything.
     """
-    told = labels >= 0
+    told = labels >= 0 if labels.dtype.kind == "i" else np.ones(len(labels), bool)
     found = evaluate(
-        log_probabilities[told],
+        scores[told],
         labels[told],
         names,
         scenario.data.task,
         scenario.data.positive_class,
     )
     if BAG_LOSS in found and bags is not None:
-        found[BAG_LOSS] = Value(bag_loss(log_probabilities, bags), len(labels))
+        found[BAG_LOSS] = Value(bag_loss(scores, bags), len(labels))
     return found
 
 
@@ -127,8 +127,8 @@ def revealed(predictions: Predictions, truth: Mapping[str, NDArray[np.int64]]) -
 
 def pool(by_site: Mapping[str, Predicted]) -> Predicted:
     """Return the predictions of all sites as one."""
-    log_probabilities, labels = zip(*by_site.values(), strict=True)
-    return np.concatenate(log_probabilities), np.concatenate(labels)
+    scores, labels = zip(*by_site.values(), strict=True)
+    return np.concatenate(scores), np.concatenate(labels)
 
 
 def _mean(values: Iterable[Value]) -> Value:

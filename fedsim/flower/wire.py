@@ -10,7 +10,7 @@ training is private a ConfigRecord `private-steps`, what the ledger has of the s
 Up: `train` sends the local model back as `arrays` with `metrics` {num-examples, num-steps,
 train_loss, and start-loss where the strategy asks for it}, and the ArrayRecords that the strategy
 collects;
-`evaluate` sends for each split the log-probabilities and labels of the site's images, which a
+`evaluate` sends for each split the scores and true labels of the site's images, which a
 simulation may look at and no private protocol would release.
 On Flower's own runtimes every message also brings a ConfigRecord `task`: the scenario as JSON,
 where to compute and, if sites keep anything, in which folder or under which name; for a client may
@@ -241,20 +241,20 @@ def _sum(tensor: Tensor) -> float:
 def evaluate_reply(
     message: Message, predictions: Mapping[str, tuple[Tensor, Tensor]], num: int
 ) -> Message:
-    """Return a site's answer to `evaluate`: (log-probabilities, labels) for each split."""
+    """Return a site's answer to `evaluate`: (scores, labels) for each split."""
     records: dict[str, ArrayRecord | MetricRecord] = {
-        split: to_arrays({"log_probabilities": log_probabilities, "labels": labels})
-        for split, (log_probabilities, labels) in predictions.items()
+        split: to_arrays({"scores": scores, "labels": labels})
+        for split, (scores, labels) in predictions.items()
     }
     return Message(
         RecordDict({**records, METRICS: MetricRecord({NUM_EXAMPLES: num})}), reply_to=message
     )
 
 
-def read_predictions(reply: Message) -> dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    """Return from an answer to `evaluate` the log-probabilities and labels of each split."""
+def read_predictions(reply: Message) -> dict[str, tuple[NDArray[np.float32], NDArray[Any]]]:
+    """Return from an answer to `evaluate` the scores and labels of each split."""
     return {
-        split: (arrays["log_probabilities"].numpy(), arrays["labels"].numpy())
+        split: (arrays["scores"].numpy(), arrays["labels"].numpy())
         for split, arrays in reply.content.array_records.items()
     }
 

@@ -44,7 +44,7 @@ class Workplace:
 
     def __init__(self, scenario: Scenario, population: Population, device: torch.device) -> None:
         self.scenario = scenario
-        self.population = population.without_truth()
+        self.population = population.without_hidden()
         self.device = device
         self.streams = Streams(scenario.seed)
         self.attackers = choose(scenario.population.adversaries, population.names, self.streams)

@@ -85,16 +85,16 @@ A row of `intervals.jsonl`: one percentile bootstrap interval on split "test" or
 `test_units.json`: unit ("image" or "patient") and sites {name: [a number for each test image, in
 the order of the predictions]}; the same unit has the same number in all runs on the same data.
 
-`population.json`: task, class_names; images {num_channels, image_size, synthetic}; sites [{name,
-train, validation, test}] and external [{name, test}] with examples per class; drawn (how sites draw
-their training images from a pool, see `fedsim.data.drawn_sites`; then sites holds one row of the
-name "server", whose train is the pool; else null); duplicates (images that are there twice, see
-`fedsim.data.duplicates`); licence, citation and checksums of the data; appearance {site:
-parameters}, empty for drawn sites; num_mislabelled {site: training examples}; knowledge {site:
-knows ("labels", "bags" or "nothing"), bags {split: num_bags, smallest, largest, num_pure}, release
-(what protects its labels)}, but for sites that plainly know all labels; devices {site: name of its
-device}, empty without any; adversaries [{kind, from_round, sites}], one of each in the
-scenario, with the sites that attack.
+`population.json`: task, target_unit (of a regression), class_names; images {num_channels,
+image_size, synthetic}; sites [{name, train, validation, test}] and external [{name, test}] with
+examples per class; drawn (how sites draw their training images from a pool, see
+`fedsim.data.drawn_sites`; then sites holds one row of the name "server", whose train is the pool;
+else null); duplicates (images that are there twice, see `fedsim.data.duplicates`); licence,
+citation and checksums of the data; appearance {site: parameters}, empty for drawn sites;
+num_mislabelled {site: training examples}; knowledge {site: knows ("labels", "bags" or "nothing"),
+bags {split: num_bags, smallest, largest, num_pure}, release (what protects its labels)}, but for
+sites that plainly know all labels; devices {site: name of its device}, empty without any;
+adversaries [{kind, from_round, sites}], one of each in the scenario, with the sites that attack.
 
 `rounds.jsonl`, `metrics.jsonl`, `ledger.jsonl`, `baselines.jsonl`, `intervals.jsonl`, the
 predictions and the checkpoints hold the same bytes whenever the same scenario

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,9 @@ FORMAT = 4
 
 PREDICTIONS, BASELINES, TEST_UNITS = "predictions", "baselines", "test_units.json"
 LEDGER = "ledger.jsonl"
-Predicted = tuple[NDArray[np.float32], NDArray[np.int64]]
-"""Log-probabilities, (example, class), and labels, (example,)."""
+Predicted = tuple[NDArray[np.float32], NDArray[Any]]
+"""Log-probabilities, (example, class), and classes, (example,), int64; of a regression, predicted
+numbers, (example, 1), and true ones, (example,), float32."""
 _NEEDED: Mapping[str, tuple[str, ...]] = {
     "run.json": ("format", "digest", "keep_every", "chosen"),
     "scenario.yaml": ("rounds", "evaluation"),
@@ -163,6 +164,19 @@ def select(metrics: Iterable[Mapping[str, Any]], metric: str) -> Selection:
     defined = {round: value for round, value in values.items() if value is not None}
     best = max(defined, key=lambda round: (sign * defined[round], -round), default=0)
     return Selection(metric, sign > 0, best, max(values, default=0))
+
+
+def are_enough(counts: Sequence[int], scenario: Mapping[str, Any]) -> bool:
+    """Return whether a site with these images per class counts for means over sites.
+
+    Enough of every class, or of a regression enough in all.
+
+    Args:
+        counts: examples per class.
+        scenario: resolved, plain data.
+    """
+    fewest = sum(counts) if scenario["data"]["task"] == "regression" else min(counts)
+    return bool(fewest >= scenario["evaluation"]["min_per_class"])
 
 
 def read(folder: str | Path) -> RunRecord:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from clients.metrics import METRICS
 from fedsim.data.source import POOLED
 from fedsim.report import canvas
+from fedsim.report.agreement import agreement, predicted_against_true
 from fedsim.report.axes import (
     MAX_WRITTEN,
     label_ends,
@@ -31,6 +32,7 @@ from fedsim.report.scores import (
     describe,
     eligible,
     finite_or_nan,
+    of_class,
     reached,
     resampled,
     tested_sites,
@@ -74,6 +76,8 @@ def draw(record: RunRecord) -> dict[str, Figure]:
         figures["loss_decomposition"] = loss_decomposition(record)
     if curves := reliability(record):
         figures["calibration"] = calibration(record, curves)
+    if found := agreement(record):
+        figures["predicted_against_true"] = predicted_against_true(record, found)
     if matrix := site_by_site(record):
         figures["local_models"] = local_models(record, matrix)
     return figures
@@ -226,7 +230,8 @@ def loss_decomposition(record: RunRecord) -> Figure:
         end = plot(axes, rounds, values, color=colour, lw=2.2 if term == "global_loss" else 1.5)
         if end is not None:
             ends[label] = (end, colour)
-    axes.set_ylabel("training loss (nats)")
+    regression = record.scenario["data"]["task"] == "regression"
+    axes.set_ylabel(f"training loss ({'squared error, as learned' if regression else 'nats'})")
     axes.set_xlabel("round")
     whole_rounds(axes, rounds)
     label_ends(axes, ends)
@@ -243,10 +248,11 @@ def _explain_bars(record: RunRecord, final: Reached) -> Iterator[str]:
         yield f"Whiskers: 95 % bootstrap intervals over the test {resampled(record)}."
     if len(count) < len(names):
         least = record.scenario["evaluation"]["min_per_class"]
-        yield f"Pale: fewer than {least} test images of some class, too few to be compared."
+        few = f"fewer than {least} test images{of_class(record, 'some')}"
+        yield f"Pale: {few}, too few to be compared."
     if any(final.at("test", name, metric).value is None for name in names):
-        cause = ", as it is where the images are all of one class"
-        yield f"Hatched: undefined{cause if METRICS[metric].needs_two_classes else ''}."
+        where = METRICS[metric].undetermined_where
+        yield f"Hatched: undefined{f', as it is where {where}' if where else ''}."
 
 
 def _bar_legend(yardsticks: Sequence[Reached]) -> list[Artist]:

@@ -47,9 +47,11 @@ class Reliability:
 def reliability(record: RunRecord) -> dict[str, Reliability]:
     """Return the curves of the final model on pooled test and validation images.
 
-    None at all without predictions of test images (a run that never was evaluated); none of a
-    split whose predictions are not numbers.
+    None at all without predictions of test images (a run that never was evaluated), or where they
+    are no probabilities; none of a split whose predictions are not numbers.
     """
+    if record.scenario["data"]["task"] == "regression":
+        return {}
     try:
         predictions = record.predictions(record.selection.final_round)
     except InputError:

@@ -45,7 +45,7 @@ class Result:
         worst_site: name of the worst of them, the first in site order among equals.
         worst: its value.
         gap: distance from the worst to the best site; undefined below two.
-        num_sites_defined: sites that count: enough images of every class and a defined value.
+        num_sites_defined: sites that count: enough test images and a defined value.
         num_sites: all sites with test images of their own.
     """
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from clients.metrics import METRICS
 from fedsim.data.source import POOLED
+from fedsim.records.read import are_enough
 
 if TYPE_CHECKING:
     from fedsim.records import RunRecord
@@ -133,11 +134,15 @@ def tested_sites(record: RunRecord) -> tuple[str, ...]:
 def eligible(record: RunRecord) -> tuple[str, ...]:
     """Return the sites that count for mean, spread, gap and worst site.
 
-    Those with enough test images of every class; the same for every metric and method.
+    Those with enough test images; the same for every metric and method.
     """
-    least, tested = record.scenario["evaluation"]["min_per_class"], tested_sites(record)
-    enough = {s["name"] for s in record.population["sites"] if min(s["test"]) >= least}
-    return tuple(name for name in tested if name in enough)
+    held = {site["name"]: site["test"] for site in record.population["sites"]}
+    return tuple(n for n in tested_sites(record) if are_enough(held[n], record.scenario))
+
+
+def of_class(record: RunRecord, which: str) -> str:
+    """Return of which class images must be enough, to be read after "images"; any, if of none."""
+    return "" if record.scenario["data"]["task"] == "regression" else f" of {which} class"
 
 
 def resampled(record: RunRecord) -> str:

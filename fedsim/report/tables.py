@@ -18,6 +18,7 @@ from fedsim.report.scores import (
     arrowed,
     describe,
     eligible,
+    of_class,
     resampled,
     tested_sites,
 )
@@ -160,7 +161,8 @@ def _over_sites(record: RunRecord) -> str:
     left_out = [site for site in sites if site not in count]
     return (
         f"Site mean, sample standard deviation, worst site and gap (from worst to best) are over "
-        f"the {len(count)} of {len(sites)} sites with at least {least} test images of every class"
+        f"the {len(count)} of {len(sites)} sites with at least {least} test images"
+        + of_class(record, "every")
         + (f", so without {_listed(left_out)}." if left_out else ".")
     )
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from clients.metrics import evaluate
+from clients.metrics import METRICS, evaluate
 from clients.objectives import CountLikelihood
 from fedsim.data import divided_sites, drawn_sites
 from fedsim.data.pooled import Pooled
-from fedsim.data.population import ExternalSet, Population
+from fedsim.data.population import ExternalSet, Indices, Population
 from fedsim.data.resampled import Resampled
-from fedsim.data.source import HELD_OUT, PATIENT
+from fedsim.data.source import HELD_OUT, PATIENT, Split
 from fedsim.data.supervised import supervise
 from fedsim.fleet.assignment import assign
 from fedsim.scenario.messages import Problem, UnmetError
@@ -67,6 +67,8 @@ def _formed(scenario: Scenario) -> Population:
         "normalisation": scenario.data.normalisation,
         "streams": streams,
         "appearance": sites.appearance,
+        "target": scenario.data.target,
+        "predicted": scenario.data.predicted,
     }
     dataset = scenario.data.source.open(streams)
     if isinstance(partition, Resampled):
@@ -83,7 +85,9 @@ def _formed(scenario: Scenario) -> Population:
 
 def _external(scenario: Scenario, part: External) -> ExternalSet:
     """Open a test set from elsewhere."""
-    pooled = Pooled.of(part.source.open(Streams(scenario.seed)), part.label_map)
+    pooled = Pooled.of(
+        part.source.open(Streams(scenario.seed)), part.label_map, scenario.data.target
+    )
     return ExternalSet(
         part.name,
         pooled.labels,
@@ -91,6 +95,7 @@ def _external(scenario: Scenario, part: External) -> ExternalSet:
         pooled.pixels,
         pooled.pixels,
         scenario.data.normalisation,
+        pooled.targets,
     )
 
 
@@ -157,19 +162,39 @@ def _metrics(scenario: Scenario, population: Population) -> Iterator[Problem]:
         counts = np.sum([population.class_counts(h, split) for h in holders], axis=0)
         if not counts.any():
             yield Problem(("population", "held_out"), f"there is no {split} image: hold out more")
-        if counts.all() or not counts.any():
-            continue  # without evaluating anything: that would load scikit-learn
-        labels = np.repeat(np.arange(len(counts)), counts)
-        certain = np.where(labels[:, None] == np.arange(len(counts)), 0.0, -10.0)
-        data, names = scenario.data, scenario.evaluation.metrics
-        values = evaluate(certain, labels, names, data.task, data.positive_class)
-        if undetermined := [name for name, value in values.items() if value.value is None]:
-            absent = [n for n, c in zip(population.class_names, counts, strict=True) if not c]
-            yield Problem(
-                ("evaluation", "metrics"),
-                f"{', '.join(undetermined)} cannot be computed: none of the {len(labels)} {split} "
-                f"images shows {' or '.join(absent)}; hold out more, or leave the metric out",
-            )
+        elif scenario.data.task == "regression":
+            yield from _of_numbers(scenario, population, split)
+        elif not counts.all():  # else without evaluating anything: that would load scikit-learn
+            yield from _of_classes(scenario, population, split, counts)
+
+
+def _of_classes(
+    scenario: Scenario, population: Population, split: Split, counts: Indices
+) -> Iterator[Problem]:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    certain = np.where(labels[:, None] == np.arange(len(counts)), 0.0, -10.0)
+    data, names = scenario.data, scenario.evaluation.metrics
+    values = evaluate(certain, labels, names, data.task, data.positive_class)
+    if undetermined := [name for name, value in values.items() if value.value is None]:
+        absent = [n for n, c in zip(population.class_names, counts, strict=True) if not c]
+        yield Problem(
+            ("evaluation", "metrics"),
+            f"{', '.join(undetermined)} cannot be computed: none of the {len(labels)} {split} "
+            f"images shows {' or '.join(absent)}; hold out more, or leave the metric out",
+        )
+
+
+def _of_numbers(scenario: Scenario, population: Population, split: Split) -> Iterator[Problem]:
+    if population.targets is None:
+        return  # they are at the sites
+    truth = np.concatenate([population.truth(holder, split) for holder in population.holders])
+    names = [name for name in scenario.evaluation.metrics if METRICS[name].undetermined_where]
+    if names and not np.ptp(truth):
+        yield Problem(
+            ("evaluation", "metrics"),
+            f"{', '.join(names)} cannot be computed: {scenario.data.target} is {truth[0]:g} in all "
+            f"of the {len(truth)} {split} images; hold out more, or leave the metric out",
+        )
 
 
 def _bags(scenario: Scenario, population: Population) -> Iterator[Problem]:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from clients.augmentation import Augmentation
-from clients.objectives import CrossEntropy
+from clients.metrics import Task
+from clients.objectives import CrossEntropy, SquaredError
 from clients.optimizer import Constant, Sgd
+from clients.targets import CLASSES, Quantity, Target
 from clients.training import Plan
 from fedsim.data.names import Name
 from fedsim.data.normalisation import Unit
@@ -50,7 +52,6 @@ from fedsim.scenario.families import (
 from fedsim.scenario.privacy import Privacy
 from strategies import WeightedMean
 
-Task = Literal["binary", "multiclass", "ordinal"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -58,7 +59,20 @@ class Data(Part):
     """Which images, which labels, and what the network sees of them."""
 
     source: AnySource = Field(description="where images and labels come from")
-    task: Task = Field(description="what is predicted; ordinal = grades in ascending order")
+    task: Task = Field(
+        description="what is predicted; ordinal = grades in ascending order, regression = the real "
+        "number `target`"
+    )
+    target: str | None = Field(
+        default=None,
+        description="regression: name of the real number, one of the source's `targets`; classes "
+        "then only decide who gets which examples",
+    )
+    target_range: tuple[float, float] | None = Field(
+        default=None,
+        description="regression: public constants; what is learned is 0 at the first and 1 at the "
+        "second (numbers may lie outside); default: 0 and 1",
+    )
     label_map: dict[int, int] | None = Field(
         default=None, description="class of the source -> class of the task; default: unchanged"
     )
@@ -68,6 +82,25 @@ class Data(Part):
     positive_class: int = Field(default=1, ge=0, description="binary tasks: the disease")
     normalisation: AnyNormalisation = Unit()
     augmentation: Augmentation = Augmentation()
+
+    @field_validator("target_range")
+    @classmethod
+    def _ascending(cls, bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+        if bounds is not None and not bounds[0] < bounds[1]:
+            raise ValueError(f"expected a lower and a higher number, got {bounds[0]}, {bounds[1]}")
+        return bounds
+
+    @property
+    def predicted(self) -> Target:
+        """What the network says of an image."""
+        if self.task != "regression":
+            return CLASSES
+        return Quantity(*self.target_range) if self.target_range else Quantity()
+
+    @property
+    def num_outputs(self) -> int:
+        """How many outputs the network has: one per class, or one for a real number."""
+        return 1 if self.task == "regression" else len(self.classes)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -164,7 +197,10 @@ class Client(Part):
     )
     optimizer: AnyOptimizer = Sgd(learning_rate=0.05)
     schedule: AnySchedule = Constant()
-    objective: AnyObjective = CrossEntropy()
+    objective: AnyObjective = Field(
+        default=CrossEntropy(),
+        description="what is minimised; of a regression, by default squared_error",
+    )
     regulariser: AnyRegulariser | None = Field(
         default=None, description="added to the objective against the drift of sites; default: none"
     )
@@ -212,9 +248,16 @@ class Evaluation(Part):
     """When the global model is evaluated, by what, and what chooses the best round."""
 
     every: int = Field(default=1, gt=0, description="rounds; round 0 and the last are always")
-    metrics: tuple[str, ...] = Field(default=("auroc", "balanced_accuracy", "loss"), min_length=1)
+    metrics: tuple[str, ...] = Field(
+        default=("auroc", "balanced_accuracy", "loss"),
+        min_length=1,
+        description="by which models are judged; of a regression, by default rmse, mae, r2 and "
+        "spearman",
+    )
     select_by: str = Field(
-        default="auroc", description="metric that chooses the best round, on validation images"
+        default="auroc",
+        description="metric that chooses the best round, on validation images; of a regression, "
+        "by default rmse",
     )
     loss_decomposition: bool = Field(
         default=True, description="FedLD's three terms, estimated on training images"
@@ -222,8 +265,8 @@ class Evaluation(Part):
     min_per_class: int = Field(
         default=5,
         ge=0,
-        description="test images of every class that a site needs to count for mean, spread, gap "
-        "and worst site",
+        description="test images of every class (of a regression: of all together) that a site "
+        "needs to count for mean, spread, gap and worst site",
     )
     num_resamples: int = Field(
         default=400, ge=0, le=100_000, description="of the bootstrap intervals; 0 for none"
@@ -231,6 +274,13 @@ class Evaluation(Part):
     external: tuple[External, ...] = Field(
         default=(), description="test sets from elsewhere; default: none"
     )
+
+
+REGRESSION: Mapping[str, Mapping[str, Any]] = {
+    "client": {"objective": SquaredError()},
+    "evaluation": {"metrics": ("rmse", "mae", "r2", "spearman"), "select_by": "rmse"},
+}
+"""Section -> defaults in a regression, where they differ."""
 
 
 class Scenario(Part):
@@ -271,6 +321,16 @@ class Scenario(Part):
         description="yardsticks: one training on the images of all sites together; each site "
         "alone; the run's own predictions with the shrinkage of the instance loss taken back",
     )
+
+    @model_validator(mode="after")
+    def _suit_task(self) -> Scenario:
+        """Give what the author of a regression leaves open the defaults of a regression."""
+        if self.data.task == "regression":
+            for section, defaults in REGRESSION.items():
+                part = getattr(self, section)
+                left = {k: v for k, v in defaults.items() if k not in part.model_fields_set}
+                self.__dict__[section] = part.model_copy(update=left)
+        return self
 
     @property
     def site_names(self) -> Sequence[str]:

@@ -36,6 +36,11 @@ def broken(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
             "its own: leave it out",
         )
         return
+    if scenario.data.task == "regression":
+        yield Problem(
+            PATH, "is for classes: a regression learns from the number of every image; leave it out"
+        )
+        return
     yield from _named(scenario)
     yield from _grouped(scenario, facts)
     yield from _with_labels(scenario)

@@ -234,7 +234,7 @@ def _comparable(
 
 
 def _judged_otherwise(reference: Scenario, other: Scenario) -> Iterator[str]:
-    for key in ("source", "task", "label_map", "class_names", "positive_class"):
+    for key in ("source", "task", "target", "label_map", "class_names", "positive_class"):
         if getattr(reference.data, key) != getattr(other.data, key):
             yield f"data.{key}"
     for key in set(type(reference.population).model_fields) - LEARNT_FROM:

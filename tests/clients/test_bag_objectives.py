@@ -374,14 +374,6 @@ def test_numbers_one_by_one_cost_the_squared_error(objective_of: Callable[..., O
     close(found, supervised(f, target, "squared"))
 
 
-def test_objectives_say_whether_they_take_numbers() -> None:
-    taking = {part.kind for part in (objective() for objective in BUILTIN) if part.takes_numbers}
-    assert taking == set()
-    for part in (Bag, Instance, InterpolatedBag):
-        assert part(criterion="squared").takes_numbers
-        assert not part(criterion="logit_cross_entropy").takes_numbers
-
-
 X = torch.tensor([[1.2, -0.4, 0.3], [-0.9, 0.8, 0.1], [0.2, 0.0, -1.5]], dtype=torch.float64)
 """Logits of the three points that enumeration knows."""
 ATOMS = torch.tensor([[0, 0], [0, 0], [0, 1], [1, 1], [1, 2], [2, 0]])

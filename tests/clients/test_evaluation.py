@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from clients import evaluation
 from clients.batch import Batch
-from clients.evaluation import log_probabilities
+from clients.evaluation import predict
+from clients.targets import CLASSES, Quantity
 
 NUM = 600
 """More than two forward passes."""
@@ -34,7 +35,7 @@ def network() -> nn.Module:
 
 
 def test_they_are_the_log_softmax_of_the_model_in_evaluation_mode() -> None:
-    found = log_probabilities(network().train(), examples())
+    found = predict(network().train(), examples(), CLASSES)
     with torch.no_grad():
         expected = network().eval()(examples().images).log_softmax(dim=1)
         training = network().train()(examples().images).log_softmax(dim=1)
@@ -49,7 +50,7 @@ def test_they_are_normalised_and_finite_however_large_the_logits() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return 1e4 * images.flatten(1)[:, :3]
 
-    found = log_probabilities(Huge(), examples())
+    found = predict(Huge(), examples(), CLASSES)
     assert found.isfinite().all()
     torch.testing.assert_close(found.exp().sum(dim=1), torch.ones(NUM))
     assert found.min() < -1e4
@@ -59,9 +60,9 @@ def test_they_are_normalised_and_finite_however_large_the_logits() -> None:
 def test_the_size_of_a_forward_pass_does_not_matter(
     batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = log_probabilities(network(), examples())
+    usual = predict(network(), examples(), CLASSES)
     monkeypatch.setattr(evaluation, "BATCH_SIZE", batch_size)
-    found = log_probabilities(network(), examples())
+    found = predict(network(), examples(), CLASSES)
     torch.testing.assert_close(found, usual, rtol=1e-5, atol=1e-5)
 
 
@@ -69,13 +70,13 @@ def test_a_forward_pass_sees_at_most_the_stated_number() -> None:
     seen: list[int] = []
     model = network()
     model.register_forward_pre_hook(lambda _, images: seen.append(len(images[0])))
-    log_probabilities(model, examples())
+    predict(model, examples(), CLASSES)
     assert seen == [256, 256, 88]
 
 
 def test_no_gradient_is_kept() -> None:
     model = network()
-    found = log_probabilities(model, examples())
+    found = predict(model, examples(), CLASSES)
     assert not found.requires_grad
     assert found.grad_fn is None
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -84,7 +85,7 @@ def test_no_gradient_is_kept() -> None:
 
 def test_neither_parameters_nor_statistics_nor_images_change() -> None:
     model, given = network().train(), examples()
-    log_probabilities(model, given)
+    predict(model, given, CLASSES)
     torch.testing.assert_close(model.state_dict(), network().state_dict(), rtol=0, atol=0)
     assert torch.equal(given.images, examples().images)
     with torch.no_grad():
@@ -96,7 +97,7 @@ def test_neither_parameters_nor_statistics_nor_images_change() -> None:
 
 def test_the_model_is_left_in_evaluation_mode_and_can_be_trained_on() -> None:
     model = network().train()
-    log_probabilities(model, examples())
+    predict(model, examples(), CLASSES)
     assert not any(module.training for module in model.modules())
     model.train()(examples().images).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
@@ -105,10 +106,21 @@ def test_the_model_is_left_in_evaluation_mode_and_can_be_trained_on() -> None:
 def test_equal_bits_twice_and_global_randomness_untouched() -> None:
     model = network()
     state = torch.get_rng_state()
-    first, second = (log_probabilities(model, examples()) for _ in range(2))
+    first, second = (predict(model, examples(), CLASSES) for _ in range(2))
     assert torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_no_examples_have_no_log_probabilities() -> None:
-    assert log_probabilities(network(), examples(0)).shape == (0, 3)
+def test_no_examples_have_no_predictions() -> None:
+    assert predict(network(), examples(0), CLASSES).shape == (0, 3)
+
+
+def test_numbers_are_the_outputs_in_their_unit() -> None:
+    def model() -> nn.Module:
+        return nn.Sequential(network(), nn.Linear(3, 1)).requires_grad_(False)
+
+    torch.manual_seed(0)
+    one = model()
+    found = predict(one, examples(), Quantity(low=2, high=6))
+    assert found.shape == (NUM, 1)
+    torch.testing.assert_close(found, 2 + 4 * one.eval()(examples().images), rtol=1e-5, atol=1e-5)

@@ -287,7 +287,7 @@ def test_what_the_examples_do_not_determine_is_none(
         assert found["sensitivity"].num_valid == sum(labels)
         assert found["specificity"].num_valid == len(labels) - sum(labels)
     if len(set(labels)) == 1:
-        assert {n for n in applicable(task) if METRICS[n].needs_two_classes} <= undetermined
+        assert {n for n in applicable(task) if METRICS[n].undetermined_where} <= undetermined
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "ordinal"])
@@ -322,7 +322,13 @@ def test_the_catalogue_is_in_order() -> None:
         assert metric.name == name
         assert metric.title
         assert metric.tasks
-    assert {n for n, m in METRICS.items() if not m.higher_is_better} == {"ece", "loss"}
+    assert {n for n, m in METRICS.items() if not m.higher_is_better} == {
+        "ece",
+        "loss",
+        "mse",
+        "rmse",
+        "mae",
+    }
 
 
 def test_import_is_light() -> None:

@@ -52,7 +52,7 @@ def draw(seed: int, num: int = 9, num_classes: int = NUM_CLASSES) -> tuple[Tenso
 
 
 def context(labels: Tensor, num_classes: int = NUM_CLASSES) -> Context:
-    return Context(torch.bincount(labels, minlength=num_classes))
+    return Context(Batch(torch.empty(0), labels).class_counts(num_classes))
 
 
 def value_and_gradient(
@@ -305,6 +305,9 @@ every_objective_without_draws = pytest.mark.parametrize(
 
 
 def classes_for(objective: Objective) -> int:
+    """Return how many outputs a network needs; one where the labels are real numbers."""
+    if objective.learns_numbers:
+        return 1
     return 2 if objective.binary_only else NUM_CLASSES
 
 
@@ -320,6 +323,8 @@ def network(num_classes: int, dtype: torch.dtype = torch.float32) -> nn.Module:
 def images_and_labels(num: int, num_classes: int, dtype: torch.dtype = torch.float32) -> Batch:
     generator = torch.Generator().manual_seed(num)
     images = torch.randn(num, 3, 2, 2, generator=generator, dtype=dtype)
+    if num_classes == 1:
+        return Batch(images, torch.randn(num, generator=generator, dtype=dtype))
     return Batch(images, torch.randint(num_classes, (num,), generator=generator))
 
 

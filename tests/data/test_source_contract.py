@@ -35,10 +35,13 @@ CASES: dict[str, Source] = {
         images="x",
         labels="y",
         columns={"site": "where"},
+        targets={"bmi": "z"},
         splits="fold",
         licence="mine",
     ),
-    "images": Images(path=WRITTEN / "manifest.csv", image_size=20, licence="mine"),
+    "images": Images(
+        path=WRITTEN / "manifest.csv", image_size=20, targets=("bmi",), licence="mine"
+    ),
     "images-folder": Images(path=WRITTEN / "folder", image_size=16, licence="mine"),
 }
 
@@ -49,15 +52,16 @@ def write_files() -> None:
     images, labels = rng.integers(0, 256, (60, 20, 20), np.uint8), rng.permutation(60) % 3
     sites, folds = np.array(["A 10", "A 9"]).repeat(30), np.array(SPLITS)[np.arange(60) % 3]
     WRITTEN.mkdir(exist_ok=True)
-    np.savez(WRITTEN / "study.npz", x=images, y=labels, where=sites, fold=folds)
-    lines = ["path,label,site"]
+    numbers = rng.normal(size=60)
+    np.savez(WRITTEN / "study.npz", x=images, y=labels, z=numbers, where=sites, fold=folds)
+    lines = ["path,label,site,bmi"]
     for number, image in enumerate(images):
         label, site, fold = f"class {labels[number]}", sites[number], folds[number]
         inside = WRITTEN / "folder" / site / fold / label
         inside.mkdir(parents=True, exist_ok=True)
         for path in (WRITTEN / f"{number}.png", inside / f"{number}.png"):
             Image.fromarray(image).save(path)
-        lines.append(f"{number}.png,{label},{site}")
+        lines.append(f"{number}.png,{label},{site},{numbers[number]}")
     (WRITTEN / "manifest.csv").write_text("\n".join(lines))
 
 
@@ -96,6 +100,20 @@ def test_facts_are_those_of_the_data(opened: Opened) -> None:
     assert set(every) == set(range(len(facts.class_names)))
     assert facts.licence
     assert opened.source.is_local()
+
+
+def test_targets_are_those_that_the_facts_name(opened: Opened) -> None:
+    facts, data = opened.source.facts(), opened.data
+    assert set(data.targets) == set(facts.targets)
+    for name, numbers_of in data.targets.items():
+        by_split = numbers_of()
+        assert set(by_split) == set(data.labels)
+        for split, numbers in by_split.items():
+            assert numbers.dtype == np.float32
+            assert numbers.shape == data.labels[split].shape
+            assert np.isfinite(numbers).all()
+            again = opened.source.open(Streams(3)).targets[name]()[split]
+            assert again.tobytes() == numbers.tobytes()
 
 
 def test_columns_are_those_that_the_facts_name(opened: Opened) -> None:

@@ -175,7 +175,7 @@ def test_sites_know_their_bags_and_the_simulator_the_test_labels(tiny: Make) -> 
         assert response[1] == pytest.approx((truth[bags.of_example == number] == 1).mean())
     assert found.examples(1, "validation").bags
     assert not found.examples(1, "test").bags
-    np.testing.assert_array_equal(found.truth["site-01"], told.examples(1, "test").labels)
+    np.testing.assert_array_equal(found.hidden["site-01"], told.examples(1, "test").labels)
     assert found.class_counts(1, "train").tolist() == told.class_counts(1, "train").tolist()
     assert found.class_counts(1, "test").tolist() == told.class_counts(1, "test").tolist()
 

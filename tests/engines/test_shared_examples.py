@@ -62,3 +62,20 @@ def test_examples_that_nobody_needs_take_no_memory() -> None:
     made.buffer[500] = 1
     assert Path(f"/dev/shm/{made.memory.name}").stat().st_blocks * 512 < 10**6
     made.close()
+
+
+def test_real_numbers_keep_every_bit(tiny: Callable[..., Scenario]) -> None:
+    source = {"kind": "synthetic", "anatomy": "chest", "image_size": 16, "num_examples": 120}
+    data = {"source": source, "task": "regression", "target": "lesion_area"}
+    scenario = tiny(data={**data, "target_range": [0, 7]})
+    alone = open_population(scenario)
+    layout = Layout(alone, scenario.data.source.facts().image_shape)
+    block = memoryview(bytearray(layout.num_bytes))
+    shared_out = replace(alone, kept=SharedExamples(layout, block))
+    assert np.any(alone.learned(np.arange(120)) % 1)
+    for site in range(len(alone)):
+        for split in SPLITS:
+            expected = alone.examples(site, split).labels
+            found = shared_out.examples(site, split).labels
+            assert found.dtype == expected.dtype == np.float32
+            assert found.tobytes() == expected.tobytes()

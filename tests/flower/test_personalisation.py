@@ -199,7 +199,7 @@ def test_what_is_private_is_in_no_message(
     assert private < everything
     for which in ("to train", "from train", "to evaluate"):
         assert seen[which] == everything - private
-    assert seen["from evaluate"] == {"log_probabilities", "labels"}
+    assert seen["from evaluate"] == {"scores", "labels"}
     plain = run(scenario(tiny, None, model=CNN, rounds=2), out=tmp_path, name="plain", device="cpu")
     for row, usual in zip(record.rounds, plain.rounds, strict=True):
         assert row["bytes_up"] == row["bytes_down"] < usual["bytes_up"]

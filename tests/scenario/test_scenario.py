@@ -120,6 +120,7 @@ CHANGEABLE = [
     for path in leaves(FULL.resolved())
     if path[-1]
     not in ("version", "name", "description", "kind", "anatomy", "steps", "share", "sites", "batch")
+    and path[-1] not in ("target", "target_range")  # of a regression alone
     and "metrics" not in path
     and path != ("privacy",)
 ]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from clients.metrics import METRICS
 from fedsim.data.source import POOLED
+from fedsim.report import agreement
 from fedsim.report.rows import sites
 from fedsim.report.scores import Scores, eligible, tested_sites
 from fedsim.report.tables import number
@@ -32,6 +33,8 @@ def alternative(name: str, record: RunRecord) -> str:
                 "the probability that it gives them, and below it the number of test images in "
                 "each bin."
             )
+        case "predicted_against_true":
+            return agreement.text(record)
         case "timeline":
             return _timeline(record)
         case "local_models":

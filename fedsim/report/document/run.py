@@ -28,7 +28,7 @@ from fedsim.report.document.parts import (
     word,
 )
 from fedsim.report.document.words import in_words, without_places
-from fedsim.report.scores import Scores, arrowed, describe, eligible, tested_sites
+from fedsim.report.scores import Scores, arrowed, describe, eligible, of_class, tested_sites
 from fedsim.report.timeline import Unit, clock, computing_share
 
 if TYPE_CHECKING:
@@ -177,7 +177,9 @@ def _results(run: Run) -> Section:
             }
         ),
     )
-    blocks += run.shown({"calibration": "Calibration"}).values()
+    blocks += run.shown(
+        {"calibration": "Calibration", "predicted_against_true": "Predicted and true"}
+    ).values()
     return Section("results", "Results", blocks)
 
 
@@ -253,7 +255,7 @@ def _site_table(record: RunRecord) -> Table:
         ("site", *SPLITS, *map(arrowed, metrics)),
         found,
         "Numbers of images, then values on the site's test images."
-        + " Pale: too few test images of some class to be compared." * few,
+        + f" Pale: too few test images{of_class(record, 'some')} to be compared." * few,
     )
 
 

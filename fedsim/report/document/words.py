@@ -19,7 +19,7 @@ def in_words(scenario: Mapping[str, Any], population: Mapping[str, Any]) -> dict
     sites, client = scenario["population"], scenario["client"]
     said = {
         "Images": f"{part(scenario['data']['source'])}; {_images(population)}",
-        "Task": f"{scenario['data']['task']}: {', '.join(population['class_names'])}",
+        "Task": _task(scenario["data"], population),
         "Sites": f"{_sites(population)}; {part(sites['partition'])}",
         "Scanners": part(sites["appearance"]),
         "Label noise": "; ".join(map(part, sites["label_noise"])),
@@ -89,6 +89,15 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{without_places(value)}"
+
+
+def _task(data: Mapping[str, Any], population: Mapping[str, Any]) -> str:
+    """Return what is learned."""
+    if data["task"] != "regression":
+        return f"{data['task']}: {', '.join(population['class_names'])}"
+    low, high = data["target_range"] or (0, 1)
+    unit = f" ({population['target_unit']})" if population["target_unit"] else ""
+    return f"regression: {data['target']}{unit}, learned as 0 at {low:g} and 1 at {high:g}"
 
 
 def _images(population: Mapping[str, Any]) -> str:

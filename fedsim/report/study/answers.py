@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from clients.metrics import METRICS
 from fedsim.data.source import POOLED
-from fedsim.report.document.parts import Block, Section, Sentences, Table, views, word
+from fedsim.report.document.parts import Block, Section, Sentences, Table, Text, views, word
 from fedsim.report.document.pictures import picture
 from fedsim.report.study import (
     alternatives,
@@ -21,6 +22,11 @@ from fedsim.report.study.learning import Curve
 from fedsim.report.study.looks import titled
 from fedsim.report.study.subject import Study
 from fedsim.report.tables import number
+
+NO_PROBABILITIES = (
+    "The models predict a number and no probabilities, so there is neither a reliability diagram "
+    "nor a decision curve."
+)
 
 
 def answer(study: Study) -> Section:
@@ -145,6 +151,9 @@ def join(study: Study) -> Section:
 
 def clinical_use(study: Study) -> Section:
     """Return whether probabilities are to be believed, and of use in a clinic."""
+    title = "Calibration and clinical use"
+    if "regression" in METRICS[study.comparison["primary"]["metric"]].tasks:
+        return Section("probabilities", title, [Text(NO_PROBABILITIES, "note")])
     believed: dict[str, Block] = {}
     useful: dict[str, Block] = {}
     for setting in study.settings:
@@ -160,6 +169,6 @@ def clinical_use(study: Study) -> Section:
             useful[titled(setting)] = picture(figure, alternatives.of_decision_curves(rows))
     return Section(
         "probabilities",
-        "Calibration and clinical use",
+        title,
         [*views("Setting", believed), *views("Setting", useful)],
     )

@@ -180,7 +180,7 @@ def fairness(comparison: Comparison, setting: str) -> Table | None:
         f"{arrowed(metric)} at the worst site",
         ("method", "seeds", "mean [interval]"),
         rows,
-        "The worst of the sites with enough test images of every class in all runs of a seed. The "
+        "The worst of the sites with enough test images in all runs of a seed. The "
         "worst of several noisy values is lower than what one hospital should expect: compare it "
         "between methods only.",
     )
