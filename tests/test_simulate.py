@@ -268,7 +268,7 @@ def test_one_site_is_plain_training_bit_for_bit(tiny: Make, tmp_path: Path) -> N
             client.plan,
             client.objective,
             torch.optim.SGD(model.parameters(), 0.1),
-            num_classes=2,
+            context=workplace.context(workplace.examples(0, "train"), round),
             generator=streams.torch("batches", round=round, site=0),
         )
     torch.set_num_threads(threads)
@@ -285,6 +285,9 @@ def test_same_data_and_one_full_batch_step_is_gradient_descent(
     alone = open_population(scenario).examples(0, "train")
     monkeypatch.setattr(
         "fedsim.data.population.Population.examples", lambda self, site, split: alone
+    )
+    monkeypatch.setattr(
+        "fedsim.data.population.Population.truth", lambda self, site, split: alone.labels
     )
     folder = run(scenario, out=tmp_path, device="cpu").folder
     workplace = Workplace(scenario, open_population(scenario), torch.device("cpu"))

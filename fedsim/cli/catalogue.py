@@ -26,6 +26,12 @@ USES = {
     "partitions": ("population.partition", "how examples are spread over sites"),
     "appearances": ("population.appearance", "how the images of a site look"),
     "label_noises": ("population.label_noise", "mistakes in training labels"),
+    "supervisions": ("population.supervision", "what sites know of their labels"),
+    "bag_draws": ("population.supervision.draw", "how examples come into bags"),
+    "label_privacies": (
+        "population.supervision.label_privacy",
+        "noise that protects labels in what bags tell",
+    ),
     "adversaries": ("population.adversaries", "how sites attack the training"),
     "models": ("model", "the network that is trained"),
     "objectives": ("client.objective", "what a site minimises"),

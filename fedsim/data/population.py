@@ -199,6 +199,8 @@ class Population:
             if not self.keeps(holder):
                 return examples
             self.kept[holder, split] = examples
+        if holder not in self.knowledge:
+            return self.kept[holder, split]
         knows = self.knows(holder)
         return replace(
             self.kept[holder, split],

@@ -7,7 +7,7 @@ the sites' bags tell; labels have no part in it.
 
 >>> said = {"test": {"a": (np.log([[0.4, 0.6], [0.5, 0.5]]), np.array([1, 0]))}}
 >>> ((scores, _),) = unshrunk(said, np.array([0.4, 0.6]), 4.0)["test"].values()
->>> np.exp(scores).round(3).tolist()
+>>> [[round(float(p), 3) for p in row] for row in np.exp(scores)]
 [[0.4, 0.6], [0.8, 0.2]]
 """
 

@@ -28,7 +28,7 @@ Predicted = tuple[NDArray[np.float32], NDArray[Any]]
 """Log-probabilities, (example, class), and classes, (example,), int64; of a regression, predicted
 numbers, (example, 1), and true ones, (example,), float32."""
 _NEEDED: Mapping[str, tuple[str, ...]] = {
-    "run.json": ("format", "digest", "keep_every", "chosen"),
+    "run.json": ("format",),
     "scenario.yaml": ("rounds", "evaluation"),
     "population.json": ("sites", "class_names", "images", "checksums"),
     TEST_UNITS: ("unit", "sites"),
@@ -194,6 +194,8 @@ def read(folder: str | Path) -> RunRecord:
             f"{folder}: was written in format {run['format']}, this fedsim reads format {FORMAT}; "
             "use the version in its environment.jsonl"
         )
+    with _checked(folder / "run.json"):
+        _need(run, ("digest", "keep_every", "chosen"))
     if not isinstance(run["keep_every"], int | None):
         raise InputError(f"{folder / 'run.json'}: is damaged: keep_every is no number")
     return RunRecord(
@@ -227,9 +229,13 @@ def _section(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
         content = parse(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError("expected keys and values")
-        if missing := [key for key in _NEEDED[path.name] if key not in content]:
-            raise ValueError(f"it lacks {', '.join(missing)}")
+        _need(content, _NEEDED[path.name])
         return content
+
+
+def _need(content: Mapping[str, Any], keys: Iterable[str]) -> None:
+    if missing := [key for key in keys if key not in content]:
+        raise ValueError(f"it lacks {', '.join(missing)}")
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -140,11 +140,11 @@ def _batches_of_devices(scenario: Scenario, population: Population) -> Iterator[
 
 def _delta(scenario: Scenario, population: Population) -> Iterator[Problem]:
     """Delta must be below the chance that a mechanism publishes one example at random."""
-    privacy, sizes = scenario.privacy, population.sizes()
-    if privacy is None or not any(sizes):
+    privacy = scenario.privacy
+    if privacy is None:
         return
-    largest = max(sizes)
-    if privacy.delta >= 1 / largest:
+    largest = max(population.sizes())
+    if largest and privacy.delta >= 1 / largest:
         yield Problem(
             ("privacy", "delta"),
             f"a site has {largest} training images, and at a delta of 1 / {largest} = "

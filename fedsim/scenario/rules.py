@@ -22,6 +22,7 @@ from fedsim.scenario import (
     local_rules,
     privacy_rules,
     supervision_rules,
+    target_rules,
 )
 from fedsim.scenario.cohort import FixedSize
 from fedsim.scenario.fleet_rules import broken_by_fleet
@@ -44,6 +45,7 @@ def broken(scenario: Scenario) -> list[Problem]:
     label_map = scenario.data.label_map
     found = list(_label_map(label_map, facts, ("data", "label_map"))) or chain(
         _task(scenario, facts),
+        target_rules.broken(scenario, facts),
         _images(scenario, facts),
         _sites(scenario, facts),
         drawn_rules.broken(scenario),

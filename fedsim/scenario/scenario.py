@@ -68,7 +68,7 @@ class Data(Part):
         description="regression: name of the real number, one of the source's `targets`; classes "
         "then only decide who gets which examples",
     )
-    target_range: tuple[float, float] | None = Field(
+    target_range: Annotated[tuple[float, ...], Field(min_length=2, max_length=2)] | None = Field(
         default=None,
         description="regression: public constants; what is learned is 0 at the first and 1 at the "
         "second (numbers may lie outside); default: 0 and 1",
@@ -85,7 +85,7 @@ class Data(Part):
 
     @field_validator("target_range")
     @classmethod
-    def _ascending(cls, bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+    def _ascending(cls, bounds: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if bounds is not None and not bounds[0] < bounds[1]:
             raise ValueError(f"expected a lower and a higher number, got {bounds[0]}, {bounds[1]}")
         return bounds

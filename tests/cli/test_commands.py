@@ -176,12 +176,20 @@ def test_list_says_for_each_family_where_it_is_used(fedsim: Any) -> None:
 @pytest.mark.parametrize("family", USES)
 def test_a_family_is_used_where_the_catalogue_says(fedsim: Any, family: str) -> None:
     schema = json.loads(fedsim("schema")[1])
-    here = schema
-    for key in USES[family][0].split("."):
-        here = here.get("anyOf", [here])[0]
+
+    def sections(here: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the sections that may stand at a place, in a list or not."""
         if "$ref" in here:
             here = schema["$defs"][here["$ref"].rpartition("/")[2]]
-        here = here["properties"][key]
+        inside = [*here.get("anyOf", []), *here.get("oneOf", [])]
+        inside += [here["items"]] if "items" in here else []
+        return [here, *(found for part in inside for found in sections(part))]
+
+    there = [schema]
+    for key in USES[family][0].split("."):
+        found = [part for here in there for part in sections(here)]
+        there = [part["properties"][key] for part in found if key in part.get("properties", {})]
+        assert there, key
     assert fedsim("list", family)[1].startswith(f"{family} ({USES[family][0]}:) - ")
 
 

@@ -325,6 +325,7 @@ def test_the_catalogue_is_in_order() -> None:
     assert {n for n, m in METRICS.items() if not m.higher_is_better} == {
         "ece",
         "loss",
+        "bag_loss",
         "mse",
         "rmse",
         "mae",

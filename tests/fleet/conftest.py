@@ -52,6 +52,7 @@ def make_fleet() -> Callable[..., Fleet]:
         return Fleet(
             names=[f"site-{number}" for number in range(len(seconds))],
             num_examples=lambda site: seconds[site],
+            num_bags=lambda site: None,
             plan=settings.pop("plan", Plan(batch_size=1, epochs=1)),
             groups=groups,
             group_of=np.zeros(len(seconds), np.int64),

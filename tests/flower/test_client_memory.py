@@ -160,7 +160,7 @@ def test_a_training_that_did_not_count_is_not_remembered(
             raise OSError("the line is cut")
 
     def note(place: Workplace, site: int, round: int, *rest: Any) -> Trained:
-        before = rest[-1].get("regulariser", {}).get("1.bias", torch.zeros(0))
+        before = rest[4].get("regulariser", {}).get("1.bias", torch.zeros(0))
         trained = train(place, site, round, *rest)
         asked.append((site, round, before))
         made[site, round] = trained.memory["regulariser"]["1.bias"].clone()
@@ -203,7 +203,7 @@ def test_late_and_stale_sites_remember_their_last_update_that_counted(
     num_old = []
 
     def note(place: Workplace, site: int, round: int, *rest: Any) -> Trained:
-        before = rest[-1].get("regulariser", {}).get("1.bias")
+        before = rest[4].get("regulariser", {}).get("1.bias")
         assert (before is None) == (site not in made)
         assert before is None or torch.equal(before, made[site])
         trained = train(place, site, round, *rest)

@@ -33,6 +33,7 @@ State = dict[str, Tensor]
 CPU = torch.device("cpu")
 LR, STEPS = 0.2, 4
 ON_ALL = {"steps": STEPS, "batch_size": 1000, "optimizer": {"kind": "sgd", "learning_rate": LR}}
+POPULATION: dict[str, Any] = {"sites": [], "class_names": [], "images": {}, "checksums": {}}
 SOME = {"kind": "fixed_size", "num_sites": 2}
 
 
@@ -295,7 +296,7 @@ def quadratic(
         X = torch.from_numpy(images[:, 0, 0, :4].astype(np.float32)).double()
         Y = one_hot(torch.from_numpy(labels), 2).double()
         curvature, pull = curvature + X.T @ X / 40, pull + Y.T @ X / 40
-    data = {"scenario": base.resolved(), "digest": base.digest, "population": {"sites": []}}
+    data = {"scenario": base.resolved(), "digest": base.digest, "population": POPULATION}
     folder = RunFolder.create(tmp_path / scenario.strategy.kind, **data, keep_every=None)
     record = execute(scenario, population, folder, [CPU], partial(own, [CPU], 1), lambda p: None)
     return final(record)["2.weight"].double(), pull @ torch.linalg.inv(curvature)

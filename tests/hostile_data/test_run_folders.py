@@ -186,8 +186,16 @@ def test_a_line_that_a_crash_left_half_written_is_made_anew(
         ("timing.jsonl", "[" * 100_000 + "\n", "line 1 is no JSON"),
         ("population.json", "{}", "it lacks sites, class_names, images, checksums"),
         ("population.json", "[" * 100_000, "is damaged"),
-        ("run.json", '{"format": 3, "digest": "x", "keep_every": "y"}', "keep_every is no number"),
-        ("run.json", '{"format": 4, "digest": "x", "keep_every": 1}', "written in format 4, this"),
+        (
+            "run.json",
+            '{"format": 4, "digest": "x", "keep_every": "y", "chosen": {}}',
+            "keep_every is no number",
+        ),
+        (
+            "run.json",
+            '{"format": 5, "digest": "x", "keep_every": 1, "chosen": {}}',
+            "written in format 5, this",
+        ),
         ("run.json", '{"digest": "x", "keep_every": 1}', "it lacks format"),
         ("scenario.yaml", "rounds: many\nevaluation: {select_by: auroc}\n", "rounds is no number"),
         ("scenario.yaml", "rounds: 3\nevaluation: 4\n", "select_by is no metric"),
@@ -200,7 +208,7 @@ def test_damage_to_a_file_is_told_by_file_and_line(
 ) -> None:
     (halfway / name).write_text(content)
     said = complaint(halfway)
-    assert str(halfway / name if "format 4" not in message else halfway) in said
+    assert str(halfway / name if "format 5" not in message else halfway) in said
     assert message in said
 
 

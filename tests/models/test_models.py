@@ -225,7 +225,7 @@ def test_what_cannot_be_built_is_refused(
 def test_a_scenario_says_where_a_width_is_wrong(tiny: Callable[..., Scenario]) -> None:
     with pytest.raises(ScenarioError, match=r"model\n  every width must be .* got \[12\]"):
         tiny(model={"kind": "small_cnn", "widths": [12]})
-    with pytest.raises(ScenarioError, match=r"model\.widths\.1\n  expected .* > 0, got 0"):
+    with pytest.raises(ScenarioError, match=r"model\.widths\.1\n  expected .* > 0 .*got 0"):
         tiny(model={"kind": "mlp", "widths": [8, 0]})
 
 

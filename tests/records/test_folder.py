@@ -535,6 +535,7 @@ def test_the_other_files_are_as_documented(record: RunRecord) -> None:
         "appearance",
         "num_mislabelled",
         "knowledge",
+        "target_unit",
         "devices",
         "adversaries",
     }

@@ -151,7 +151,7 @@ def test_a_damaged_line_in_the_middle_is_not_skipped(folder: Path, name: str) ->
 def test_another_format_is_refused_with_both_versions(folder: Path) -> None:
     changed = {**json.loads((folder / "run.json").read_text()), "format": 1}
     (folder / "run.json").write_text(json.dumps(changed))
-    with pytest.raises(InputError, match=r"in format 1, this fedsim reads format 3"):
+    with pytest.raises(InputError, match=r"in format 1, this fedsim reads format 4"):
         read(folder)
 
 

@@ -43,8 +43,8 @@ class Gaussian(LabelPrivacy):
     )
 
     reference: ClassVar[str] = """@inproceedings{balle2018improving,
-  title = {Improving the {Gaussian} Mechanism for Differential Privacy: Analytical Calibration and
-           Optimal Denoising},
+  title = {Improving the {Gaussian} Mechanism for Differential Privacy: Analytical Calibration
+           and Optimal Denoising},
   author = {Balle, Borja and Wang, Yu-Xiang},
   booktitle = {International Conference on Machine Learning (ICML)},
   year = {2018},
