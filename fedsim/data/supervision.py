@@ -122,6 +122,15 @@ class Labels(Supervision):
         default=None, description="randomised_response; default: the labels as they are"
     )
 
+    @model_validator(mode="after")
+    def _choose_by_no_label_that_is_protected(self) -> Labels:
+        if self.label_privacy is not None and self.per_class is not None:
+            raise ValueError(
+                "per_class chooses by the true labels, which label_privacy is to protect: give one "
+                "of them"
+            )
+        return self
+
     @property
     def tells_all(self) -> bool:
         """Whether every label is told as it is."""

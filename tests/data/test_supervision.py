@@ -268,6 +268,8 @@ def test_a_few_labels_of_each_class_are_known_and_nothing_else_is_used() -> None
     other = Labels(per_class=5).teach({"train": held()}, 3, lambda purpose: rng(1))
     assert (other.chosen["train"] != chosen).any()
     assert not Labels(per_class=5).tells_all
+    with pytest.raises(ValidationError, match="per_class chooses by the true labels"):
+        Labels(per_class=5, label_privacy={"kind": "randomised_response", "epsilon": 1.0})
 
 
 def test_the_highest_class_of_a_bag_is_a_set_level_label() -> None:
