@@ -13,6 +13,7 @@ PACKAGES = (
     "flwr",
     "torch",
     "opacus",
+    "dp-accounting",
     "monai",
     "numpy",
     "pillow",
