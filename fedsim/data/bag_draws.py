@@ -1,6 +1,7 @@
 """How examples come into bags: by chance, by likeness, or by what groups them. Labels have no say.
 
->>> Random().draw(5, np.array([2, 3]), {}, None, np.random.default_rng(0)).tolist()
+>>> shown = Shown(5, {}, lambda: np.zeros((5, 1, 8, 8), np.uint8))
+>>> Random().draw(shown, np.array([2, 3]), np.random.default_rng(0)).tolist()
 [1, 1, 0, 1, 0]
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,10 +20,23 @@ from fedsim.data.source import PATIENT, Texts
 from fedsim.plugins import Part
 
 Indices = NDArray[np.int64]
-Images = Callable[[], NDArray[np.uint8]]
-"""Makes the images of the examples, (n, channel, height, width), as the source has them."""
 NO_BAG = -1
 """Number of the bag of an example that lies in none."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What may be looked at of the examples that come into bags: all but their labels.
+
+    Args:
+        num: n, how many.
+        columns: what is known of each: column -> (n,), text.
+        images: makes the images, (n, channel, height, width), as the source has them.
+    """
+
+    num: int
+    columns: Mapping[str, Texts]
+    images: Callable[[], NDArray[np.uint8]]
 
 
 class BagDraw(Part, ABC):
@@ -35,21 +50,12 @@ class BagDraw(Part, ABC):
         return None
 
     @abstractmethod
-    def draw(
-        self,
-        num: int,
-        sizes: Indices,
-        columns: Mapping[str, Texts],
-        images: Images,
-        rng: np.random.Generator,
-    ) -> Indices:
+    def draw(self, shown: Shown, sizes: Indices, rng: np.random.Generator) -> Indices:
         """Return the bag of each example, (n,), from 0, or `NO_BAG`.
 
         Args:
-            num: n, the examples.
+            shown: the examples.
             sizes: that the bags should have, (bag,), together at most n.
-            columns: what is known of each example: column -> (n,), text.
-            images: called if images are needed.
             rng: the site's own stream.
         """
 
@@ -59,16 +65,9 @@ class Random(BagDraw):
 
     kind: Literal["random"] = "random"
 
-    def draw(
-        self,
-        num: int,
-        sizes: Indices,
-        columns: Mapping[str, Texts],
-        images: Images,
-        rng: np.random.Generator,
-    ) -> Indices:
+    def draw(self, shown: Shown, sizes: Indices, rng: np.random.Generator) -> Indices:
         """Return bags of exactly these sizes."""
-        return _in_turn(rng.permutation(num), sizes)
+        return _in_turn(rng.permutation(shown.num), sizes)
 
 
 class Similar(BagDraw):
@@ -83,18 +82,11 @@ class Similar(BagDraw):
         default="brightness", description="mean of an image's pixels, or their standard deviation"
     )
 
-    def draw(
-        self,
-        num: int,
-        sizes: Indices,
-        columns: Mapping[str, Texts],
-        images: Images,
-        rng: np.random.Generator,
-    ) -> Indices:
+    def draw(self, shown: Shown, sizes: Indices, rng: np.random.Generator) -> Indices:
         """Return bags of exactly these sizes, equal features in random order."""
-        flat = images().reshape(num, -1).astype(np.float64)
+        flat = shown.images().reshape(shown.num, -1).astype(np.float64)
         values = flat.mean(axis=1) if self.feature == "brightness" else flat.std(axis=1)
-        order = rng.permutation(num)
+        order = rng.permutation(shown.num)
         return _in_turn(order[np.argsort(values[order], kind="stable")], sizes)
 
 
@@ -117,16 +109,9 @@ class Grouped(BagDraw):
         """What groups the images."""
         return self.column
 
-    def draw(
-        self,
-        num: int,
-        sizes: Indices,
-        columns: Mapping[str, Texts],
-        images: Images,
-        rng: np.random.Generator,
-    ) -> Indices:
+    def draw(self, shown: Shown, sizes: Indices, rng: np.random.Generator) -> Indices:
         """Return bags of at least these sizes, as many as the groups fill; none stays outside."""
-        names = columns[self.column]
+        num, names = shown.num, shown.columns[self.column]
         _, numbers = np.unique(names, return_inverse=True)
         groups = np.where(names == "", num + np.arange(num), numbers)
         bags, bag, filled = np.full(num, NO_BAG), 0, 0

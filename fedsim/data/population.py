@@ -35,7 +35,7 @@ class Examples:
 
     Args:
         images: (example, channel, height, width), float32, normalised.
-        labels: (example,), int64, classes of the task, `fedsim.data.supervision.UNKNOWN` where the
+        labels: (example,), int64, classes of the task, `clients.batch.UNKNOWN` where the
             site does not know them; float32, what is learned of a real number.
         bags: what it knows in their stead; several divisions of the same examples if there are.
         confusion: P(label that is shown | label), (class, class), where labels were randomised.

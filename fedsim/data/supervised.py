@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from clients.batch import UNKNOWN
 from fedsim.data.aggregates import Knowledge
+from fedsim.data.bag_draws import Shown
 from fedsim.data.population import Indices, Population
 from fedsim.data.source import Split
-from fedsim.data.supervision import UNKNOWN, Held, Labels, Supervision, Taught
+from fedsim.data.supervision import Held, Labels, Supervision, Taught
 from fedsim.seeds import Streams
 
 KNOWN: tuple[Split, ...] = ("train", "validation")
@@ -60,8 +62,11 @@ def _teach(population: Population, site: int, supervision: Supervision, streams:
     held = {
         split: Held(
             population.labels[at],
-            {name: values[at] for name, values in population.columns.items()},
-            partial(population.pixels, at),
+            Shown(
+                len(at),
+                {name: values[at] for name, values in population.columns.items()},
+                partial(population.pixels, at),
+            ),
         )
         for split, at in population.indices[site].items()
         if split in KNOWN

@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
+from clients.batch import UNKNOWN
 from clients.objectives.base import Supervision as Kind
 from fedsim.data import bag_draws
 from fedsim.data.aggregates import Aggregates, Knowledge
-from fedsim.data.bag_draws import NO_BAG, BagDraw, Images, Random
-from fedsim.data.source import Split, Texts
+from fedsim.data.bag_draws import NO_BAG, BagDraw, Random, Shown
+from fedsim.data.source import Split
 from fedsim.plugins import Part, load, union
 from fedsim.privacy import label
 from fedsim.privacy.label import LabelPrivacy, LabelRelease, RandomisedResponse, project, promise
@@ -33,8 +34,6 @@ Indices = NDArray[np.int64]
 Size = Annotated[int, Field(ge=1)]
 Stream = Callable[[str], np.random.Generator]
 """Purpose -> the site's own stream for it."""
-UNKNOWN = -1
-"""Label of an example whose class its site does not know, as in `clients.batch`."""
 BAG_DRAWS = load("bag_draws", bag_draws.BUILTIN, BagDraw)
 LABEL_PRIVACIES = load("label_privacies", label.BUILTIN, LabelPrivacy)
 if TYPE_CHECKING:
@@ -51,13 +50,11 @@ class Held:
 
     Args:
         labels: (n,), as the site would know them.
-        columns: what else is known: column -> (n,), text.
-        images: makes the images, (n, channel, height, width), uint8.
+        shown: all else.
     """
 
     labels: Indices
-    columns: Mapping[str, Texts]
-    images: Images
+    shown: Shown
 
 
 @dataclass(frozen=True)
@@ -276,7 +273,7 @@ class InBags(Supervision):
     def _divide(self, held: Held, rng: np.random.Generator) -> Indices:
         """Return the bag of each example, bags that are released numbered from 0."""
         num = len(held.labels)
-        bags = self.draw.draw(num, self.sizes(num, rng), held.columns, held.images, rng)
+        bags = self.draw.draw(held.shown, self.sizes(num, rng), rng)
         names, sizes = np.unique(bags[bags != NO_BAG], return_counts=True)
         released = np.isin(bags, names[sizes >= self.min_bag_size])
         numbered = np.full(num, NO_BAG)

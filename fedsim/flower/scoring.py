@@ -89,7 +89,8 @@ def values(
         scenario.data.positive_class,
     )
     if BAG_LOSS in found and bags is not None:
-        found[BAG_LOSS] = Value(bag_loss(scores, bags), len(labels))
+        loss = bag_loss(scores, bags)
+        found[BAG_LOSS] = Value(loss, len(labels)) if np.isfinite(loss) else Value(None, 0)
     return found
 
 

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from clients.batch import UNKNOWN
 from fedsim.data.aggregates import Aggregates
-from fedsim.data.bag_draws import NO_BAG, Grouped, Random, Similar
+from fedsim.data.bag_draws import NO_BAG, Grouped, Random, Shown, Similar
 from fedsim.data.population import Population
 from fedsim.data.supervised import sites_of, supervise
-from fedsim.data.supervision import UNKNOWN, Held, InBags, Labels, Unlabelled
+from fedsim.data.supervision import Held, InBags, Labels, Unlabelled
 from fedsim.flower.workplace import Workplace
 from fedsim.scenario import Scenario, open_population
 from fedsim.seeds import Streams
@@ -31,13 +32,15 @@ LABELS = np.random.default_rng(0).integers(0, 3, NUM)
 IMAGES = np.random.default_rng(1).integers(0, 256, (NUM, 1, 4, 4), dtype=np.uint8)
 PATIENTS = np.array([f"p{number // 4}" if number < 90 else "" for number in range(NUM)])
 
+SHOWN = Shown(NUM, {"patient": PATIENTS}, lambda: IMAGES)
+
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
 def held() -> Held:
-    return Held(LABELS, {"patient": PATIENTS}, lambda: IMAGES)
+    return Held(LABELS, SHOWN)
 
 
 def taught(supervision: InBags) -> tuple[NDArray[np.bool_], tuple[Aggregates, ...]]:
@@ -107,20 +110,20 @@ def test_random_bags_mix_at_random() -> None:
     """Neighbours in the file share a bag no more often than others."""
     together = 0
     for seed in range(200):
-        bags = Random().draw(100, np.full(10, 10), {}, lambda: IMAGES, rng(seed))
+        bags = Random().draw(replace(SHOWN, num=100), np.full(10, 10), rng(seed))
         together += int((bags[:-1] == bags[1:]).sum())
     expected = 200 * 99 * 9 / 99
     assert abs(together - expected) < 4 * np.sqrt(expected)
 
 
 def test_similar_bags_are_runs_of_the_feature() -> None:
-    bags = Similar().draw(NUM, np.array([50, 53]), {}, lambda: IMAGES, rng())
+    bags = Similar().draw(SHOWN, np.array([50, 53]), rng())
     brightness = IMAGES.reshape(NUM, -1).mean(axis=1)
     assert brightness[bags == 0].max() <= brightness[bags == 1].min()
 
 
 def test_groups_stay_whole() -> None:
-    bags = Grouped().draw(NUM, np.full(10, 10), {"patient": PATIENTS}, lambda: IMAGES, rng())
+    bags = Grouped().draw(SHOWN, np.full(10, 10), rng())
     assert (bags != NO_BAG).all()
     for patient in set(PATIENTS.tolist()) - {""}:
         assert len(set(bags[patient == PATIENTS].tolist())) == 1

@@ -73,6 +73,13 @@ def test_in_bags_of_one_the_bag_loss_is_the_loss(tiny: Make) -> None:
     assert found["pooled", "auroc"]["value"] == found["a", "auroc"]["value"]
 
 
+def test_a_bag_loss_that_is_no_number_is_undefined(tiny: Make) -> None:
+    bags = Aggregates(np.array([0, 0]), np.array([[0.5, 0.5]], np.float32))
+    said = {"validation": {"b": (np.full((2, 2), np.nan), np.full(2, -1))}}
+    rows = score(scenario(tiny, [BAGS]), 1, said, {"validation": {"b": bags}})
+    assert {row["value"] for row in rows} == {None}
+
+
 def test_sites_with_bags_are_judged_by_bags_and_by_the_simulator(
     tiny: Make, tmp_path: Path
 ) -> None:
