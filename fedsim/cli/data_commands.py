@@ -114,8 +114,13 @@ def preview(
     from fedsim.data.duplicates import look_at
     from fedsim.records.files import write_bytes
     from fedsim.report import canvas
-    from fedsim.report.contact_sheet import contact_sheet
+    from fedsim.report.contact_sheet import contact_sheet, labelled
 
+    if not labelled(population, kind):
+        raise InputError(
+            f"{file}: no site knows labels by which its {split} images could be sorted: "
+            "look at them with --set 'population.supervision=[]'"
+        )
     sheet = canvas.encode(contact_sheet(population, kind, per_class, name), "png")
     target.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(target, sheet)

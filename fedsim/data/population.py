@@ -243,6 +243,12 @@ class Population:
         """Return whether the labels of a holder's images are known, to it or to the simulator."""
         return split == "test" or self.knows(holder).kind == "labels"
 
+    def is_labelled(self, holder: int, split: Split) -> bool:
+        """Return whether a holder's images have labels by which they can be sorted."""
+        if holder not in self.knowledge:
+            return True
+        return split != "test" and self.knows(holder).kind == "labels"
+
     def without_hidden(self) -> Population:
         """Return the population as its sites see it."""
         return replace(self, hidden={})

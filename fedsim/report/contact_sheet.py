@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,9 +48,10 @@ def contact_sheet(population: Population, split: Split, per_class: int, run: str
         split: of which split.
         per_class: images of each class at each site.
         run: which study it is.
+
+    Sites that do not know the labels of these images are left out; some must know them.
     """
-    holders: Sequence[int] = range(len(population)) if split == "train" else population.holders
-    sites = holders[:MAX_SITES]
+    holders, sites = _held(population, split), labelled(population, split)
     classes = range(min(len(population.class_names), MAX_CLASSES))
     strips = [
         [_strip(population, site, split, label, per_class) for label in classes] for site in sites
@@ -93,6 +95,17 @@ def contact_sheet(population: Population, split: Split, per_class: int, run: str
     return figure
 
 
+def labelled(population: Population, split: Split) -> list[int]:
+    """Return who has images of a split that can be sorted by class, as many as a sheet holds."""
+    known = (holder for holder in _held(population, split) if population.is_labelled(holder, split))
+    return list(islice(known, MAX_SITES))
+
+
+def _held(population: Population, split: Split) -> Sequence[int]:
+    """Return who has images of a split."""
+    return range(len(population)) if split == "train" else population.holders
+
+
 def _note(population: Population, num_shown: int, num_holders: int, num_classes: int) -> str:
     """Return how to read the sheet, and what is not on it."""
     note = (
@@ -105,6 +118,8 @@ def _note(population: Population, num_shown: int, num_holders: int, num_classes:
     ):
         if shown < num:
             note += f" The first {shown} of {num:,} {what}."
+    if population.knowledge:
+        note += " Sites that do not know their labels are left out."
     if drawn := drawn_sites.describe(population):
         note += f" {drawn_sites.text(drawn)}."
     return note

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fedsim.errors import FedsimError
 from fedsim.report import canvas
-from fedsim.report.contact_sheet import contact_sheet
+from fedsim.report.contact_sheet import contact_sheet, labelled
 from fedsim.report.scores import describe
 from fedsim.scenario import from_data, open_population
 
@@ -28,6 +28,8 @@ def contact_sheet_of(record: RunRecord) -> bytes | None:
     if population is None:
         earlier = record.folder / "report" / FILE
         return earlier.read_bytes() if earlier.is_file() else None
+    if not labelled(population, "train"):
+        return None
     per_class = max(2, min(MOST_PER_CLASS, IMAGES_IN_A_ROW // len(population.class_names)))
     return canvas.encode(contact_sheet(population, "train", per_class, describe(record)), "png")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 from fedsim.adversaries import LabelFlip
 from fedsim.data.resampled import Resampled
@@ -10,6 +11,8 @@ from fedsim.data.source import Facts
 from fedsim.data.supervised import sites_of
 from fedsim.data.supervision import InBags, Labels
 from fedsim.errors import DataError
+from fedsim.plugins import kind_of
+from fedsim.scenario.families import FAMILIES
 from fedsim.scenario.flower_strategy import FlowerStrategy
 from fedsim.scenario.messages import Problem, no_site
 from fedsim.scenario.scenario import Scenario
@@ -70,9 +73,14 @@ def _learnt(scenario: Scenario) -> Iterator[Problem]:
             yield Problem(
                 ("client", "objective", "kind"),
                 f"{objective.kind} learns from {' or '.join(sorted(objective.takes))}, and "
-                f"{names[0]} has {SAID[kind]}: use another objective (`fedsim list objectives` "
-                "says what each takes)",
+                f"{names[0]} has {SAID[kind]}: use one of {', '.join(_suited(known(scenario)))}",
             )
+
+
+def _suited(kinds: Collection[str]) -> list[str]:
+    """Return the objectives that learn from all of these."""
+    objectives: Sequence[Any] = FAMILIES["objectives"]
+    return [kind_of(part) for part in objectives if part.takes >= set(kinds)]
 
 
 def _unshrunk(scenario: Scenario) -> Iterator[Problem]:

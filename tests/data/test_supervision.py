@@ -22,6 +22,7 @@ from fedsim.data.population import Population
 from fedsim.data.supervised import sites_of, supervise
 from fedsim.data.supervision import Held, InBags, Labels, Unlabelled
 from fedsim.flower.workplace import Workplace
+from fedsim.report.contact_sheet import labelled
 from fedsim.scenario import Scenario, open_population
 from fedsim.seeds import Streams
 
@@ -282,3 +283,9 @@ def test_the_highest_class_of_a_bag_is_a_set_level_label() -> None:
         assert sorted(response.tolist()) == [0, 0, 1]
     with pytest.raises(ValidationError, match="noise on proportions"):
         InBags(bag_size=3, response="highest", label_privacy={"kind": "laplace", "epsilon": 1.0})
+
+
+def test_images_of_sites_without_labels_stand_on_no_contact_sheet(tiny: Make) -> None:
+    population = open_population(federation(tiny))
+    assert labelled(population, "train") == labelled(population, "test") == [0]
+    assert labelled(open_population(tiny()), "train") == [0, 1, 2]
