@@ -57,8 +57,8 @@ def main() -> None:
         "Memory over rounds",
         ("workers", "slope, KiB a round", "standard error", "slope / error"),
         rows,
-        note=f"The last {MEASURED} of {arguments.rounds} rounds at 20 sites, evaluated in every round; "
-        f"mean of {arguments.repeats} runs. Promised: no slope beyond its error.",
+        note=f"The last {MEASURED} of {arguments.rounds} rounds at 20 sites, evaluated in every "
+        f"round; mean of {arguments.repeats} runs. Promised: no slope beyond its error.",
     )
     peaks = [[peak(num_sites) for num_sites in COHORTS] for _ in repeats]
     more = [(large - small) / (4 * NUM_PARAMETERS) for small, large in peaks]
