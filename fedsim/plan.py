@@ -286,7 +286,7 @@ def _privacy(workplace: Workplace, problems: list[str]) -> Balance | None:
     from fedsim.privacy.balance import balance
 
     with _noting(problems, "training cannot be private"):
-        _ = workplace.gradient_mode
+        workplace.check_private()
     with _noting(problems, "the epsilon cannot be planned"):
         planned = PrivateRounds.of(scenario, workplace.population).planned()
         return balance(planned, scenario.privacy.delta)

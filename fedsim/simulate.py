@@ -172,14 +172,14 @@ def _check_privacy(workplace: Workplace) -> None:
     """Find out before any training what private training would fail of.
 
     Raises:
-        InputError: if the network has no gradients of single images, or no noise is enough.
+        InputError: if the network cannot be trained privately, or no noise is enough.
     """
     from fedsim.flower.private_rounds import PrivateRounds
 
-    _ = workplace.gradient_mode
+    workplace.check_private()
     rounds = PrivateRounds.of(workplace.scenario, workplace.population)
-    for site in range(len(workplace.population)):
-        rounds.steps(site)
+    for releaser in rounds.releasers(list(range(len(workplace.population)))):
+        rounds.release(releaser)
 
 
 def create(

@@ -31,8 +31,9 @@ def make_client_app(workplace: Workplace, memory: ClientMemory | None = None) ->
         state = read_model(message.content.array_records[wire.ARRAYS])
         site, plan, received = _site(context), wire.read_plan(message), wire.received(message)
         own = _recalled(memory, site, message)
-        steps = wire.read_steps(message)
-        trained = train(workplace, site, round, state, mu, plan, received, own, steps)
+        privacy = workplace.scenario.privacy
+        release = None if privacy is None else wire.read_release(message, privacy.mechanism)
+        trained = train(workplace, site, round, state, mu, plan, received, own, release)
         if memory is not None:
             counts_in, kept = wire.read_memory(message)
             memory.keep(site, counts_in, trained.memory, kept)

@@ -19,6 +19,7 @@ from fedsim.flower.client_memory import Memory
 from fedsim.flower.personal_models import PERSONAL, PRIVATE
 from fedsim.flower.workplace import Workplace
 from fedsim.privacy.example_level import Steps
+from fedsim.privacy.mechanism import Release
 from fedsim.scenario.flower_strategy import FlowerStrategy
 from strategies.q_fed_avg import START_LOSS
 
@@ -60,7 +61,7 @@ def train(
     plan: Plan | None = None,
     received: Mapping[str, Mapping[str, Tensor]] = NOTHING,
     memory: Memory = NOTHING,
-    steps: Steps | None = None,
+    release: Release | None = None,
 ) -> Trained:
     """Train one site for one round.
 
@@ -73,13 +74,14 @@ def train(
         plan: what the site does; by default as the scenario says.
         received: array records that came with the model, by their name.
         memory: what came of `Trained.memory` in the site's last round.
-        steps: the private steps that it takes, None if training is not private.
+        release: what it releases or takes part in, None if nothing is private.
 
     Raises:
-        RunError: if it is to be private and no steps came: nothing is trained then.
+        RunError: if it is to be private and no release came: nothing is trained then.
     """
-    if steps is None and workplace.scenario.privacy is not None:
-        raise RunError("training is private, but no private steps came with the model")
+    if release is None and workplace.scenario.privacy is not None:
+        raise RunError("training is private, but no private release came with the model")
+    steps = release if isinstance(release, Steps) else None
     client, network = workplace.scenario.client, workplace.network
     plan = plan or client.plan
     regulariser = Proximal(weight=proximal_mu) if proximal_mu else client.regulariser

@@ -1,7 +1,12 @@
 """What private training releases in each round: planned, refused, written down, then done.
 
-The three numbers of a site's private steps are decided here once. They are what the ledger has as
-the event of its release, and what is sent to the site to be carried out.
+The numbers of a release are decided here once. They are what the ledger has as its event, and what
+is sent to the sites to be carried out.
+
+A release is made by a site, or by the server in the name of all sites; who makes it is a number of
+a site, or None. The server's release costs every site alike, also one that is not in the cohort,
+where nobody knows the cohort or all sites are in it; where a cohort of a fixed size is known, it
+costs those sites alone.
 """
 
 from __future__ import annotations
@@ -15,18 +20,20 @@ from typing import Any
 from dp_accounting.dp_event import DpEvent
 
 from fedsim.data.population import Population
+from fedsim.privacy import Mechanism
+from fedsim.privacy.balance import ALL_SITES
 from fedsim.privacy.budget import Guard
 from fedsim.privacy.calibration import least_noise
 from fedsim.privacy.events import History, history
-from fedsim.privacy.example_level import Steps, sampling_rate
 from fedsim.privacy.ledger import Entry, entries
+from fedsim.privacy.mechanism import Release, Setting
 from fedsim.records import RunFolder
-from fedsim.scenario import AllSites, Scenario
+from fedsim.scenario import AllSites, FixedSize, Poisson, Scenario
 from fedsim.scenario.privacy import unprotected
 from fedsim.seeds import Streams
 
-MODEL = "local model"
-"""Purpose of what a site releases in a round."""
+Releaser = int | None
+"""A site, or None for the server in the name of all sites."""
 
 
 class PrivateRounds:
@@ -35,51 +42,69 @@ class PrivateRounds:
     Args:
         scenario: with a privacy section.
         names: of the sites.
-        num_examples: function of a site -> the number of its training examples.
+        num_units: function of a site -> how many units of the mechanism's kind it has; of the unit
+            "site", how many sites there are.
     """
 
     def __init__(
-        self, scenario: Scenario, names: Sequence[str], num_examples: Callable[[int], int]
+        self, scenario: Scenario, names: Sequence[str], num_units: Callable[[int], int]
     ) -> None:
         assert scenario.privacy is not None
         self.scenario, self.privacy = scenario, scenario.privacy
-        self.names, self.num_examples = names, num_examples
+        self.names, self.num_units = names, num_units
 
     @staticmethod
     def of(scenario: Scenario, population: Population) -> PrivateRounds:
         """Return the private rounds of the sites of a population."""
-        held = population.held
-        return PrivateRounds(scenario, population.names, lambda site: len(held(site)["train"]))
+        assert scenario.privacy is not None
+        names, held = population.names, population.held
+        if scenario.privacy.mechanism.unit == "site":
+            return PrivateRounds(scenario, names, lambda site: len(names))
+        return PrivateRounds(scenario, names, lambda site: len(held(site)["train"]))
 
-    def steps(self, site: int) -> Steps:
-        """Return what a site does in each of its rounds.
+    @property
+    def by_server(self) -> bool:
+        """Whether the server releases, in the name of all sites."""
+        return self.privacy.mechanism.released_by == "server"
+
+    def releasers(self, cohort: list[int]) -> Sequence[Releaser]:
+        """Return whose releases the ledger has of a round."""
+        return [None] if self._costs_all_alike else cohort
+
+    def release(self, releaser: Releaser) -> Release:
+        """Return what is released at a time.
 
         Raises:
-            InputError: if no noise keeps its epsilon to the budget.
+            InputError: if no noise keeps epsilon to the budget.
         """
-        num, client = self.num_examples(site), self.scenario.client
-        rate, num_steps = sampling_rate(client.batch_size, num), client.plan.num_steps(num)
-        noise = self._noise_multiplier(rate, num_steps, len(self.rounds_of(site)))
-        return Steps(noise, rate, num_steps)
+        return self.privacy.mechanism.release(self._noise(releaser), self._setting(releaser))
 
-    def rounds_of(self, site: int) -> Sequence[int]:
-        """Return the rounds for which the scenario's cohort draws a site, ascending."""
-        if isinstance(self.scenario.cohort, AllSites):
+    def rounds_of(self, releaser: Releaser) -> Sequence[int]:
+        """Return the rounds in which something is released, ascending."""
+        if releaser is None or isinstance(self.scenario.cohort, AllSites):
             return range(1, self.scenario.rounds + 1)
-        return self._drawn.get(site, [])
+        return self._drawn.get(releaser, [])
 
-    def entry(self, site: int, round: int) -> Entry:
-        """Return what the ledger has of a site's release in a round."""
+    def charged(self, releaser: Releaser) -> Sequence[int]:
+        """Return the rounds in which the ledger has a release of it, ascending."""
+        return self.privacy.mechanism.charged(self.rounds_of(releaser))
+
+    def name(self, releaser: Releaser) -> str:
+        """Return what a releaser is called."""
+        return ALL_SITES if releaser is None else self.names[releaser]
+
+    def entry(self, releaser: Releaser, round: int) -> Entry:
+        """Return what the ledger has of a release in a round."""
         mechanism = self.privacy.mechanism
         return Entry(
             round,
-            self.names[site],
-            MODEL,
+            None if releaser is None else self.names[releaser],
+            mechanism.purpose,
             mechanism.unit,
             mechanism.relation,
-            self.num_examples(site),
+            self._num_units(releaser),
             mechanism.digest,
-            self.steps(site).event(),
+            self.release(releaser).event(),
         )
 
     def unprotected(self) -> list[Entry]:
@@ -88,9 +113,13 @@ class PrivateRounds:
 
     def planned(self) -> list[Entry]:
         """Return the ledger that the whole run would have, if no budget stops it."""
-        sites = range(len(self.names))
-        released = [self.entry(site, round) for site in sites for round in self.rounds_of(site)]
+        releasers = self.releasers(list(range(len(self.names))))
+        released = [self.entry(one, round) for one in releasers for round in self.charged(one)]
         return [*self.unprotected(), *released]
+
+    @property
+    def _costs_all_alike(self) -> bool:
+        return self.by_server and not isinstance(self.scenario.cohort, FixedSize)
 
     @cached_property
     def _drawn(self) -> dict[int, list[int]]:
@@ -101,28 +130,49 @@ class PrivateRounds:
                 drawn.setdefault(site, []).append(round)
         return drawn
 
-    def _noise_multiplier(self, rate: float, num_steps: int, num_rounds: int) -> float:
-        noise, budget = self.privacy.mechanism.noise_multiplier, self.privacy.budget
-        if noise != "auto":
-            return noise
+    @cached_property
+    def _most_drawn(self) -> int:
+        """How often the site takes part that does so most often."""
+        return max(map(len, self._drawn.values()))
+
+    def _num_units(self, releaser: Releaser) -> int:
+        return self.num_units(0 if releaser is None else releaser)
+
+    def _setting(self, releaser: Releaser) -> Setting:
+        cohort = self.scenario.cohort
+        hidden = self.by_server and isinstance(cohort, Poisson)
+        # one noise protects all sites of a sum: it has to do for the one that is drawn most often
+        once_for_all = self.by_server and releaser is not None
+        num_rounds = self._most_drawn if once_for_all else len(self.rounds_of(releaser))
+        return Setting(
+            self._num_units(releaser),
+            self.scenario.client.plan,
+            cohort.sampling_rate if hidden and isinstance(cohort, Poisson) else 1.0,
+            max(1, num_rounds),
+        )
+
+    def _noise(self, releaser: Releaser) -> float:
+        mechanism, budget = self.privacy.mechanism, self.privacy.budget
+        if mechanism.noise_multiplier != "auto":
+            return mechanism.noise_multiplier
         assert budget is not None
-        return _calibrated(rate, num_steps, max(1, num_rounds), budget.epsilon, self.privacy.delta)
+        setting = self._setting(releaser)
+        return _calibrated(mechanism, setting, budget.epsilon, self.privacy.delta)
 
 
 @cache
-def _calibrated(
-    rate: float, num_steps: int, num_rounds: int, epsilon: float, delta: float
-) -> float:
-    """Return the least noise with which so many rounds keep to epsilon."""
+def _calibrated(mechanism: Mechanism, setting: Setting, epsilon: float, delta: float) -> float:
+    """Return the least noise with which all rounds of a setting keep to epsilon."""
+    num = len(mechanism.charged(range(1, setting.num_rounds + 1)))
 
     def made(noise: float) -> History:
-        return history([(Steps(noise, rate, num_steps).event(), num_rounds)])
+        return history([(mechanism.release(noise, setting).event(), num)])
 
     return least_noise(made, epsilon, delta)
 
 
 class Desk:
-    """Lets sites release, and writes each release down before it happens.
+    """Lets sites and server release, and writes each release down before it happens.
 
     Args:
         rounds: that are planned.
@@ -137,6 +187,7 @@ class Desk:
         self._stopped = False
         self._spent: dict[str, Counter[DpEvent]] = {}
         self._refused: list[str] = []
+        self._admitted: list[int] = []
 
     def open(self) -> None:
         """Begin the ledger of a run: with what it releases unprotected."""
@@ -146,8 +197,8 @@ class Desk:
         """Go on after a round with what `state` returned then."""
         self._stopped = state["stopped"]
         for entry in entries(self._folder.releases()):
-            if entry.round <= last and entry.site is not None and entry.event is not None:
-                self._note(entry.site, entry.event)
+            if entry.round <= last and entry.event is not None:
+                self._note(entry.site or self._rounds.name(None), entry.event)
 
     def state(self) -> dict[str, Any]:
         """Return what the ledger does not tell."""
@@ -155,45 +206,61 @@ class Desk:
 
     def admit(self, round: int, cohort: list[int]) -> list[int]:
         """Return the sites of a cohort whose budget has room for a round."""
-        self._refused = []
+        self._refused, self._admitted = [], cohort
         if self._guard is None:
             return cohort
-        admitted = []
-        for site in cohort:
-            if not self._stopped and self._affords(round, site):
-                admitted.append(site)
-            else:
-                self._refused.append(self._rounds.names[site])
-                self._stopped |= self._stops_run
-        if self._stopped:
-            self._refused, admitted = [self._rounds.names[site] for site in cohort], []
-        return admitted
+        asking = [] if self._stopped else self._rounds.releasers(cohort)
+        out = {one for one in asking if not self._affords(round, one)}
+        self._stopped |= None in out or (bool(out) and self._stops_run)
+        self._admitted = [] if self._stopped else [site for site in cohort if site not in out]
+        self._refused = [self._rounds.names[s] for s in cohort if s not in self._admitted]
+        return self._admitted
 
     def charge(self, round: int, sites: list[int]) -> None:
-        """Write down that sites release something in a round; on disk when this returns."""
-        self._folder.add_releases(self._rounds.entry(site, round).row() for site in sites)
-        for site in sites:
-            name = self._rounds.names[site]
-            self._note(name, self._rounds.steps(site).event())
+        """Write down what is released in a round; on disk when this returns.
+
+        The server's release costs a site that was drawn and does not answer like any other.
+
+        Args:
+            round: that was asked for last.
+            sites: that train in it.
+        """
+        releasing = self._releasing() if self._rounds.by_server else sites
+        due = [one for one in releasing if round in self._rounds.charged(one)]
+        self._folder.add_releases(self._rounds.entry(one, round).row() for one in due)
+        for one in due:
+            name = self._rounds.name(one)
+            self._note(name, self._rounds.release(one).event())
             if self._guard is not None:
                 self._guard.charge(name)
 
-    def steps(self, site: int) -> Steps:
-        """Return what a site has to do in the round that was written down."""
-        return self._rounds.steps(site)
+    def release(self, site: int) -> Release:
+        """Return what was written down of a round in which a site takes part, to be carried out."""
+        (releaser,) = self._rounds.releasers([site])
+        return self._rounds.release(releaser)
+
+    @property
+    def releases_alone(self) -> bool:
+        """Whether the server has to release in this round, even if no site answers."""
+        return self._rounds.by_server and bool(self._releasing())
 
     def row(self) -> dict[str, Any]:
         """Return what `rounds.jsonl` says beside the rest of the round that began last."""
         return {"out_of_budget": self._refused}
 
-    def _affords(self, round: int, site: int) -> bool:
+    def _releasing(self) -> Sequence[Releaser]:
+        """Return who releases in the round that was asked for last, as far as the server does."""
+        return [] if self._stopped else self._rounds.releasers(self._admitted)
+
+    def _affords(self, round: int, releaser: Releaser) -> bool:
         assert self._guard is not None
-        name = self._rounds.names[site]
-        planned = self._rounds.rounds_of(site)
-        most = len(planned) - bisect_left(planned, round)
-        event = self._rounds.steps(site).event()
+        charged = self._rounds.charged(releaser)
+        most = len(charged) - bisect_left(charged, round)
+        if round not in charged:
+            return True
+        name, event = self._rounds.name(releaser), self._rounds.release(releaser).event()
         return self._guard.affords(name, self._spent.get(name, Counter()), event, most)
 
-    def _note(self, site: str, event: DpEvent) -> None:
+    def _note(self, name: str, event: DpEvent) -> None:
         for part, count in history([(event, 1)]).items():
-            self._spent.setdefault(site, Counter())[part] += count
+            self._spent.setdefault(name, Counter())[part] += count

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from clients.dpsgd import DpSgd, train_private
 from clients.regularisers import Finished, Local, Regulariser
 from fedsim.flower.workplace import Workplace
+from fedsim.privacy import ExampleLevel
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from clients.batch import Batch
     from clients.per_example import Mode
-    from fedsim.privacy import ExampleLevel
     from fedsim.privacy.example_level import Steps
 
 
@@ -48,6 +48,7 @@ def fit(
     scenario, streams, module = workplace.scenario, workplace.streams, workplace.network.module
     assert scenario.privacy is not None
     mechanism = scenario.privacy.mechanism
+    assert isinstance(mechanism, ExampleLevel)
     with streams.torch_default("training", str(workplace.device), round=round, site=site):
         trained = train_private(
             module,

@@ -272,7 +272,7 @@ class Server:
             site = self.nodes.index(message.metadata.dst_node_id)
             self.dispatcher.address(site, message)
             if self.desk is not None:
-                wire.address_steps(message, self.desk.steps(site))
+                wire.address_release(message, self.desk.release(site))
         self._remind(round, messages)
         return messages
 

@@ -6,7 +6,8 @@ scenario's client section says, a ConfigRecord `plan` with the fields of `client
 ArrayRecords that the strategy broadcasts, under names of its own, an array for every parameter; to
 a site that keeps something from one of its rounds to the next, a ConfigRecord `memory`: the round
 that is going on, and those whose memory may still be asked for, its present one last; where
-training is private a ConfigRecord `private-steps`, what the ledger has of the site's release.
+training is private a ConfigRecord `private-release`, what the ledger has of the release that the
+site takes part in.
 Up: `train` sends the local model back as `arrays` with `metrics` {num-examples, num-steps,
 train_loss, and start-loss where the strategy asks for it}, and the ArrayRecords that the strategy
 collects;
@@ -34,7 +35,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clients.training import Plan
-from fedsim.privacy.example_level import Steps
+from fedsim.privacy.mechanism import Mechanism, Release
 from strategies.q_fed_avg import START_LOSS
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 ARRAYS, CONFIG, PLAN, METRICS = "arrays", "config", "plan", "metrics"
 MEMORY, COUNTS_IN, KEPT = "memory", "counts-in", "kept"
-PRIVATE_STEPS = "private-steps"
+PRIVATE_RELEASE = "private-release"
 TASK, SCENARIO, DEVICE, PLACE = "task", "scenario", "device", "place"
 NUM_SITES, OWN = "num-sites", "own"
 PROXIMAL_MU = "proximal-mu"
@@ -172,18 +173,18 @@ def read_plan(message: Message) -> Plan | None:
     return Plan(**cast(dict[str, Any], dict(records[PLAN]))) if PLAN in records else None
 
 
-def address_steps(message: Message, steps: Steps) -> None:
-    """Put into a message what private steps its site is to take."""
-    record = ConfigRecord(asdict(steps))
-    message.content = RecordDict({**message.content, PRIVATE_STEPS: record})
+def address_release(message: Message, release: Release) -> None:
+    """Put into a message what its site releases, or takes part in."""
+    record = ConfigRecord(asdict(release))
+    message.content = RecordDict({**message.content, PRIVATE_RELEASE: record})
 
 
-def read_steps(message: Message) -> Steps | None:
-    """Return the private steps that a site is to take, None where training is not private."""
+def read_release(message: Message, mechanism: Mechanism) -> Release | None:
+    """Return what a site is to release, None if the message does not say."""
     records = message.content.config_records
-    if PRIVATE_STEPS not in records:
+    if PRIVATE_RELEASE not in records:
         return None
-    return Steps(**cast(dict[str, Any], dict(records[PRIVATE_STEPS])))
+    return mechanism.read(dict(records[PRIVATE_RELEASE]))
 
 
 def received(message: Message) -> dict[str, dict[str, Tensor]]:

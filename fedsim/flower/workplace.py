@@ -86,6 +86,22 @@ class Workplace:
         factor = client.schedule.factor(round, self.scenario.rounds)
         return float(client.optimizer.learning_rate * factor)
 
+    def check_private(self) -> None:
+        """Find out before any training what private training would fail of.
+
+        Raises:
+            InputError: if it would.
+        """
+        privacy, buffers = self.scenario.privacy, sorted(self.network.buffers)
+        if privacy is not None and privacy.mechanism.clips == "gradients":
+            _ = self.gradient_mode
+        elif privacy is not None and buffers:
+            raise InputError(
+                f"model: {buffers[0]} is no parameter: what the training images make of it would "
+                "leave a site neither clipped nor noised. Use small_cnn or mlp, or "
+                "{kind: monai, normalisation: group}"
+            )
+
     @cached_property
     def gradient_mode(self) -> Mode:
         """How gradients of single examples are formed in this network.

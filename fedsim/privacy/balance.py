@@ -16,26 +16,31 @@ from fedsim.privacy.attacks import Attack, strongest
 from fedsim.privacy.cross_checks import contradictions, cross_checks
 from fedsim.privacy.events import History, history
 from fedsim.privacy.ledger import Entry
+from fedsim.privacy.trust import LOCAL_MODEL, TRUSTED
 from fedsim.privacy.units import RELATIONS, UNITS, Relation, Unit
 
 MOST_FINE = 16
 """Different histories up to which all epsilons are made at the fine interval."""
+ALL_SITES = "all sites"
+"""Whose account it is if the server releases and all sites spend alike."""
 HEADINGS = ("site", "unit", "n", "rounds", "released", "epsilon")
 """Of a table of accounts."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """What one site released of units of one kind.
+    """What was released of one site's units of one kind.
 
     Args:
-        site: its name.
+        site: its name; of what all sites spend alike, `ALL_SITES`.
         unit: whose presence is hidden.
         relation: between neighbouring data sets.
-        num_units: that the site has; None if the ledger does not say.
+        num_units: that the site has, of hospitals how many there are; None if the ledger does not
+            say.
         num_rounds: in which something was released.
         released: the events, in words.
         epsilon: at the balance's delta.
+        purposes: of the releases.
     """
 
     site: str
@@ -45,6 +50,7 @@ class Account:
     num_rounds: int
     released: str
     epsilon: float
+    purposes: tuple[str, ...] = ()
 
     def cells(self) -> list[str]:
         """Return what stands under `HEADINGS`."""
@@ -57,7 +63,7 @@ class Account:
 class Verdict:
     """What the federation spends of units of one kind: the largest of its sites' epsilons.
 
-    A unit that is at two sites spends more than that.
+    A unit that is at two sites spends more than that; a hospital is one site.
 
     Args:
         account: of that site.
@@ -123,10 +129,7 @@ def balance(entries: Iterable[Entry], delta: float) -> Balance:
         delta: at which epsilon is wanted.
     """
     entries = list(entries)
-    groups: dict[tuple[str, Unit, Relation], list[Entry]] = {}
-    for entry in entries:
-        if entry.site is not None and entry.unit is not None and entry.relation is not None:
-            groups.setdefault((entry.site, entry.unit, entry.relation), []).append(entry)
+    groups = _groups(entries)
     composed = {key: _composed(group) for key, group in groups.items()}
     few = len({frozenset(found.items()) for found in composed.values()}) <= MOST_FINE
     interval = FINE if few else COARSE
@@ -137,6 +140,7 @@ def balance(entries: Iterable[Entry], delta: float) -> Balance:
             len({entry.round for entry in group}),
             in_words(composed[key]),
             epsilon(composed[key], delta, interval),
+            tuple(dict.fromkeys(entry.purpose for entry in group)),
         )
         for key, group in groups.items()
     }
@@ -169,9 +173,10 @@ def summary(verdict: Verdict) -> str:
     """Return the epsilon of the federation, how much of it is rounding, and what others say."""
     account, bounds = verdict.account, verdict.bounds
     text = (
-        f"Whole federation, {account.unit} level: epsilon {bounds.high:.4f}, that of "
-        f"{account.site}; a {UNITS[account.unit]} that is at two sites spends more"
+        f"Whole federation, {account.unit} level: epsilon {bounds.high:.4f}, that of {account.site}"
     )
+    if account.unit != "site":
+        text += f"; a {UNITS[account.unit]} that is at two sites spends more"
     if math.isinf(bounds.high):
         return f"{text}."
     checks = ", ".join(f"{name} {value:.4f}" for name, value in verdict.checks.items())
@@ -184,15 +189,34 @@ def summary(verdict: Verdict) -> str:
 def promise(account: Account, delta: float) -> str:
     """Return in sentences what an epsilon promises."""
     name = UNITS[account.unit]
+    what = "the models" if account.site == ALL_SITES else f"what {account.site} released"
     if math.isinf(account.epsilon):
         return f"No {name} is protected: something was released without noise."
     return (
         f"Take the data with one {name} and {RELATIONS[account.relation]}. Whatever is done with "
-        f"what {account.site} released, no outcome is more than e^{account.epsilon:.4g} times as "
-        f"probable in one case as in the other, but for a probability of {delta:g} (delta). The "
-        "site itself is trusted, the server and other sites are not. The noise of a simulation can "
-        "be repeated by whoever has the scenario: the promise is that of the simulated mechanism."
+        f"{what}, no outcome is more than e^{account.epsilon:.4g} times as probable in one case as "
+        f"in the other, but for a probability of {delta:g} (delta). {_trusted(account)} The noise "
+        "of a simulation can be repeated by whoever has the scenario: the promise is that of the "
+        "simulated mechanism."
     )
+
+
+def _groups(entries: list[Entry]) -> dict[tuple[str, Unit, Relation], list[Entry]]:
+    """Return the protected entries by whose they are; those of all sites are each site's too."""
+    groups: dict[tuple[str, Unit, Relation], list[Entry]] = {}
+    for entry in entries:
+        if entry.event is not None and entry.unit is not None and entry.relation is not None:
+            key = (entry.site or ALL_SITES, entry.unit, entry.relation)
+            groups.setdefault(key, []).append(entry)
+    for (site, unit, relation), group in groups.items():
+        if site != ALL_SITES:
+            group += groups.get((ALL_SITES, unit, relation), [])
+    return groups
+
+
+def _trusted(account: Account) -> str:
+    """Return who has to be trusted for an account's promise."""
+    return " ".join(dict.fromkeys(TRUSTED.get(p, TRUSTED[LOCAL_MODEL]) for p in account.purposes))
 
 
 def _composed(group: list[Entry]) -> History:

@@ -19,18 +19,15 @@ Source: Abadi et al., CCS 2016, algorithm 1. The difference: none but the blank.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedsim.privacy.mechanism import Mechanism
+from fedsim.privacy.mechanism import Mechanism, NoiseMultiplier, Release, Setting
 from fedsim.privacy.units import Relation, Unit
 
 if TYPE_CHECKING:
     from dp_accounting.dp_event import DpEvent
-
-LARGEST_NOISE = 1e4
-"""Beyond it no step learns anything."""
 
 
 class ExampleLevel(Mechanism):
@@ -40,7 +37,7 @@ class ExampleLevel(Mechanism):
     clip_norm: float = Field(
         default=1.0, gt=0, le=1e6, description="C, the largest norm of one image's gradient"
     )
-    noise_multiplier: Literal["auto"] | Annotated[float, Field(ge=0, le=LARGEST_NOISE)] = Field(
+    noise_multiplier: NoiseMultiplier = Field(
         description="sigma, the noise's standard deviation over C; auto: what spends "
         "budget.epsilon in the whole run, site by site; 0: clipping alone, which protects nobody"
     )
@@ -62,6 +59,7 @@ class ExampleLevel(Mechanism):
 
     unit: ClassVar[Unit] = "example"
     relation: ClassVar[Relation] = "replace_special"
+    clips: ClassVar[Literal["gradients", "updates"]] = "gradients"
     reference: ClassVar[str] = """@inproceedings{abadi2016deep,
   title = {Deep Learning with Differential Privacy},
   author = {Abadi, Martin and Chu, Andy and Goodfellow, Ian and McMahan, H. Brendan and
@@ -70,6 +68,16 @@ class ExampleLevel(Mechanism):
   year = {2016},
 }"""
 
+    def release(self, noise_multiplier: float, setting: Setting) -> Steps:
+        """Return the private steps of one site in one round."""
+        num, plan = setting.num_units, setting.plan
+        rate = sampling_rate(plan.batch_size, num)
+        return Steps(noise_multiplier, rate, plan.num_steps(num))
+
+    def read(self, fields: dict[str, Any]) -> Steps:
+        """Return the private steps whose fields travelled to a site."""
+        return Steps(**fields)
+
 
 def sampling_rate(batch_size: int, num_examples: int) -> float:
     """Return q, with which an example is in a step's batch: the batch size is the expected one."""
@@ -77,7 +85,7 @@ def sampling_rate(batch_size: int, num_examples: int) -> float:
 
 
 @dataclass(frozen=True)
-class Steps:
+class Steps(Release):
     """The private steps of one site in one round: all that their event depends on.
 
     Args:
@@ -86,7 +94,6 @@ class Steps:
         num_steps: one whose batch is empty is a release like any other.
     """
 
-    noise_multiplier: float
     sampling_rate: float
     num_steps: int
 

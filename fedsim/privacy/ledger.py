@@ -3,11 +3,12 @@
 A row of `ledger.jsonl`:
 
     round      int        in which it is released; 0 is before the first
-    site       str|null   whose; null: every site's
+    site       str|null   whose; null: released unprotected by every site, or by the server in the
+                          name of all sites, each of which it costs this event
     purpose    str        what is released
     unit       str|null   whose presence the noise hides; null: released unprotected
     relation   str|null   between neighbouring data sets, by dp_accounting's name
-    num_units  int|null   that the site has
+    num_units  int|null   that the site has; of the unit "site": how many sites there are
     mechanism  str|null   digest of the part of the scenario that made it
     event      object|null    dp_accounting's, with its noise in units of the sensitivity under the
                           relation; null: released unprotected

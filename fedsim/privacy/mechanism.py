@@ -4,10 +4,59 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import ClassVar
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from fedsim.plugins import Part
+from fedsim.privacy.trust import LOCAL_MODEL, Purpose
 from fedsim.privacy.units import Relation, Unit
+
+if TYPE_CHECKING:
+    from dp_accounting.dp_event import DpEvent
+
+    from clients.training import Plan
+
+LARGEST_NOISE = 1e4
+"""Beyond it nothing is learned."""
+NoiseMultiplier = Literal["auto"] | Annotated[float, Field(ge=0, le=LARGEST_NOISE)]
+
+
+@dataclass(frozen=True)
+class Release(ABC):
+    """What is released at a time: the plain numbers that drive it and make its event.
+
+    Args:
+        noise_multiplier: the noise's standard deviation over clip_norm.
+    """
+
+    noise_multiplier: float
+
+    @abstractmethod
+    def event(self) -> DpEvent:
+        """Return what dp_accounting calls this, its noise in units of the sensitivity."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a mechanism is used for, as far as its releases depend on it.
+
+    Args:
+        num_units: of the mechanism's kind that the releasing site has; of the unit "site", how
+            many sites there are.
+        plan: what a site does in a round.
+        sampling_rate: with which each site is in a round's cohort, if nobody but a trusted server
+            knows whether it is; 1 otherwise.
+        num_rounds: in which something is released.
+    """
+
+    num_units: int
+    plan: Plan
+    sampling_rate: float = 1.0
+    num_rounds: int = 1
 
 
 class Mechanism(Part):
@@ -19,10 +68,33 @@ class Mechanism(Part):
     """
 
     kind: str
+    noise_multiplier: NoiseMultiplier
+
     unit: ClassVar[Unit]
     """Whose presence it hides."""
     relation: ClassVar[Relation]
     """Which data sets it makes hard to tell apart."""
+    clips: ClassVar[Literal["gradients", "updates"]]
+    """What is clipped: in every local step, or once when a site has trained."""
+    released_by: ClassVar[Literal["site", "server"]] = "site"
+    """Whose releases the ledger has: those of each site, or one of all sites together."""
+    purpose: ClassVar[Purpose] = LOCAL_MODEL
+    """What is released."""
+
+    @abstractmethod
+    def release(self, noise_multiplier: float, setting: Setting) -> Release:
+        """Return what is released in each of the rounds that `charged` returns."""
+
+    @abstractmethod
+    def read(self, fields: dict[str, Any]) -> Release:
+        """Return the release whose fields travelled to a site."""
+
+    def charged(self, rounds: Sequence[int]) -> Sequence[int]:
+        """Return the rounds at which the ledger has a release, of those with one, ascending.
+
+        All of them, unless one release covers several rounds.
+        """
+        return rounds
 
     @property
     def digest(self) -> str:

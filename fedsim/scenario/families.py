@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from fedsim.data.supervision import Supervision
     from fedsim.fleet.round_policy import RoundPolicy
     from fedsim.models import Model
-    from fedsim.privacy import ExampleLevel
+    from fedsim.privacy import Mechanism
     from fedsim.scenario.cohort import Cohort
     from strategies import ServerOptimizer, Strategy
 
@@ -89,7 +89,7 @@ if TYPE_CHECKING:
     AnyPersonalisation = Personalisation
     AnyOptimizer = Optimizer
     AnySchedule = Schedule
-    AnyMechanism = ExampleLevel
+    AnyMechanism = Mechanism
     AnyCohort = Cohort
     AnyRoundPolicy = RoundPolicy
     AnyStrategy = Strategy | FlowerStrategy

@@ -17,6 +17,7 @@ from fedsim.data.resampled import Resampled
 from fedsim.data.source import HELD_OUT, PATIENT, Split
 from fedsim.data.supervised import supervise
 from fedsim.fleet.assignment import assign
+from fedsim.privacy.units import UNITS
 from fedsim.scenario.messages import Problem, UnmetError
 from fedsim.scenario.scenario import External, HeldOut, Scenario
 from fedsim.seeds import Streams
@@ -139,17 +140,19 @@ def _batches_of_devices(scenario: Scenario, population: Population) -> Iterator[
 
 
 def _delta(scenario: Scenario, population: Population) -> Iterator[Problem]:
-    """Delta must be below the chance that a mechanism publishes one example at random."""
+    """Delta must be below the chance that a mechanism publishes one unit at random."""
     privacy = scenario.privacy
     if privacy is None:
         return
-    largest = max(population.sizes())
-    if largest and privacy.delta >= 1 / largest:
+    unit = privacy.mechanism.unit
+    num = len(population) if unit == "site" else max(population.sizes())
+    whose = "there are" if unit == "site" else "a site has"
+    if num and privacy.delta >= 1 / num:
         yield Problem(
             ("privacy", "delta"),
-            f"a site has {largest} training images, and at a delta of 1 / {largest} = "
-            f"{1 / largest:.2g} or more, publishing one of them at random would count as private: "
-            f"use less, such as {0.1 / largest:.0e}",
+            f"{whose} {num} {UNITS[unit]}s, and at a delta of 1 / {num} = {1 / num:.2g} or more, "
+            "publishing one of them at random would count as private: use less, such as "
+            f"{0.1 / num:.0e}",
         )
 
 

@@ -22,7 +22,8 @@ def broken(scenario: Scenario) -> Iterator[Problem]:
     if scenario.privacy is None:
         return
     yield from _noise(scenario)
-    yield from _gradients(scenario)
+    if scenario.privacy.mechanism.clips == "gradients":
+        yield from _gradients(scenario)
     yield from _rounds(scenario)
     yield from _releases(scenario)
     if scenario.privacy.strict:
@@ -76,7 +77,7 @@ def _gradients(scenario: Scenario) -> Iterator[Problem]:
             f"{client.personalisation.kind} trains a model of each site without noise, and what it "
             "says of images is released: leave it out",
         )
-    copies = scenario.privacy.mechanism.num_augmentations if scenario.privacy else 1
+    copies = getattr(scenario.privacy and scenario.privacy.mechanism, "num_augmentations", 1)
     if copies > 1 and not scenario.data.augmentation.changes_anything:
         yield Problem(
             ("privacy", "mechanism", "num_augmentations"),
@@ -88,6 +89,12 @@ def _gradients(scenario: Scenario) -> Iterator[Problem]:
             "batches are Poisson samples of about batch_size images: none is the last; set it to "
             "false",
         )
+    if scenario.population.devices:
+        yield Problem(
+            ("population", "devices"),
+            "time and memory of a step that keeps a gradient for every image are not modelled: "
+            "leave this key out",
+        )
 
 
 def _rounds(scenario: Scenario) -> Iterator[Problem]:
@@ -96,12 +103,6 @@ def _rounds(scenario: Scenario) -> Iterator[Problem]:
             ("round_policy",),
             f"under {scenario.round_policy.kind} sites also work for updates that come too late or "
             "stop early, and what those release is not accounted: use {kind: synchronous}",
-        )
-    if scenario.population.devices:
-        yield Problem(
-            ("population", "devices"),
-            "time and memory of a step that keeps a gradient for every image are not modelled: "
-            "leave this key out",
         )
     if isinstance(scenario.population.partition, Resampled):
         yield Problem(

@@ -134,11 +134,11 @@ def test_what_is_released_stands_in_the_ledger_before(
 ) -> None:
     """A run that dies between writing and releasing goes on to the same ledger."""
 
-    def die(message: Any, steps: Steps) -> None:
+    def die(message: Any, release: Steps) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(wire, "address_steps", die)
+        patch.setattr(wire, "address_release", die)
         with pytest.raises(KeyboardInterrupt):
             run(tiny(privacy=private()), out=tmp_path, name="died", device="cpu")
     charged = [entry for entry in entries(read(tmp_path / "died").ledger) if entry.event]
@@ -189,7 +189,7 @@ def test_what_would_overspend_is_not_released(tiny: Make, tmp_path: Path, on_bud
     scenario = tiny(privacy=private(1.0), population=unequal)
     rounds = PrivateRounds.of(scenario, open_population(scenario))
     costs = {
-        site: [epsilon(history([(rounds.steps(site).event(), n)]), DELTA) for n in (1, 2, 3)]
+        site: [epsilon(history([(rounds.release(site).event(), n)]), DELTA) for n in (1, 2, 3)]
         for site in range(3)
     }
     limit = max(two for _, two, _ in costs.values()) + 1e-6
@@ -223,7 +223,7 @@ def test_noise_that_is_solved_for_spends_the_budget_and_no_more(tiny: Make) -> N
     scenario = tiny(privacy=private("auto", budget={"epsilon": 3.0}))
     rounds = PrivateRounds.of(scenario, open_population(scenario))
     for site in range(3):
-        steps = rounds.steps(site)
+        steps = rounds.release(site)
         assert 2.9 < epsilon(history([(steps.event(), 3)]), DELTA) <= 3.0
         less = Steps(steps.noise_multiplier - 0.002, steps.sampling_rate, steps.num_steps)
         assert epsilon(history([(less.event(), 3)]), DELTA) > 3.0
@@ -257,7 +257,7 @@ def test_a_site_trains_privately_or_not_at_all(tiny: Make) -> None:
     scenario = tiny(privacy=private())
     workplace = Workplace(scenario, open_population(scenario), torch.device("cpu"))
     before = workplace.network.snapshot()
-    with pytest.raises(RunError, match="no private steps"):
+    with pytest.raises(RunError, match="no private release"):
         train(workplace, 0, 1, before)
     assert all(torch.equal(before[n], t) for n, t in workplace.network.snapshot().items())
 

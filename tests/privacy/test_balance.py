@@ -1,0 +1,50 @@
+"""What a ledger comes to, whoever releases: each site, or the server in the name of all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from dp_accounting import dp_event
+
+from fedsim.privacy.accounting import epsilon
+from fedsim.privacy.balance import ALL_SITES, balance, promise, summary
+from fedsim.privacy.ledger import Entry
+from fedsim.privacy.trust import AGGREGATE
+
+GAUSSIAN = dp_event.GaussianDpEvent(2.0)
+OF_ALL = Entry(1, None, AGGREGATE, "site", "replace_special", 8, "x", GAUSSIAN)
+DELTA = 1e-3
+
+
+def gaussians(num: int) -> float:
+    return epsilon({GAUSSIAN: num}, DELTA)
+
+
+def test_what_the_server_releases_costs_all_sites_alike() -> None:
+    found = balance([OF_ALL, replace(OF_ALL, round=2), Entry(0, None, "losses")], DELTA)
+    (account,) = found.accounts
+    assert (account.site, account.num_units, account.num_rounds) == (ALL_SITES, 8, 2)
+    assert account.epsilon == found.federation[0].bounds.high == gaussians(2)
+    assert found.unprotected == ["losses"]
+
+
+def test_a_site_spends_its_own_releases_and_those_of_all() -> None:
+    own = replace(OF_ALL, site="a")
+    found = balance([OF_ALL, own, replace(own, round=2), replace(own, site="b")], DELTA)
+    assert {account.site: account.epsilon for account in found.accounts} == {
+        ALL_SITES: gaussians(1),
+        "a": gaussians(3),
+        "b": gaussians(2),
+    }
+    assert found.federation[0].account.site == "a"
+
+
+@pytest.mark.parametrize(
+    ("purpose", "who"),
+    [(AGGREGATE, "The server is trusted"), ("local model", "The site itself is trusted")],
+)
+def test_it_is_said_who_has_to_be_trusted(purpose: str, who: str) -> None:
+    found = balance([replace(OF_ALL, purpose=purpose)], DELTA)
+    assert who in promise(found.accounts[0], DELTA)
+    assert "at two sites" not in summary(found.federation[0])  # a hospital is at one
