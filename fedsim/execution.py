@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from flwr.serverapp.strategy import Strategy
 
 from fedsim import environment
 from fedsim.data.population import Population
@@ -24,6 +25,7 @@ from fedsim.flower.client_memory import at
 from fedsim.flower.dispatcher import Dispatcher
 from fedsim.flower.loss_decomposition import LossDecomposition
 from fedsim.flower.muster import muster
+from fedsim.flower.network import Network
 from fedsim.flower.recollection import Recollection
 from fedsim.flower.runtime_grid import RuntimeGrid
 from fedsim.flower.server_app import Progress, Server, Watcher
@@ -81,10 +83,11 @@ def execute(
         adding = adding_device(devices[0])
         memory = folder.path / MEMORY if scenario.client.remembers else None
         grid = reach(workplace, memory, stack)
+        private = desk(scenario, population, folder)
         server = Server(
             scenario,
             population.names,
-            build(scenario, network.buffers, len(population), adding),
+            _strategy(scenario, network, len(population), adding, private),
             LossDecomposition(workplace) if scenario.evaluation.loss_decomposition else None,
             None if population.server is None else partial(predictions.held_out, workplace),
             partial(predictions.external, workplace),
@@ -97,7 +100,7 @@ def execute(
             network.private,
             population.hidden,
             bags,
-            desk(scenario, population, folder),
+            private,
         )
         server.run(network.initial, watch)
         _conclude(workplace, population, folder, watch)
@@ -112,6 +115,15 @@ def desk(scenario: Scenario, population: Population, folder: RunFolder) -> Desk 
     from fedsim.flower.private_rounds import Desk, PrivateRounds
 
     return Desk(PrivateRounds.of(scenario, population), folder)
+
+
+def _strategy(
+    scenario: Scenario, network: Network, num_sites: int, device: torch.device, desk: Desk | None
+) -> Strategy:
+    """Return the scenario's strategy; where the server adds noise, what is not trained has none."""
+    mean = None if desk is None else desk.mean()
+    untouched = network.buffers if mean is None else frozenset(network.initial) - network.trained
+    return build(scenario, untouched, num_sites, device, mean)
 
 
 def own(

@@ -288,8 +288,9 @@ def _privacy(workplace: Workplace, problems: list[str]) -> Balance | None:
     with _noting(problems, "training cannot be private"):
         workplace.check_private()
     with _noting(problems, "the epsilon cannot be planned"):
-        planned = PrivateRounds.of(scenario, workplace.population).planned()
-        return balance(planned, scenario.privacy.delta)
+        rounds = PrivateRounds.of(scenario, workplace.population)
+        rounds.mean()
+        return balance(rounds.planned(), scenario.privacy.delta)
     return None
 
 

@@ -172,7 +172,8 @@ def _check_privacy(workplace: Workplace) -> None:
     """Find out before any training what private training would fail of.
 
     Raises:
-        InputError: if the network cannot be trained privately, or no noise is enough.
+        InputError: if the network cannot be trained privately, no noise is enough, or there are
+            too few sites.
     """
     from fedsim.flower.private_rounds import PrivateRounds
 
@@ -180,6 +181,7 @@ def _check_privacy(workplace: Workplace) -> None:
     rounds = PrivateRounds.of(workplace.scenario, workplace.population)
     for releaser in rounds.releasers(list(range(len(workplace.population)))):
         rounds.release(releaser)
+    rounds.mean()
 
 
 def create(

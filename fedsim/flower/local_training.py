@@ -20,6 +20,7 @@ from fedsim.flower.personal_models import PERSONAL, PRIVATE
 from fedsim.flower.workplace import Workplace
 from fedsim.privacy.example_level import Steps
 from fedsim.privacy.mechanism import Release
+from fedsim.scenario import Scenario
 from fedsim.scenario.flower_strategy import FlowerStrategy
 from strategies.q_fed_avg import START_LOSS
 
@@ -119,13 +120,18 @@ def train(
     }
     return Trained(
         {name: tensor for name, tensor in trained.items() if name not in network.private},
-        loss,
+        float("nan") if _keeps_losses(workplace.scenario) else loss,
         len(examples),
         num_steps,
         left.sent,
         {whose: tensors for whose, tensors in kept.items() if tensors},
         start_loss,
     )
+
+
+def _keeps_losses(scenario: Scenario) -> bool:
+    """Return whether sites keep their training losses to themselves."""
+    return scenario.privacy is not None and scenario.privacy.strict
 
 
 def taught(workplace: Workplace, site: int, round: int) -> Batch:

@@ -36,6 +36,7 @@ class Network:
         buffers: names of what no optimiser changes.
         private: names of what never leaves a site.
         shared: names of the parameters that do.
+        trained: names of the parameters that an optimiser changes.
 
     Raises:
         DataError: if the scenario's weights cannot be read or do not fit at all.
@@ -53,6 +54,7 @@ class Network:
         self.buffers = frozenset(self.initial) - set(self._parameters)
         self.private = _private(scenario.client, module)
         self.shared = frozenset(self._parameters) - self.private
+        self.trained = frozenset(n for n, p in self._parameters.items() if p.requires_grad)
 
     def tensors(self) -> Mapping[str, Tensor]:
         """Return what `state_dict` would, without its cost at every site in every round."""

@@ -20,13 +20,14 @@ from typing import Any
 from dp_accounting.dp_event import DpEvent
 
 from fedsim.data.population import Population
-from fedsim.privacy import Mechanism
+from fedsim.privacy import AggregateMechanism, Mechanism
 from fedsim.privacy.balance import ALL_SITES
 from fedsim.privacy.budget import Guard
 from fedsim.privacy.calibration import least_noise
 from fedsim.privacy.events import History, history
 from fedsim.privacy.ledger import Entry, entries
 from fedsim.privacy.mechanism import Release, Setting
+from fedsim.privacy.private_mean import PrivateMean
 from fedsim.records import RunFolder
 from fedsim.scenario import AllSites, FixedSize, Poisson, Scenario
 from fedsim.scenario.privacy import unprotected
@@ -116,6 +117,19 @@ class PrivateRounds:
         releasers = self.releasers(list(range(len(self.names))))
         released = [self.entry(one, round) for one in releasers for round in self.charged(one)]
         return [*self.unprotected(), *released]
+
+    def mean(self) -> PrivateMean | None:
+        """Return what makes the means that the server releases, None if sites release.
+
+        Raises:
+            InputError: if no noise is enough, or there are too few sites in a round.
+        """
+        mechanism = self.privacy.mechanism
+        if not isinstance(mechanism, AggregateMechanism):
+            return None
+        noise = self.release(self.releasers([0])[0]).noise_multiplier
+        expected = self.scenario.cohort.num_expected(len(self.names))
+        return mechanism.mean(noise, expected, Streams(self.scenario.seed))
 
     @property
     def _costs_all_alike(self) -> bool:
@@ -233,6 +247,10 @@ class Desk:
             self._note(name, self._rounds.release(one).event())
             if self._guard is not None:
                 self._guard.charge(name)
+
+    def mean(self) -> PrivateMean | None:
+        """Return what makes the means that the server releases, None if sites release."""
+        return self._rounds.mean()
 
     def release(self, site: int) -> Release:
         """Return what was written down of a round in which a site takes part, to be carried out."""

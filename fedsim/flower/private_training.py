@@ -42,8 +42,8 @@ def fit(
         site: whose examples they are.
 
     Returns:
-        The mean objective, nan if the scenario's privacy keeps it to the site, and what the
-        regulariser leaves, a function of the noisy model and of what the site had received.
+        The mean objective, and what the regulariser leaves, a function of the noisy model and of
+        what the site had received.
     """
     scenario, streams, module = workplace.scenario, workplace.streams, workplace.network.module
     assert scenario.privacy is not None
@@ -65,7 +65,7 @@ def fit(
             else partial(_penalty, regulariser, examples, local),
         )
     left = Finished() if regulariser is None else regulariser.finish(module, local)
-    return (float("nan") if scenario.privacy.strict else trained.loss), left
+    return trained.loss, left
 
 
 def _dp_sgd(mechanism: ExampleLevel, steps: Steps, mode: Mode) -> DpSgd:

@@ -79,16 +79,20 @@ class Tally:
     Args:
         with_models: whether local models are kept too.
         losses_needed: whether a loss that is not finite is one of a training that diverged.
+        models_needed: whether a model that is not finite is.
     """
 
-    def __init__(self, with_models: bool, losses_needed: bool = True) -> None:
+    def __init__(
+        self, with_models: bool, losses_needed: bool = True, models_needed: bool = True
+    ) -> None:
         self.losses: dict[int, float] = {}
         self.sizes: dict[int, int] = {}
         self.models: dict[int, Model] = {}
         self.failed: list[int] = []
         self.diverged: list[int] = []
         self.num_bytes = 0
-        self._with_models, self._losses_needed = with_models, losses_needed
+        self._with_models = with_models
+        self._losses_needed, self._models_needed = losses_needed, models_needed
 
     def note(self, site: int, reply: Message) -> None:
         """Note a reply, before a strategy can empty it."""
@@ -97,7 +101,8 @@ class Tally:
         self.num_bytes += wire.num_bytes(reply)
         records = reply.content.array_records
         told = math.isfinite(self.losses[site]) or not self._losses_needed
-        if not (told and all(map(wire.is_finite, records.values()))):
+        finite = not self._models_needed or all(map(wire.is_finite, records.values()))
+        if not (told and finite):
             self.diverged.append(site)
         if self._with_models:
             self.models[site] = wire.from_arrays(records[wire.ARRAYS])
@@ -229,12 +234,13 @@ class Server:
         if self.desk is not None:
             self.desk.charge(round, sites)
         self.attack.begin(self.dispatcher.starts())
-        messages = self._configure(round, shared, sites) if sites else []
+        alone = self.desk is not None and self.desk.releases_alone
+        messages = self._configure(round, shared, sites) if sites or alone else []
         bytes_down = sum(map(wire.num_bytes, messages))
         lens = self.decomposition if self._is_evaluated(round) else None
-        tally = Tally(with_models=lens is not None, losses_needed=self.desk is None)
+        tally = Tally(lens is not None, losses_needed=self.desk is None, models_needed=not alone)
         replies = self.attack.forged(self._trained(round, messages, tally), shared)
-        after = self._aggregate(round, model, replies, tally)
+        after = self._aggregate(round, model, replies, tally, alone)
         if self.recollection is not None:
             self.recollection.note(round, tally.losses)
         train_loss = _mean(tally.losses, tally.sizes)
@@ -334,14 +340,18 @@ class Server:
         return ", or weaker adversaries" * any(part.from_round <= round for part in parts)
 
     def _aggregate(
-        self, round: int, model: Model, replies: Iterator[Message], tally: Tally
+        self, round: int, model: Model, replies: Iterator[Message], tally: Tally, alone: bool
     ) -> Model:
-        """Return the next global model, or the same one if no site trained."""
+        """Return the next global model, or the same one if nothing is to be released.
+
+        Without a reply that is so, unless the server releases alone.
+        """
         first = next(replies, None)
-        if first is None:
+        if first is None and not alone:
             return model
         try:
-            arrays, _ = self.strategy.aggregate_train(round, chain([first], replies))
+            received = chain([] if first is None else [first], replies)
+            arrays, _ = self.strategy.aggregate_train(round, received)
         except RunError:
             raise
         except Exception:

@@ -28,8 +28,10 @@ from flwr.serverapp.strategy import Strategy as FlowerBase
 from torch import Tensor
 
 from fedsim.errors import RunError, ScenarioError
+from fedsim.flower.private_gathering import PrivateGathering
 from fedsim.flower.updates import Gathering
 from fedsim.flower.wire import Array, to_arrays, to_tensor
+from fedsim.privacy.private_mean import PrivateMean
 from fedsim.scenario import FlowerStrategy, Scenario
 from strategies import Strategy, WithServerOptimizer
 
@@ -56,6 +58,8 @@ class StrategyAdapter(FedAvg):
             batch normalisation, by name.
         device: where updates are added.
         num_sites: of the population; by default those that the grid shows at first.
+        private_mean: makes the mean that the strategy looks at the updates through, if it is to be
+            private. What is a buffer stays as it is then, and a round may have no client.
         options: keyword arguments of Flower's FedAvg.
     """
 
@@ -66,6 +70,7 @@ class StrategyAdapter(FedAvg):
         buffers: Collection[str] | None = None,
         device: torch.device = CPU,
         num_sites: int | None = None,
+        private_mean: PrivateMean | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -73,6 +78,7 @@ class StrategyAdapter(FedAvg):
         self.buffers = buffers
         self.device = device
         self.num_sites = num_sites
+        self.private_mean = private_mean
         self.state: dict[str, Any] | None = None
         self.start_arrays: ArrayRecord | None = None
 
@@ -90,6 +96,8 @@ class StrategyAdapter(FedAvg):
                 },
                 self.num_sites or len(list(grid.get_node_ids())),
             )
+        if self.private_mean is not None and not list(grid.get_node_ids()):
+            return []
         messages = list(super().configure_train(server_round, arrays, config, grid))
         beside = {
             name: to_arrays(dict(tensors))
@@ -109,26 +117,31 @@ class StrategyAdapter(FedAvg):
         """
         if self.start_arrays is None or self.state is None:
             return None, None
-        gathering = Gathering(
-            self.strategy,
-            self.start_arrays,
-            {name for name, array in self.start_arrays.items() if self._is_buffer(name, array)},
-            self.weighted_by_key,
-            self.device,
-        )
+        gathering = self._gathering(server_round, self.start_arrays)
         for reply in self._answered(replies):
             gathering.take(reply.content)
-        if not gathering.metrics:
+        if not gathering.suffices:
             return None, None
         aggregate, self.state = gathering.aggregate(self.state)
         self._check_shapes(aggregate, gathering.parameters)
         steps = {**aggregate, **gathering.mean_of_buffers()}
         arrays = {
-            name: Array(add(to_tensor(array), steps.pop(name)))
+            name: Array(add(to_tensor(array), steps.pop(name))) if name in steps else array
             for name, array in self.start_arrays.items()
         }
+        if not gathering.metrics:
+            return ArrayRecord(arrays), None
         metrics = self.train_metrics_aggr_fn(gathering.metrics, self.weighted_by_key)
         return ArrayRecord(arrays), metrics
+
+    def _gathering(self, round: int, start: ArrayRecord) -> Gathering | PrivateGathering:
+        """Return what takes the replies of a round."""
+        buffers = {name for name, array in start.items() if self._is_buffer(name, array)}
+        if self.private_mean is None:
+            return Gathering(self.strategy, start, buffers, self.weighted_by_key, self.device)
+        return PrivateGathering(
+            self.strategy, start, buffers, self.private_mean, round, self.device
+        )
 
     def _answered(self, replies: Iterable[Message]) -> Iterator[Message]:
         """Yield the replies that are no errors; the others are logged."""
@@ -180,6 +193,7 @@ def build(
     buffers: Collection[str],
     num_sites: int | None = None,
     device: torch.device = CPU,
+    private_mean: PrivateMean | None = None,
 ) -> FlowerBase:
     """Return the scenario's strategy as Flower's round protocol needs it.
 
@@ -188,6 +202,7 @@ def build(
         buffers: names of the model's buffers.
         num_sites: of the population.
         device: where updates are added; Flower's own strategies do it on the CPU.
+        private_mean: makes the mean of the updates, if the server adds noise to it.
 
     Raises:
         ScenarioError: if Flower's strategy refuses its options.
@@ -197,7 +212,14 @@ def build(
         return _flower(chosen)
     if scenario.server_optimizer is not None:
         chosen = WithServerOptimizer(strategy=chosen, optimizer=scenario.server_optimizer)
-    return StrategyAdapter(chosen, buffers=buffers, device=device, num_sites=num_sites, **_SAMPLING)
+    return StrategyAdapter(
+        chosen,
+        buffers=buffers,
+        device=device,
+        num_sites=num_sites,
+        private_mean=private_mean,
+        **_SAMPLING,
+    )
 
 
 def _flower(chosen: FlowerStrategy) -> FlowerBase:
@@ -211,7 +233,9 @@ def _flower(chosen: FlowerStrategy) -> FlowerBase:
 def snapshot(strategy: FlowerBase) -> dict[str, Any]:
     """Return what the strategy remembers, as nested dicts and lists of arrays and plain values."""
     if isinstance(strategy, StrategyAdapter):
-        return {"state": strategy.state}
+        mean = strategy.private_mean
+        beside = {} if mean is None else {"private_mean": mean.state()}
+        return {"state": strategy.state, **beside}
     return {name: _plain(value) for name, value in vars(strategy).items() if not callable(value)}
 
 
@@ -219,6 +243,8 @@ def restore(strategy: FlowerBase, memory: Mapping[str, Any]) -> None:
     """Give a fresh strategy the memory that `snapshot` returned."""
     if isinstance(strategy, StrategyAdapter):
         strategy.state = _moved(memory["state"], strategy.device)
+        if strategy.private_mean is not None:
+            strategy.private_mean.restore(memory["private_mean"])
         return
     for name, value in memory.items():
         setattr(strategy, name, _rich(value))

@@ -176,6 +176,11 @@ class Gathering:
         reported = {name: self._number(name, -1) for name in self._strategy.reports}
         self._sum.add(local, self._strategy.mean.coefficient(weight, reported))
 
+    @property
+    def suffices(self) -> bool:
+        """Whether anything came."""
+        return bool(self.metrics)
+
     def aggregate(self, state: State) -> tuple[dict[str, Tensor], State]:
         """Return the strategy's aggregate update of the parameters, and its next state."""
         weights = self._column(self._weighted_by)

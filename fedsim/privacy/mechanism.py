@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from dp_accounting.dp_event import DpEvent
 
     from clients.training import Plan
+    from fedsim.privacy.private_mean import PrivateMean
+    from fedsim.seeds import Streams
 
 LARGEST_NOISE = 1e4
 """Beyond it nothing is learned."""
@@ -101,3 +103,25 @@ class Mechanism(Part):
         """The beginning of the SHA-256 of all that the scenario says of it."""
         written = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(written.encode()).hexdigest()[:10]
+
+
+class AggregateMechanism(Mechanism):
+    """A mechanism whose releases are means of client updates, made by the server for all sites."""
+
+    unit: ClassVar[Unit] = "site"
+    relation: ClassVar[Relation] = "replace_special"
+    clips: ClassVar[Literal["gradients", "updates"]] = "updates"
+    released_by: ClassVar[Literal["site", "server"]] = "server"
+
+    @abstractmethod
+    def mean(self, noise_multiplier: float, num_expected: float, streams: Streams) -> PrivateMean:
+        """Return what makes the means of a run.
+
+        Args:
+            noise_multiplier: of the releases.
+            num_expected: D, sites that are expected in a round.
+            streams: of the scenario.
+
+        Raises:
+            InputError: if there are too few sites in a round.
+        """

@@ -20,6 +20,10 @@ class Cohort(Part):
     def draw(self, num_sites: int, rng: np.random.Generator) -> list[int]:
         """Return the sites of one round in ascending order."""
 
+    def num_expected(self, num_sites: int) -> float:
+        """Return how many sites a round has on average."""
+        raise NotImplementedError(f"cohort {self.kind} does not say how many sites a round has")
+
 
 class AllSites(Cohort):
     """Every site in every round."""
@@ -29,6 +33,10 @@ class AllSites(Cohort):
     def draw(self, num_sites: int, rng: np.random.Generator) -> list[int]:
         """Return all sites."""
         return list(range(num_sites))
+
+    def num_expected(self, num_sites: int) -> float:
+        """Return the number of all sites."""
+        return num_sites
 
 
 class FixedSize(Cohort):
@@ -41,6 +49,10 @@ class FixedSize(Cohort):
         """Return `self.num_sites` different sites."""
         return _choose(num_sites, self.num_sites, rng)
 
+    def num_expected(self, num_sites: int) -> float:
+        """Return `self.num_sites`."""
+        return self.num_sites
+
 
 class Poisson(Cohort):
     """Every site independently with the same probability; a round may have no site at all."""
@@ -51,6 +63,10 @@ class Poisson(Cohort):
     def draw(self, num_sites: int, rng: np.random.Generator) -> list[int]:
         """Return the sites whose coin came up: as many as that may be, any of them alike."""
         return _choose(num_sites, int(rng.binomial(num_sites, self.sampling_rate)), rng)
+
+    def num_expected(self, num_sites: int) -> float:
+        """Return q N."""
+        return self.sampling_rate * num_sites
 
 
 def _choose(num_sites: int, num: int, rng: np.random.Generator) -> list[int]:

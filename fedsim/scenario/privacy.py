@@ -16,11 +16,14 @@ from pydantic import Field
 
 from fedsim.plugins import Part
 from fedsim.privacy import Budget
+from fedsim.scenario.cohort import Poisson
 from fedsim.scenario.families import AnyMechanism
+from fedsim.scenario.flower_strategy import FlowerStrategy
 from fedsim.scenario.yaml_tree import Path
 
 if TYPE_CHECKING:
     from fedsim.scenario.scenario import Scenario
+    from strategies import Strategy
 
 
 class Privacy(Part):
@@ -58,7 +61,15 @@ def unprotected(scenario: Scenario) -> Iterator[Unprotected]:
     privacy = scenario.privacy
     if privacy is None:
         return
-    yield Unprotected("number of training images of each site (public under replace-special)")
+    mechanism = privacy.mechanism
+    if mechanism.unit != "site":
+        yield Unprotected("number of training images of each site (public under replace-special)")
+    elif _weighted(scenario.strategy):
+        yield Unprotected(
+            "number of training images of each site, by which updates are weighted",
+            ("strategy",),
+            "use one whose weights are uniform",
+        )
     if not privacy.strict:
         yield Unprotected("mean training loss of each site in each round")
     if scenario.evaluation.loss_decomposition:
@@ -77,4 +88,16 @@ def unprotected(scenario: Scenario) -> Iterator[Unprotected]:
         "what models say of validation and test images, and the choice of the best round by it: "
         "of images that nobody trains on"
     )
+    if mechanism.released_by == "server" and isinstance(scenario.cohort, Poisson):
+        yield Unprotected(
+            "who takes part in each round, which this folder tells: epsilon is for those who do "
+            "not know"
+        )
     yield Unprotected("the simulator's own view of the sites: label tables, sample images")
+
+
+def _weighted(strategy: Strategy | FlowerStrategy) -> bool:
+    """Return whether sites count as their examples do."""
+    if isinstance(strategy, FlowerStrategy):
+        return True
+    return getattr(strategy, "weights", "uniform") != "uniform"

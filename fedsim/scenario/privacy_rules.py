@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from fedsim.data.resampled import Resampled
 from fedsim.fleet.round_policy import Synchronous
+from fedsim.scenario import update_privacy_rules
 from fedsim.scenario.flower_strategy import FlowerStrategy
 from fedsim.scenario.messages import Problem
 from fedsim.scenario.privacy import unprotected
@@ -24,6 +25,8 @@ def broken(scenario: Scenario) -> Iterator[Problem]:
     yield from _noise(scenario)
     if scenario.privacy.mechanism.clips == "gradients":
         yield from _gradients(scenario)
+    else:
+        yield from update_privacy_rules.broken(scenario)
     yield from _rounds(scenario)
     yield from _releases(scenario)
     if scenario.privacy.strict:
@@ -107,8 +110,9 @@ def _rounds(scenario: Scenario) -> Iterator[Problem]:
     if isinstance(scenario.population.partition, Resampled):
         yield Problem(
             ("population", "partition"),
-            "sites of the partition resampled may draw the same image, whose epsilon would be the "
-            "sum over those sites: choose a partition that divides the images",
+            "sites of the partition resampled may draw the same image, so that what hides it at "
+            "one of them does not hide it at the others (its epsilon would be the sum over those "
+            "sites): choose a partition that divides the images",
         )
 
 

@@ -1,0 +1,73 @@
+"""What must hold of a scenario whose client updates are private; see `privacy_rules`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fedsim.privacy import AggregateMechanism
+from fedsim.scenario.cohort import AllSites, FixedSize, Poisson
+from fedsim.scenario.flower_strategy import FlowerStrategy
+from fedsim.scenario.messages import Problem
+from fedsim.scenario.scenario import Scenario
+from strategies import WeightedMean
+
+UNIFORM = "{kind: weighted_mean, weights: uniform}"
+
+
+def broken(scenario: Scenario) -> Iterator[Problem]:
+    """Yield the rules that mechanisms on client updates make, and the scenario breaks."""
+    if scenario.privacy is not None and isinstance(scenario.privacy.mechanism, AggregateMechanism):
+        yield from _mean(scenario)
+        yield from _cohort(scenario)
+    else:
+        yield from _beside(scenario)
+    if scenario.client.personalisation is not None:
+        yield Problem(
+            ("client", "personalisation"),
+            f"{scenario.client.personalisation.kind} trains a model of each site without noise, "
+            "and what it says of images is released: leave it out",
+        )
+
+
+def _mean(scenario: Scenario) -> Iterator[Problem]:
+    """One site must move what is released by no more than C / D."""
+    strategy = scenario.strategy
+    if isinstance(strategy, WeightedMean):
+        if strategy.weights != "uniform":
+            yield Problem(
+                ("strategy", "weights"),
+                "one site moves a mean weighted by examples by clip_norm times its weight, which "
+                "is more than the noise is made for, and the weights tell of the images: use "
+                "uniform",
+            )
+        return
+    kind = strategy.name if isinstance(strategy, FlowerStrategy) else strategy.kind
+    yield Problem(
+        ("strategy",),
+        f"{kind} is no fixed mean of the updates: one site may move what it makes of them by about "
+        "clip_norm, however many sites there are, and the noise is for clip_norm / their number. "
+        f"Use {UNIFORM}, with a server_optimizer if you like (it sees the noisy mean), or a "
+        "mechanism whose noise is added at the sites: example_level",
+    )
+
+
+def _cohort(scenario: Scenario) -> Iterator[Problem]:
+    """What a round costs must be known of its cohort."""
+    if not isinstance(scenario.cohort, AllSites | FixedSize | Poisson):
+        yield Problem(
+            ("cohort",),
+            f"what a round costs is not known for {scenario.cohort.kind}: use all, fixed_size or "
+            "poisson",
+        )
+
+
+def _beside(scenario: Scenario) -> Iterator[Problem]:
+    """Nothing that training images decide may leave a site beside its update."""
+    strategy = scenario.strategy
+    asked = () if isinstance(strategy, FlowerStrategy) else strategy.reports + strategy.collects
+    if asked:
+        yield Problem(
+            ("strategy",),
+            f"{strategy.kind} asks sites for {', '.join(asked)} beside their updates, which is "
+            f"neither clipped nor noised: use {UNIFORM}",
+        )
