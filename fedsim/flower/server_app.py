@@ -358,6 +358,9 @@ class Server:
             self._refuse_diverged(round, tally)
             raise
         self._refuse_diverged(round, tally)
+        if arrays is None and alone:
+            log.warning("round %d: too few sites answered, so that nothing is released", round)
+            return model
         if arrays is None:
             raise RunError(f"round {round}: the strategy returned no model")
         if not wire.is_finite(arrays):

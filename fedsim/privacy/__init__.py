@@ -7,18 +7,22 @@ imported where they are used.
 
 from fedsim.privacy.budget import Budget
 from fedsim.privacy.client_level import ClientLevel
+from fedsim.privacy.distributed import Distributed
 from fedsim.privacy.example_level import ExampleLevel
+from fedsim.privacy.local import Local
 from fedsim.privacy.mechanism import AggregateMechanism, Mechanism
 from fedsim.privacy.units import Relation, Unit
 
-BUILTIN = (ExampleLevel, ClientLevel)
+BUILTIN = (ExampleLevel, ClientLevel, Local, Distributed)
 
 __all__ = [
     "BUILTIN",
     "AggregateMechanism",
     "Budget",
     "ClientLevel",
+    "Distributed",
     "ExampleLevel",
+    "Local",
     "Mechanism",
     "Relation",
     "Unit",

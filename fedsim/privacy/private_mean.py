@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fedsim.privacy.adaptive_clip import AdaptiveClip
+from fedsim.privacy.clipping import add_noise, clip_factor, norm
 
 if TYPE_CHECKING:
     from fedsim.seeds import Streams
@@ -131,27 +132,35 @@ class NoisyMean(PrivateMean):
         self.clip_norm = float(state["clip_norm"])
 
 
-def norm(update: Mapping[str, Tensor]) -> float:
-    """Return the length of an update over the whole model; not finite if a value is not."""
-    return math.sqrt(sum(float(value.double().square().sum()) for value in update.values()))
-
-
-def clip_factor(length: float, clip_norm: float) -> float:
-    """Return what to multiply an update of this length with, so that none is longer than C.
-
-    >>> clip_factor(0.0, 1.0), clip_factor(4.0, 1.0)
-    (1.0, 0.25)
-    """
-    return 1.0 if length <= clip_norm else clip_norm / length
-
-
-def add_noise(values: Tensor, std: float, generator: torch.Generator) -> None:
-    """Add Gaussian noise, drawn on the CPU in double precision so that every device has the same.
+class SecureSum(PrivateMean):
+    """sum_k g_k / D of updates that were clipped and noised by their sites, and nothing else.
 
     Args:
-        values: floating point, changed in place.
-        std: standard deviation.
-        generator: on the CPU.
+        num_expected: D.
+        min_survivors: sites whose updates it takes at least.
     """
-    drawn = torch.randn(values.shape, generator=generator, dtype=torch.float64)
-    values.add_(drawn.mul_(std).to(values.device))
+
+    def __init__(self, num_expected: float, min_survivors: int) -> None:
+        super().__init__(num_expected)
+        self._min_survivors, self._num = min_survivors, 0
+
+    def begin(self, zero: Mapping[str, Tensor]) -> None:
+        """Begin a round."""
+        super().begin(zero)
+        self._num = 0
+
+    def take(self, update: Mapping[str, Tensor]) -> bool:
+        """Add an update as it came."""
+        self._num += 1
+        for name, total in self._totals.items():
+            total.add_(update[name])
+        return True
+
+    @property
+    def suffices(self) -> bool:
+        """Whether enough sites answered for the noise to be what the ledger says."""
+        return self._num >= self._min_survivors
+
+    def release(self, round: int) -> dict[str, Tensor]:
+        """Return the sum over D."""
+        return {name: total / self.num_expected for name, total in self._totals.items()}

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-Purpose = Literal["local model", "aggregate update"]
+Purpose = Literal["local model", "aggregate update", "secure sum"]
 """Of a release that is made in a round."""
 
 LOCAL_MODEL: Purpose = "local model"
 AGGREGATE: Purpose = "aggregate update"
+SECURE_SUM: Purpose = "secure sum"
 
 TRUSTED: dict[str, str] = {
     LOCAL_MODEL: "The site itself is trusted, the server and other sites are not.",
     AGGREGATE: "The server is trusted, it sees every update without noise; other sites, and "
     "whoever sees the models, are not.",
+    SECURE_SUM: "No server is trusted, if it sees sums of updates alone: that is assumed here, a "
+    "deployment needs secure aggregation (Flower's SecAgg+), and as many honest sites in every sum "
+    "as the noise is made for.",
 }
 """Who is trusted, in a sentence."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fedsim.privacy import AggregateMechanism
+from fedsim.privacy import AggregateMechanism, Distributed
 from fedsim.scenario.cohort import AllSites, FixedSize, Poisson
 from fedsim.scenario.flower_strategy import FlowerStrategy
 from fedsim.scenario.messages import Problem
@@ -58,6 +58,24 @@ def _cohort(scenario: Scenario) -> Iterator[Problem]:
             ("cohort",),
             f"what a round costs is not known for {scenario.cohort.kind}: use all, fixed_size or "
             "poisson",
+        )
+    if isinstance(scenario.privacy and scenario.privacy.mechanism, Distributed):
+        yield from _shares(scenario)
+
+
+def _shares(scenario: Scenario) -> Iterator[Problem]:
+    """A sum must have the noise of as many honest sites as the ledger says."""
+    if isinstance(scenario.cohort, Poisson):
+        yield Problem(
+            ("cohort",),
+            "how many sites a Poisson cohort has is left to chance, and a server that is not "
+            "trusted sees who they are, so that nothing is gained: use all or fixed_size",
+        )
+    if scenario.population.adversaries:
+        yield Problem(
+            ("population", "adversaries"),
+            "add no honest share of the noise, and nobody but their sites sees whether an update "
+            "was clipped: leave this key out, or use client_level, where the server clips",
         )
 
 
