@@ -13,14 +13,14 @@ import yaml
 
 from fedsim import citations, markdown
 from fedsim.formats import Format
-from fedsim.report import rows, tables
+from fedsim.report import privacy, rows, tables
 from fedsim.report.scores import arrowed, describe
 
 if TYPE_CHECKING:
     from fedsim.records import RunRecord
     from fedsim.trained import Trained
 
-PRIVACY = (
+NO_PRIVACY = (
     "No privacy mechanism was in force. The weights may reveal images and labels of the training "
     "sites to those who attack them (membership inference, reconstruction); share them as you "
     "would share the images."
@@ -85,7 +85,7 @@ def text(record: RunRecord, network: Trained, programs: Collection[Format]) -> s
         "## Results",
         *_results(record, known["which"]),
         "## Privacy",
-        PRIVACY,
+        *_privacy(record),
         "## Limits",
         *_limits(record),
         "## How to use it",
@@ -95,6 +95,14 @@ def text(record: RunRecord, network: Trained, programs: Collection[Format]) -> s
     ]
     shown = [part if part.startswith("```") else markdown.harmless(part) for part in parts]
     return "\n\n".join(shown) + "\n"
+
+
+def _privacy(record: RunRecord) -> Iterator[str]:
+    found = privacy.balance_of(record)
+    if found is None:
+        yield NO_PRIVACY
+    else:
+        yield from privacy.said(record, found)
 
 
 def _details(record: RunRecord, network: Trained) -> Iterator[str]:

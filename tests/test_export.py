@@ -179,6 +179,17 @@ def test_programs_need_nothing_of_ours(exported: tuple[str, Path], tmp_path: Pat
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_card_of_a_private_run_says_what_it_promises(tiny: Make, tmp_path: Path) -> None:
+    mechanism = {"kind": "client_level", "noise_multiplier": 1.0}
+    strategy = {"kind": "weighted_mean", "weights": "uniform"}
+    private = tiny(privacy={"mechanism": mechanism, "delta": 1e-2}, strategy=strategy, rounds=1)
+    record = fedsim.run(private, out=tmp_path, device="cpu")
+    card = (fedsim.export(record.folder) / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "No privacy mechanism" not in card
+    assert "site level: epsilon" in card
+    assert "The server is trusted" in card
+
+
 def test_starting_weights_are_named_without_where_they_lay(tiny: Make, tmp_path: Path) -> None:
     file = tmp_path / "secret" / "start.safetensors"
     file.parent.mkdir()
