@@ -153,15 +153,16 @@ class PrivateRounds:
         return self.num_units(0 if releaser is None else releaser)
 
     def _setting(self, releaser: Releaser) -> Setting:
-        cohort = self.scenario.cohort
-        hidden = self.by_server and isinstance(cohort, Poisson)
+        cohort, rate = self.scenario.cohort, 1.0
+        if self.by_server and isinstance(cohort, Poisson):
+            rate = cohort.sampling_rate
         # one noise protects all sites of a sum: it has to do for the one that is drawn most often
         once_for_all = self.by_server and releaser is not None
         num_rounds = self._most_drawn if once_for_all else len(self.rounds_of(releaser))
         return Setting(
             self._num_units(releaser),
             self.scenario.client.plan,
-            cohort.sampling_rate if hidden and isinstance(cohort, Poisson) else 1.0,
+            rate,
             max(1, num_rounds),
         )
 
@@ -226,8 +227,9 @@ class Desk:
         asking = [] if self._stopped else self._rounds.releasers(cohort)
         out = {one for one in asking if not self._affords(round, one)}
         self._stopped |= None in out or (bool(out) and self._stops_run)
-        self._admitted = [] if self._stopped else [site for site in cohort if site not in out]
-        self._refused = [self._rounds.names[s] for s in cohort if s not in self._admitted]
+        out |= set(cohort) if self._stopped else set()
+        self._admitted = [site for site in cohort if site not in out]
+        self._refused = [self._rounds.names[site] for site in cohort if site in out]
         return self._admitted
 
     def charge(self, round: int, sites: list[int]) -> None:

@@ -1,8 +1,8 @@
 """What protects the people whose images are trained on, and what that costs.
 
 Parts that a scenario names are here; `events`, `accounting`, `cross_checks`, `calibration`,
-`attacks`, `ledger` and `balance` load dp_accounting and `private_mean` loads torch, so they are
-imported where they are used.
+`attacks`, `ledger` and `balance` load dp_accounting, `clipping` and `private_mean` load torch, so
+they are imported where they are used.
 """
 
 from fedsim.privacy.budget import Budget

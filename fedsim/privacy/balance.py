@@ -16,7 +16,7 @@ from fedsim.privacy.attacks import Attack, strongest
 from fedsim.privacy.cross_checks import contradictions, cross_checks
 from fedsim.privacy.events import History, history
 from fedsim.privacy.ledger import Entry
-from fedsim.privacy.trust import LOCAL_MODEL, TRUSTED
+from fedsim.privacy.trust import LOCAL_MODEL, OF_SERVER, TRUSTED
 from fedsim.privacy.units import RELATIONS, UNITS, Relation, Unit
 
 MOST_FINE = 16
@@ -189,7 +189,8 @@ def summary(verdict: Verdict) -> str:
 def promise(account: Account, delta: float) -> str:
     """Return in sentences what an epsilon promises."""
     name = UNITS[account.unit]
-    what = "the models" if account.site == ALL_SITES else f"what {account.site} released"
+    by_server = OF_SERVER.intersection(account.purposes)
+    what = "the models" if by_server else f"what {account.site} released"
     if math.isinf(account.epsilon):
         return f"No {name} is protected: something was released without noise."
     return (

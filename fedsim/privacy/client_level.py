@@ -2,9 +2,9 @@
 
 The update of a site is shortened to the norm C over all parameters, the server adds up the updates
 of a round and Gaussian noise of standard deviation sigma C, and divides by D, the number of sites
-that are expected in a round. Neighbours differ in that one site's update is zero (replace-special);
-the number of sites is public. The sensitivity of the sum is C. A site that does not answer counts
-as zero, with noise and D as they are.
+that are expected in a round. Neighbours differ in that one site adds nothing (replace-special); the
+number of sites is public. The sensitivity of the sum is C. A site that does not answer counts as
+zero, with noise and D as they are.
 
 What a round costs depends on its cohort:
 

@@ -10,6 +10,8 @@ Purpose = Literal["local model", "aggregate update", "secure sum"]
 LOCAL_MODEL: Purpose = "local model"
 AGGREGATE: Purpose = "aggregate update"
 SECURE_SUM: Purpose = "secure sum"
+OF_SERVER: frozenset[str] = frozenset({AGGREGATE, SECURE_SUM})
+"""Purposes of what the server releases."""
 
 TRUSTED: dict[str, str] = {
     LOCAL_MODEL: "The site itself is trusted, the server and other sites are not.",

@@ -10,7 +10,7 @@ from dp_accounting import dp_event
 from fedsim.privacy.accounting import epsilon
 from fedsim.privacy.balance import ALL_SITES, balance, promise, summary
 from fedsim.privacy.ledger import Entry
-from fedsim.privacy.trust import AGGREGATE
+from fedsim.privacy.trust import AGGREGATE, SECURE_SUM
 
 GAUSSIAN = dp_event.GaussianDpEvent(2.0)
 OF_ALL = Entry(1, None, AGGREGATE, "site", "replace_special", 8, "x", GAUSSIAN)
@@ -42,9 +42,15 @@ def test_a_site_spends_its_own_releases_and_those_of_all() -> None:
 
 @pytest.mark.parametrize(
     ("purpose", "who"),
-    [(AGGREGATE, "The server is trusted"), ("local model", "The site itself is trusted")],
+    [
+        (AGGREGATE, "The server is trusted"),
+        (SECURE_SUM, "Flower's SecAgg+"),
+        ("local model", "The site itself is trusted"),
+    ],
 )
 def test_it_is_said_who_has_to_be_trusted(purpose: str, who: str) -> None:
-    found = balance([replace(OF_ALL, purpose=purpose)], DELTA)
-    assert who in promise(found.accounts[0], DELTA)
+    found = balance([replace(OF_ALL, purpose=purpose, site="a")], DELTA)
+    said = promise(found.accounts[0], DELTA)
+    assert who in said
+    assert ("what a released" in said) == (purpose == "local model")
     assert "at two sites" not in summary(found.federation[0])  # a hospital is at one
