@@ -17,6 +17,7 @@ import typer
 
 from fedsim.cli import opening
 from fedsim.cli.data_commands import data
+from fedsim.cli.init_command import init
 from fedsim.cli.ledger_command import ledger
 from fedsim.cli.options import File, Set
 from fedsim.cli.plan_command import plan
@@ -37,7 +38,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Federated learning on medical images, from one scenario file.\n\n"
     "Start with `fedsim run scenarios/quickstart.yaml`, look into the folder it names last, then "
-    "change the file: `fedsim list` shows what it may say, `fedsim validate` checks it.\n\n"
+    "change the file: `fedsim list` shows what it may say, `fedsim validate` checks it. "
+    "`fedsim init` writes such a file for images of your own.\n\n"
     "Exit codes: 0 done, 1 failure, 2 bad input, 130 interrupted (go on with `fedsim resume`).",
 )
 
@@ -60,6 +62,7 @@ def _common(
     """Take the options that belong to no command; the help text is that of `app`."""
 
 
+app.command()(init)
 app.command()(run)
 app.command()(resume)
 

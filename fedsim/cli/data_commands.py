@@ -15,7 +15,6 @@ from fedsim.cli.streams import console
 from fedsim.errors import InputError
 
 if TYPE_CHECKING:
-    from fedsim.data.npz import Npz
     from fedsim.data.population import Population
 
 PREVIEW_SIZE = 128
@@ -150,7 +149,9 @@ def unpack(
 
 def _opened(file: Path, changes: list[str] | None) -> tuple[str, Population]:
     """Return a name and the sites of a scenario, or of pictures or arrays as they are."""
-    if file.is_dir() or file.suffix.lower() in (".csv", ".npz"):
+    from fedsim.data.recognition import is_data
+
+    if is_data(file):
         if changes:
             raise InputError(f"{file}: --set changes a scenario, and this is none; leave it out")
         return file.name, _as_it_is(file)
@@ -163,17 +164,13 @@ def _as_it_is(path: Path) -> Population:
     """Return the sites of a manifest, a folder of pictures or an npz file."""
     from fedsim.data import names
     from fedsim.data.divided_sites import form
-    from fedsim.data.images import Images
     from fedsim.data.normalisation import Unit
     from fedsim.data.partition import ByColumn, Iid
+    from fedsim.data.recognition import source_of
     from fedsim.data.source import SITE, SPLITS
     from fedsim.seeds import Streams
 
-    source = (
-        _arrays(path)
-        if path.suffix.lower() == ".npz"
-        else Images(path=path, image_size=PREVIEW_SIZE, num_channels=3)
-    )
+    source = source_of(path, image_size=PREVIEW_SIZE, num_channels=3)
     facts = source.facts()
     named = SITE in facts.columns
     return form(
@@ -185,37 +182,4 @@ def _as_it_is(path: Path) -> Population:
         shares={split: 0.0 for split in SPLITS[1:] if split not in facts.num_examples},
         normalisation=Unit(),
         streams=Streams(0),
-    )
-
-
-def _arrays(path: Path) -> Npz:
-    """Return the source of arrays with the usual names: MedMNIST's, or images and labels.
-
-    Raises:
-        InputError: if they have other names.
-    """
-    from fedsim.data import npz_file
-    from fedsim.data.medmnist import PREFIXES
-    from fedsim.data.npz import Npz
-    from fedsim.data.source import PATIENT, SITE
-
-    names = set(npz_file.names(path))
-    if "train_images" in names:
-        splits = {s: p for s, p in PREFIXES.items() if f"{p}_images" in names}
-        images, labels = (
-            {split: f"{prefix}_{what}" for split, prefix in splits.items()}
-            for what in ("images", "labels")
-        )
-        return Npz.model_validate({"path": path, "images": images, "labels": labels})
-    if not {"images", "labels"} <= names:
-        raise InputError(
-            f"{path}: has the arrays {', '.join(sorted(names))}, none called images and labels: "
-            "name them in a scenario (`fedsim list npz` shows how) and preview that"
-        )
-    return Npz(
-        path=path,
-        images="images",
-        labels="labels",
-        columns={name: name for name in (SITE, PATIENT) if name in names},
-        splits="split" if "split" in names else None,
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -65,6 +66,20 @@ def read(
     return result
 
 
+def size(path: Path) -> tuple[int, int]:
+    """Return width and height of a picture in pixels, from its header alone.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    from PIL import Image
+
+    with _decoding(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path, formats=FORMATS) as opened:
+            return opened.size
+
+
 def of_scanner(path: str) -> bool:
     """Return whether a file is called as a format of scanners that is not read.
 
@@ -76,10 +91,19 @@ def of_scanner(path: str) -> bool:
 
 def _read(path: Path, image_size: int, num_channels: int, fit: Fit) -> NDArray[np.uint8]:
     """Return one picture, (channel, image_size, image_size)."""
+    with _decoding(path):
+        picture = _opened(path, num_channels)
+    pixels = np.asarray(_square(picture, image_size, fit), np.uint8)
+    return pixels[None] if num_channels == 1 else pixels.transpose(2, 0, 1)
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """Turn what decoders say of a file into a DataError."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        picture = _opened(path, num_channels)
+        yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(
             f"{path}: is too large a picture: more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it "
@@ -91,8 +115,6 @@ def _read(path: Path, image_size: int, num_channels: int, fit: Fit) -> NDArray[n
         ) from error
     except Exception as error:  # whatever decoders meet in a damaged file
         raise DataError(f"{path}: cannot be read as a picture: {_reason(error)}") from error
-    pixels = np.asarray(_square(picture, image_size, fit), np.uint8)
-    return pixels[None] if num_channels == 1 else pixels.transpose(2, 0, 1)
 
 
 def _opened(path: Path, num_channels: int) -> Image:
