@@ -17,6 +17,8 @@ import pytest
 
 from fedsim.scenario import Scenario, from_data
 
+collect_ignore = ["plugin_package"]
+"""It is installed into an environment of its own first, by test_plugin_package.py."""
 TINY: dict[str, Any] = {
     "version": 1,
     "name": "tiny",

@@ -1,0 +1,1 @@
+"""Parts for fedsim, brought by another package."""
