@@ -25,6 +25,7 @@ from fedsim.cli.run_commands import conclude, resume, run
 from fedsim.cli.streams import Lasting, visible
 from fedsim.cli.study_command import study, validate_study
 from fedsim.cli.taking_away import export, predict
+from fedsim.cli.track_command import track
 from fedsim.errors import FedsimError, InputError
 
 DONE, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -107,7 +108,7 @@ def validate(file: File, changes: Set = None) -> None:
         typer.echo(attack)
 
 
-for _command in (plan, ledger, study, export, predict):
+for _command in (plan, ledger, study, export, predict, track):
     app.command()(_command)
 app.add_typer(data, name="data")
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from clients.metrics import METRICS
 from fedsim.data.source import POOLED
 from fedsim.errors import InputError
+from fedsim.records import notebook
 from fedsim.records.checkpoint import load_of, path_of, rounds
 from fedsim.records.files import read_lines
 
@@ -56,7 +57,7 @@ class Selection:
     final_round: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunRecord:
     """All that is recorded of a run, as plain data.
 
@@ -87,6 +88,13 @@ class RunRecord:
     baselines: list[dict[str, Any]]
     intervals: list[dict[str, Any]]
     ledger: list[dict[str, Any]]
+
+    def __repr__(self) -> str:
+        return f"<RunRecord {notebook.summary(self)}>"
+
+    def _repr_html_(self) -> str:
+        """Return what Jupyter shows."""
+        return notebook.html(self)
 
     @property
     def selection(self) -> Selection:
