@@ -6,7 +6,8 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 
 from pydantic import BaseModel
@@ -49,26 +50,34 @@ USES = {
 """Family -> the key of the scenario that chooses from it, and what it decides."""
 
 
+@dataclass(frozen=True)
+class Key:
+    """What there is to say of a key: what it takes, its default in words, what it means."""
+
+    name: str
+    takes: str
+    default: str
+    meaning: str
+
+
 def describe(name: str | None) -> str:
     """Return an overview, one family, or the sections and kinds of this name with their keys.
 
     Raises:
         InputError: if there is no such section, family, kind or metric.
     """
-    sections = _sections()
+    found = sections()
     if name is None:
         summaries = {
             key: f"{f'({path}:) ' * ('.' in path)}{_summary(section)}"
-            for key, (path, section) in sections.items()
+            for key, (path, section) in found.items()
         }
         overview = ["sections - what a scenario is made of", *_listed(summaries)]
         families = "\n\n".join(["\n".join(overview), *map(_family, USES)])
         return f"{families}\n\n`fedsim list NAME` shows the keys of a section or kind."
     if name in USES:
         return _family(name)
-    named = [
-        _section(key, path, section) for key, (path, section) in sections.items() if name == key
-    ]
+    named = [_section(key, path, section) for key, (path, section) in found.items() if name == key]
     named += [
         _keys(part, family)
         for family, parts in FAMILIES.items()
@@ -80,7 +89,7 @@ def describe(name: str | None) -> str:
     if named:
         return "\n\n".join(named)
     kinds = [kind_of(part) for parts in FAMILIES.values() for part in parts]
-    known = [*sections, *USES, *kinds, *METRICS]
+    known = [*found, *USES, *kinds, *METRICS]
     raise InputError(
         f"there is no section, family, kind or metric {name!r}{nearest(name, known)} "
         "(`fedsim list` shows them all)"
@@ -88,7 +97,7 @@ def describe(name: str | None) -> str:
 
 
 @cache
-def _sections() -> dict[str, tuple[str, Schema]]:
+def sections() -> dict[str, tuple[str, Schema]]:
     """Return key path and schema of every section that is no family, by its last key."""
     expected = of(Scenario)
     return {"scenario": ("", expected.schema), **dict(_below(expected, ""))}
@@ -164,8 +173,28 @@ def _keys(part: type[BaseModel], family: str) -> str:
 
 def _about(expected: Expectation, keys: list[str], path: str) -> list[str]:
     """Return what a section is for and of each key what it takes, its default, its meaning."""
+    lines = textwrap.wrap(
+        _summary(expected.schema), WIDTH, initial_indent="  ", subsequent_indent="  "
+    )
+    for key in described(expected, keys, path):
+        lines += textwrap.wrap(
+            f"{key.name}: {'; '.join(filter(None, (key.takes, key.default, key.meaning)))}",
+            WIDTH,
+            initial_indent="  - ",
+            subsequent_indent="    ",
+        )
+    return lines
+
+
+def described(expected: Expectation, keys: Iterable[str], path: str) -> Iterator[Key]:
+    """Yield what there is to say of the keys of a section.
+
+    Args:
+        expected: of the section.
+        keys: of it, in the order in which they are wanted.
+        path: of the section in the scenario.
+    """
     section = expected.schema
-    lines = textwrap.wrap(_summary(section), WIDTH, initial_indent="  ", subsequent_indent="  ")
     purposes = dict(USES.values())
     documented = _documented(section.get("description", ""))
     for key in keys:
@@ -179,16 +208,8 @@ def _about(expected: Expectation, keys: list[str], path: str) -> list[str]:
             *(_summary(option) for option in value.options if "properties" in option),
         )
         words, meaning = value.words(), next(filter(None, meanings), "")
-        about = [words, _default(value, key in section.get("required", ()))]
-        if meaning not in ("", words):
-            about.append(meaning.rstrip("."))
-        lines += textwrap.wrap(
-            f"{key}: {'; '.join(about)}",
-            WIDTH,
-            initial_indent="  - ",
-            subsequent_indent="    ",
-        )
-    return lines
+        default = _default(value, key in section.get("required", ()))
+        yield Key(key, words, default, "" if meaning == words else meaning.rstrip("."))
 
 
 def _documented(description: str) -> dict[str, str]:
