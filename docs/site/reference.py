@@ -159,7 +159,7 @@ def _options(command: click.Command, context: click.Context) -> Iterator[list[st
         found = parameter.get_help_record(context)
         if found is None:
             continue
-        _, meaning = found
+        meaning = found[1].replace("\\[", "[")  # typer escapes them for rich
         if isinstance(parameter, click.Option):
             flags = ", ".join(f"`{flag}`" for flag in parameter.opts)
             takes = "" if parameter.is_flag else parameter.make_metavar(context)

@@ -88,12 +88,16 @@ def describe(name: str | None) -> str:
         named.append(_metric(name))
     if named:
         return "\n\n".join(named)
-    kinds = [kind_of(part) for parts in FAMILIES.values() for part in parts]
-    known = [*found, *USES, *kinds, *METRICS]
     raise InputError(
-        f"there is no section, family, kind or metric {name!r}{nearest(name, known)} "
+        f"there is no section, family, kind or metric {name!r}{nearest(name, known())} "
         "(`fedsim list` shows them all)"
     )
+
+
+def known() -> list[str]:
+    """Return every name that `describe` takes."""
+    kinds = [kind_of(part) for parts in FAMILIES.values() for part in parts]
+    return [*sections(), *USES, *kinds, *METRICS]
 
 
 @cache

@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import click
 import typer
 
-from fedsim.cli import opening
+from fedsim.cli import completion, opening
 from fedsim.cli.data_commands import data
 from fedsim.cli.init_command import init
 from fedsim.cli.ledger_command import ledger
@@ -130,7 +130,8 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="a family (strategies), or a section (client) or kind (dirichlet) with its keys"
+            help="a family (strategies), or a section (client) or kind (dirichlet) with its keys",
+            autocompletion=completion.names,
         ),
     ] = None,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
-from fedsim.cli import opening
+from fedsim.cli import completion, opening
 from fedsim.cli.options import File, Set
 from fedsim.cli.progress import counting
 from fedsim.cli.streams import console
@@ -60,7 +60,12 @@ def list_() -> None:
 
 @data.command()
 def fetch(
-    names: Annotated[list[str], typer.Argument(help="sets, as `fedsim data list` names them")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="sets, as `fedsim data list` names them", autocompletion=completion.sets
+        ),
+    ],
     image_size: Annotated[
         str, typer.Option(click_type=click.Choice(["28", "64", "128", "224"]), help="pixels")
     ] = "28",

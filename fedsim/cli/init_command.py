@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fedsim.cli import completion
 from fedsim.errors import InputError
 
 SUFFIXES = (".yaml", ".yml")
@@ -20,6 +21,7 @@ def init(
             help="CSV manifest, folder of pictures, arrays (npz), a name of `fedsim data list`, or "
             "synthetic",
             show_default=False,
+            autocompletion=completion.data,
         ),
     ],
     out: Annotated[
