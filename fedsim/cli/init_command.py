@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fedsim.cli import completion
+from fedsim.cli.streams import visible
 from fedsim.errors import InputError
 
 SUFFIXES = (".yaml", ".yml")
@@ -47,7 +48,7 @@ def init(
     except OSError as error:
         raise InputError(f"{file}: cannot be written: {error.strerror}") from error
     for line in seen.lines():
-        typer.echo(line)
+        typer.echo(visible(line))
     name = shlex.quote(str(file))
     typer.echo(f"\nwritten: {file}. Read it, then:")
     for command, purpose in (

@@ -30,12 +30,12 @@ def summary(record: RunRecord) -> str:
     """Return in one line which run this is and how far it is."""
     done, asked = len(record.rounds), record.scenario["rounds"]
     state = "finished" if record.finished else f"{done} of {asked} rounds"
-    return f"{record.scenario['name']}, {state}, {record.folder}"
+    return f"{record.scenario.get('name', '')}, {state}, {record.folder}"
 
 
 def html(record: RunRecord) -> str:
     """Return what a notebook shows."""
-    about = escape(str(record.scenario["description"]))
+    about = escape(str(record.scenario.get("description", "")))
     parts = [
         f"<div><strong>{escape(summary(record))}</strong>" + (f"<br>{about}" if about else ""),
         _table(record),

@@ -33,8 +33,8 @@ def _all(record: RunRecord) -> Iterator[tuple[int, str, Any]]:
         yield row["round"], f"{row['metric']}/{row['split']}{site}", row["value"]
     for row in record.rounds:
         for name in OF_ROUNDS:
-            yield row["round"], name, row[name]
-        for term, value in (row["loss_decomposition"] or {}).items():
+            yield row["round"], name, row.get(name)
+        for term, value in (row.get("loss_decomposition") or {}).items():
             yield row["round"], f"loss_decomposition/{term}", value
     for row in record.timing:
         yield row["round"], "seconds", row["seconds"]
