@@ -52,7 +52,7 @@ def scenario_for(seen: Sighting, file: Path) -> str:
     choices = _choices(seen, file)
     text = _fill(choices)
     try:
-        draft = Draft(parse(text, file.name), {}, file.parent.absolute())
+        draft = Draft(parse(text, f"{file.name} (not written)"), {}, file.parent.absolute())
         scenario = draft.scenario()
         with draft.pointing():
             sizes = open_population(scenario).sizes()
