@@ -35,14 +35,25 @@ def summary(record: RunRecord) -> str:
 
 def html(record: RunRecord) -> str:
     """Return what a notebook shows."""
-    about = escape(str(record.scenario.get("description", "")))
     parts = [
-        f"<div><strong>{escape(summary(record))}</strong>" + (f"<br>{about}" if about else ""),
+        "<br>".join(
+            [f"<div><strong>{escape(summary(record))}</strong>", *map(escape, _about(record))]
+        ),
         _table(record),
         _curve(record),
         f"{_report(record.folder)}</div>",
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _about(record: RunRecord) -> Iterator[str]:
+    """Yield what to know before looking at a number."""
+    if description := record.scenario.get("description"):
+        yield str(description)
+    if record.population.get("images", {}).get("synthetic"):
+        yield "synthetic images: results say nothing about patients"
+    if record.ledger:
+        yield "trained with privacy; fedsim ledger says what that promises"
 
 
 def _table(record: RunRecord) -> str:

@@ -84,6 +84,13 @@ def test_it_shows_question_values_interval_and_a_curve(tmp_path: Path) -> None:
     assert len(shown) < 5_000
 
 
+@pytest.mark.parametrize("said", ["synthetic images", "fedsim ledger"])
+def test_what_limits_the_numbers_is_said(tmp_path: Path, said: str) -> None:
+    known = {"population": {"images": {"synthetic": True}}, "ledger": [{"round": 1}]}
+    assert said in Page(record(tmp_path, **known)._repr_html_()).text
+    assert said not in Page(record(tmp_path)._repr_html_()).text
+
+
 def test_names_are_text(tmp_path: Path) -> None:
     made = record(tmp_path / MARKUP.replace("/", "-"))
     made.scenario.update(name=MARKUP, description=MARKUP)
