@@ -22,8 +22,9 @@ class Bags:
 
     Args:
         of_example: the bag that each example lies in, (example,), int64, from 0.
-        responses: mean label of every bag, (bag, class), float32; of classes, their proportions.
-            Where noise protects them they may lie outside what labels can give.
+        responses: mean label of every bag, (bag, class), float32: of classes, their proportions; of
+            real numbers, (bag, 1), their mean. Where noise protects them they may lie outside what
+            labels can give.
     """
 
     of_example: Tensor
@@ -75,7 +76,7 @@ class Batch:
     Args:
         images: (example, channel, height, width), float32, normalised.
         labels: (example,), int64 class indices, `UNKNOWN` where only bags are known, or nothing;
-            float32 where the target is a real number.
+            float32 where the target is a real number, nan where it is not known.
         bags: what is known of the labels in their stead; None where every label stands for itself.
         redrawn: the same examples, divided into other bags.
         confusion: P(label that is shown | label), (class, class), float32, where labels were made
@@ -112,10 +113,10 @@ class Batch:
         Of labels, int64, all 0 if they are real numbers; of bags, float32: the sum of size times
         response.
         """
-        if self.bags is not None:
-            return self.bags.sizes.to(self.bags.responses) @ self.bags.responses
         if self.labels.is_floating_point():
             return self.labels.new_zeros(num_classes).long()
+        if self.bags is not None:
+            return self.bags.sizes.to(self.bags.responses) @ self.bags.responses
         return self.labels[self.labels != UNKNOWN].bincount(minlength=num_classes)
 
     def select(self, index: Tensor) -> Batch:
@@ -166,6 +167,8 @@ def singles(labels: Tensor, num_classes: int) -> Bags:
     from torch.nn.functional import one_hot
 
     numbers = torch.arange(len(labels), device=labels.device)
+    if labels.is_floating_point():
+        return Bags(numbers, labels[:, None])
     return Bags(numbers, one_hot(labels, num_classes).float())
 
 

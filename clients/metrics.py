@@ -294,6 +294,11 @@ def loss(p: Predictions) -> float | None:
     return float(-np.mean(p.scores[np.arange(len(p.labels)), p.labels]))
 
 
+def bag_loss(p: Predictions) -> float | None:
+    """Loss of bags of one, which known labels are: cross-entropy, or squared error of numbers."""
+    return mse(p) if p.scores.shape[1] == 1 else loss(p)
+
+
 def _positives(p: Predictions) -> int:
     return int(p.num_true[p.positive])
 
@@ -334,7 +339,7 @@ _CATALOGUE = (
     ),
     Metric("ece", "calibration error", ece, higher_is_better=False),
     Metric("loss", "loss", loss, higher_is_better=False),
-    Metric("bag_loss", "bag loss", loss, higher_is_better=False),
+    Metric("bag_loss", "bag loss", bag_loss, CLASSIFICATION + REGRESSION, higher_is_better=False),
     Metric("mse", "mean squared error", mse, REGRESSION, higher_is_better=False),
     Metric("rmse", "root mean squared error", rmse, REGRESSION, higher_is_better=False),
     Metric("mae", "mean absolute error", mae, REGRESSION, higher_is_better=False),

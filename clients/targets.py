@@ -30,6 +30,10 @@ class Target(ABC):
         """Return what a network learns of true values, (example,)."""
 
     @abstractmethod
+    def original(self, learned: Values) -> Values:
+        """Return the true values of what a network learns: the inverse of `learned`."""
+
+    @abstractmethod
     def scores(self, outputs: Tensor) -> Tensor:
         """Return what a network's outputs, (example, output), say, (example, output)."""
 
@@ -47,6 +51,10 @@ class Classes(Target):
     def learned(self, truth: Values) -> Values:
         """Return the classes as they are, int64."""
         return truth
+
+    def original(self, learned: Values) -> Values:
+        """Return the classes as they are."""
+        return learned
 
     def scores(self, outputs: Tensor) -> Tensor:
         """Return log P(class | image), (example, class)."""
@@ -81,9 +89,14 @@ class Quantity(Target):
         learned: Values = (truth - self.low) / (self.high - self.low)
         return learned
 
+    def original(self, learned: Values) -> Values:
+        """Return low + (high - low) learned, of the same dtype."""
+        original: Values = self.low + (self.high - self.low) * learned
+        return original
+
     def scores(self, outputs: Tensor) -> Tensor:
         """Return the numbers, (example, 1)."""
-        return self.low + (self.high - self.low) * outputs
+        return self.original(outputs)
 
     def loss(self, scores: Tensor, learned: Tensor) -> Tensor:
         """Return the mean squared error."""

@@ -16,7 +16,7 @@ from fedsim.data.supervised import sites_of
 from fedsim.data.supervision import InBags
 from fedsim.errors import InputError
 from fedsim.models import Mlp
-from fedsim.privacy.label import of_counts
+from fedsim.privacy.label import of_counts, of_sums
 from fedsim.scenario import Scenario
 
 
@@ -62,10 +62,6 @@ def _advice(
     num_examples = sum(len(population.indices[site]["train"]) for site in sites)
     num_bags = sum(population.num_bags(site, "train") or 0 for site in sites)
     channels, height, width = scenario.data.source.facts().image_shape
-    noise = 0.0
-    if entry.label_privacy is not None:
-        mechanism, num_classes = entry.label_privacy, len(population.class_names)
-        noise = mechanism.variance(mechanism.scale(of_counts(num_classes, mechanism.relation)))
     try:
         return bag_size_advice(
             num_examples=num_examples,
@@ -74,11 +70,24 @@ def _advice(
             noise=assumed.noise,
             own_size=max(1, round(num_examples / num_bags)) if num_bags else 1,
             rho=_rho(scenario),
-            sum_noise=noise,
+            sum_noise=sum_noise(entry, len(population.class_names)),
             departures=list(_departures(scenario, entry, len(population))),
         )
     except ValueError as error:
         raise InputError(f"--assume-signal and --assume-noise: {error}") from error
+
+
+def sum_noise(entry: InBags, num_classes: int) -> float:
+    """Return the variance of what protects labels, on the sum of a bag, in squared units."""
+    mechanism = entry.label_privacy
+    if mechanism is None:
+        return 0.0
+    sensitivity = (
+        of_counts(num_classes, mechanism.relation)
+        if entry.truncation is None
+        else of_sums(entry.truncation, mechanism.relation)
+    )
+    return mechanism.variance(mechanism.scale(sensitivity))
 
 
 def _rho(scenario: Scenario) -> float | None:
@@ -100,12 +109,13 @@ def _departures(scenario: Scenario, entry: InBags, num_sites: int) -> Iterator[D
         or objective.criterion != "squared"
     ):
         yield "loss"
-    yield "classes"
+    if scenario.data.task != "regression":
+        yield "classes"
     if not isinstance(entry.draw, Random):
         yield "draw"
     if entry.num_draws > 1:
         yield "redrawn"
-    if entry.label_privacy is not None and entry.project:
+    if entry.truncation is not None or (entry.label_privacy is not None and entry.project):
         yield "clipped"
     if num_sites > 1:
         yield "sites"

@@ -98,7 +98,7 @@ def execute(
             Attack(workplace.attackers, network.buffers, workplace.streams, adding),
             Recollection() if scenario.client.remembers else None,
             network.private,
-            population.hidden,
+            population.hidden_tests(),
             bags,
             private,
         )
@@ -157,7 +157,7 @@ def _conclude(
     def tell(stage: str, round: int) -> None:
         watch(Progress(round, scenario.rounds, None, "", False, None, stage))
 
-    baselines.run(workplace, population.hidden, folder, tell)
+    baselines.run(workplace, population.hidden_tests(), folder, tell)
     record = read(folder.path)
     trained = record.trainings()
     rounds = {"final": record.selection.final_round, "best": record.selection.best_round}

@@ -24,6 +24,7 @@ from fedsim import rho, simulate
 from fedsim.bag_advice import Assumed, advise
 from fedsim.bag_theory.advice import Advice
 from fedsim.data import drawn_sites
+from fedsim.data.aggregates import is_known
 from fedsim.data.duplicates import Duplicates, look_at
 from fedsim.data.population import SERVER, Population
 from fedsim.data.source import HELD_OUT, PATIENT, SPLITS, Split
@@ -330,8 +331,8 @@ def _batch(workplace: Workplace, holder: int, num: int) -> Batch:
 
 
 def _guessed(labels: NDArray[Any]) -> NDArray[Any]:
-    """Return labels with the first class in place of those that a site does not know."""
-    return labels.clip(0) if labels.dtype.kind == "i" else labels
+    """Return labels with 0 in place of those that a site does not know."""
+    return np.where(is_known(labels), labels, np.zeros_like(labels))
 
 
 def _smallest(workplace: Workplace) -> tuple[int, str]:

@@ -47,8 +47,14 @@ class AggregateObjective(BagObjective):
 
     criterion: Criterion = Field(
         default="cross_entropy",
-        description="how they are compared; cross-entropy of mean probabilities or of mean logits",
+        description="how they are compared; cross-entropy of mean probabilities or of mean logits, "
+        "or squared, which real numbers need",
     )
+
+    @property
+    def learns_numbers(self) -> bool:
+        """Whether numbers can be compared so."""
+        return self.criterion == "squared"
 
     reference: ClassVar[str] = """@inproceedings{javanmard2024learning,
   title = {Learning from Aggregate Responses: Instance Level versus Bag Level Loss Functions},

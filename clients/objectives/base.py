@@ -58,8 +58,13 @@ class Objective(BaseModel, ABC):
         return False
 
     @property
+    def learns_classes(self) -> bool:
+        """Whether it is for labels that are classes."""
+        return True
+
+    @property
     def learns_numbers(self) -> bool:
-        """Whether it is for labels that are real numbers, instead of classes."""
+        """Whether it is for labels that are real numbers."""
         return False
 
     @abstractmethod

@@ -22,6 +22,11 @@ class SquaredError(Objective):
     kind: Literal["squared_error"] = "squared_error"
 
     @property
+    def learns_classes(self) -> bool:
+        """It does not."""
+        return False
+
+    @property
     def learns_numbers(self) -> bool:
         """It does."""
         return True

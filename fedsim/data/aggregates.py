@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.batch import UNKNOWN
 from clients.objectives.base import Supervision
-from fedsim.data.source import Split
+from fedsim.data.source import Numbers, Split
 
 Indices = NDArray[np.int64]
 
@@ -22,11 +23,17 @@ class Aggregates:
 
     Args:
         of_example: the bag that each example lies in, (example,), from 0; every bag has some.
-        responses: mean label of each bag, (bag, class), float32; of classes, their proportions.
+        responses: mean label of each bag, (bag, class), float32: of classes, their proportions; of
+            real numbers, (bag, 1), their mean, in their unit.
     """
 
     of_example: Indices
     responses: NDArray[np.float32]
+
+    @property
+    def of_numbers(self) -> bool:
+        """Whether responses are means of real numbers."""
+        return bool(self.responses.shape[1] == 1)
 
     @property
     def sizes(self) -> Indices:
@@ -39,17 +46,18 @@ class Aggregates:
         counts: Indices = np.rint(self.sizes @ self.responses).astype(np.int64)
         return counts
 
-    def describe(self) -> dict[str, int]:
+    def describe(self) -> dict[str, int | None]:
         """Return how many bags there are, of which sizes, and how many are pure, as plain data.
 
-        A bag is pure if all of its examples are of one class, as far as its response says.
+        A bag is pure if all of its examples are of one class, as far as its response says; None of
+        real numbers, which have no classes.
         """
-        sizes = self.sizes
+        sizes, pure = self.sizes, self.responses.max(axis=1, initial=0) >= 1
         return {
             "num_bags": len(sizes),
             "smallest": int(sizes.min()) if len(sizes) else 0,
             "largest": int(sizes.max(initial=0)),
-            "num_pure": int((self.responses.max(axis=1, initial=0) >= 1).sum()),
+            "num_pure": None if self.of_numbers else int(pure.sum()),
         }
 
 
@@ -74,6 +82,37 @@ class Knowledge:
         """Return it as plain data: its kind, and for each split the first division into bags."""
         bags = {split: found[0].describe() for split, found in self.aggregates.items()}
         return {"knows": self.kind, "bags": bags, "release": dict(self.release)}
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What the simulator alone knows of a site that does not know all labels of its own.
+
+    Args:
+        test: the labels of its test images, by which models are judged: (example,), classes or
+            real numbers.
+        counts: examples per class, (class,), of the splits whose labels it does not know.
+        truncated: of the splits whose real numbers were moved into a public range, how many were,
+            see `fedsim.data.responses.truncated`.
+    """
+
+    test: Indices | Numbers
+    counts: Mapping[Split, Indices] = field(default_factory=dict)
+    truncated: Mapping[Split, Mapping[str, float]] = field(default_factory=dict)
+
+
+def is_known(labels: Indices | Numbers) -> NDArray[np.bool_]:
+    """Return which labels are known, (example,).
+
+    >>> is_known(np.array([0, UNKNOWN])), is_known(np.array([-1.0, np.nan]))
+    (array([ True, False]), array([ True, False]))
+    """
+    return ~np.isnan(labels) if labels.dtype.kind == "f" else labels != UNKNOWN
+
+
+def unknown(labels: Indices | Numbers) -> Indices | Numbers:
+    """Return as many labels of this kind that are not known: `UNKNOWN`, or nan."""
+    return np.full_like(labels, np.nan if labels.dtype.kind == "f" else UNKNOWN)
 
 
 def text(described: Mapping[str, Mapping[str, Any]], num_sites: int) -> str:
@@ -111,6 +150,24 @@ def promises(described: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(filter(None, said)))
 
 
+def truncation(described: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what truncation did to the real numbers that bags are about; nothing if none was.
+
+    Args:
+        described: site -> as in the record of the population.
+    """
+    found = [part for known in described.values() for part in known.get("truncated", {}).values()]
+    num = sum(part["num"] for part in found)
+    if not num:
+        return ""
+    share = sum(part["num_moved"] for part in found) / num
+    shift = sum(part["shift"] * part["num"] for part in found) / num
+    return (
+        f"{100 * share:.3g} % of the numbers in bags were outside their public range and moved to "
+        f"its nearer end, and with them their mean by {shift:+.3g} (what the simulator alone knows)"
+    )
+
+
 def _bags_text(described: Mapping[str, Mapping[str, Any]]) -> str:
     found = [known["bags"] for known in described.values() if known["knows"] == "bags"]
     if not found:
@@ -118,10 +175,9 @@ def _bags_text(described: Mapping[str, Mapping[str, Any]]) -> str:
     train = [bags["train"] for bags in found]
     num = sum(bags["num_bags"] for bags in train)
     low, high = min(b["smallest"] for b in train), max(b["largest"] for b in train)
-    pure = sum(b["num_pure"] for b in train) / num if num else 0.0
     validation = sum(bags["validation"]["num_bags"] for bags in found)
     size = f"{low}" if low == high else f"{low} to {high}"
-    return (
-        f"{num} training bags of {size} images ({pure:.0%} of one class alone)".replace("%", " %")
-        + f" and {validation} validation bags"
-    )
+    pure = ""
+    if num and all(b["num_pure"] is not None for b in train):
+        pure = f" ({100 * sum(b['num_pure'] for b in train) / num:.0f} % of one class alone)"
+    return f"{num} training bags of {size} images{pure} and {validation} validation bags"

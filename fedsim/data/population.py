@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.targets import CLASSES, Target
-from fedsim.data.aggregates import Aggregates, Knowledge
+from fedsim.data.aggregates import Aggregates, Hidden, Knowledge
 from fedsim.data.normalisation import Normalisation
 from fedsim.data.source import PATIENT, SPLITS, Numbers, Split, Texts
 
@@ -36,7 +36,8 @@ class Examples:
     Args:
         images: (example, channel, height, width), float32, normalised.
         labels: (example,), int64, classes of the task, `clients.batch.UNKNOWN` where the
-            site does not know them; float32, what is learned of a real number.
+            site does not know them; float32, what is learned of a real number, nan where the site
+            does not know it.
         bags: what it knows in their stead; several divisions of the same examples if there are.
         confusion: P(label that is shown | label), (class, class), where labels were randomised.
     """
@@ -110,11 +111,12 @@ class Population:
             sites are drawn.
         num_mislabelled: training examples with a wrong label by site, empty without label noise.
         knowledge: of sites that do not plainly know all labels of theirs.
-        hidden: the labels of those sites' test images, by their name: for the simulator's own
-            judgement, known to nobody else, and not in `labels`.
+        hidden: what the simulator alone knows of those sites' labels, by their name; not in
+            `labels` or `targets`.
         server: where sites draw their training examples when they are looked at, what they draw
             from and all that is held out; None where every site has its own.
-        targets: pooled real numbers that are learned in place of the classes, (n,), if they are.
+        targets: pooled real numbers that are learned in place of the classes, (n,), if they are;
+            nan where a site does not know them.
         predicted: what the network says of an image.
         kept: examples that are made; by default in this process alone.
     """
@@ -132,7 +134,7 @@ class Population:
     looks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     num_mislabelled: Mapping[str, int] = field(default_factory=dict)
     knowledge: Mapping[int, Knowledge] = field(default_factory=dict)
-    hidden: Mapping[str, Indices] = field(default_factory=dict)
+    hidden: Mapping[str, Hidden] = field(default_factory=dict)
     server: Mapping[Split, Indices] | None = None
     targets: Numbers | None = None
     predicted: Target = CLASSES
@@ -201,11 +203,13 @@ class Population:
             self.kept[holder, split] = examples
         if holder not in self.knowledge:
             return self.kept[holder, split]
-        knows = self.knows(holder)
         return replace(
             self.kept[holder, split],
-            bags=knows.aggregates.get(split, ()),
-            confusion=knows.confusion,
+            bags=tuple(
+                replace(bags, responses=self.predicted.learned(bags.responses))
+                for bags in self.bags(holder, split)
+            ),
+            confusion=self.knows(holder).confusion,
         )
 
     def bags(self, holder: int, split: Split) -> tuple[Aggregates, ...]:
@@ -215,14 +219,14 @@ class Population:
     def known_counts(self, split: Split) -> NDArray[np.float32] | None:
         """Return examples per class as all sites together tell, (class,), noise and all.
 
-        None where sites draw their examples when they are looked at.
+        None where sites draw their examples when they are looked at, or learn real numbers.
         """
-        if self.server is not None:
+        if self.server is not None or self.targets is not None:
             return None
         counts = np.zeros(len(self.class_names))
         for site in range(len(self)):
             bags = self.bags(site, split)
-            counts += bags[0].sizes @ bags[0].responses if bags else self.class_counts(site, split)
+            counts += bags[0].sizes @ bags[0].responses if bags else self._labelled(site, split)
         return counts.astype(np.float32)
 
     def bags_by_name(self, split: Split) -> dict[str, Aggregates]:
@@ -253,6 +257,10 @@ class Population:
         """Return the population as its sites see it."""
         return replace(self, hidden={})
 
+    def hidden_tests(self) -> dict[str, Indices | Numbers]:
+        """Return the labels of test images that their sites do not know: site name -> (n,)."""
+        return {name: hidden.test for name, hidden in self.hidden.items()}
+
     def patients(self, holder: int, split: Split) -> Texts | None:
         """Return whose image each of the examples is, or None if that is not known."""
         known = self.columns.get(PATIENT)
@@ -273,14 +281,21 @@ class Population:
         return unit, {self.name(h): whose[self.held(h)[split]] for h in self.holders}
 
     def class_counts(self, holder: int, split: Split) -> Indices:
-        """Return examples per class, (class,); of bags, as near as their responses tell."""
-        num = len(self.class_names)
-        if split == "test" and (name := self.name(holder)) in self.hidden:
-            return np.bincount(self.hidden[name], minlength=num)
-        if bags := self.bags(holder, split):
+        """Return examples per class, (class,).
+
+        Of bags, as near as their responses tell; where nothing tells, as the simulator knows.
+        """
+        if (bags := self.bags(holder, split)) and self.targets is None:
             return bags[0].class_counts
+        hidden = self.hidden.get(self.name(holder))
+        if hidden is not None and split in hidden.counts:
+            return hidden.counts[split]
+        return self._labelled(holder, split)
+
+    def _labelled(self, holder: int, split: Split) -> Indices:
+        """Return examples per class, (class,), of those with a label."""
         labels = self.labels[self.held(holder)[split]]
-        return np.bincount(labels[labels >= 0], minlength=num)
+        return np.bincount(labels[labels >= 0], minlength=len(self.class_names))
 
     def table(self) -> list[dict[str, Any]]:
         """Return for each of the `holders` its name and its examples per split and class.
@@ -296,8 +311,15 @@ class Population:
         ]
 
     def knowledge_table(self) -> dict[str, dict[str, Any]]:
-        """Return site name -> what it knows of its labels, as plain data, if not plainly all."""
-        return {self.names[site]: known.describe() for site, known in self.knowledge.items()}
+        """Return site name -> what it knows of its labels, as plain data, if not plainly all.
+
+        With it, where numbers were truncated, what the simulator alone knows of that.
+        """
+        found = {self.names[site]: known.describe() for site, known in self.knowledge.items()}
+        for name in found:
+            if name in self.hidden and (moved := self.hidden[name].truncated):
+                found[name]["truncated"] = {split: dict(part) for split, part in moved.items()}
+        return found
 
     def external_table(self) -> list[dict[str, Any]]:
         """Return for each external set its name and its examples per class, as plain data."""

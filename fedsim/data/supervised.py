@@ -1,7 +1,8 @@
 """From a population whose sites know all their labels to one whose sites know what they may.
 
-What a site does not know is gone from its population: labels are kept apart for test images alone,
-by which the simulator judges the model, and for nothing else.
+What a site does not know is gone from its population: labels, or the real numbers that are learned
+and the classes that go with them. Labels are kept apart for test images alone, by which the
+simulator judges the model, and for nothing else.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clients.batch import UNKNOWN
-from fedsim.data.aggregates import Knowledge
+from fedsim.data.aggregates import Hidden, Knowledge, is_known, unknown
 from fedsim.data.bag_draws import Shown
 from fedsim.data.population import Indices, Population
-from fedsim.data.source import Split
+from fedsim.data.source import SPLITS, Numbers, Split
 from fedsim.data.supervision import Held, Labels, Supervision, Taught
 from fedsim.seeds import Streams
 
@@ -33,21 +38,28 @@ def supervise(
         streams: the scenario's random streams.
     """
     by_site = sites_of(supervision, population.names)
-    labels, indices = population.labels.copy(), list(population.indices)
-    knowledge, hidden = dict[int, Knowledge](), dict[str, Indices]()
+    truths: NDArray[Any] = population.truths.copy()
+    indices = list(population.indices)
+    knowledge, hidden = dict[int, Knowledge](), dict[str, Hidden]()
     for site, kind in by_site.items():
         taught = _teach(population, site, kind, streams)
         held = dict(population.indices[site])
         for split in KNOWN:
-            labels[held[split]] = taught.labels[split]
-            if split in taught.chosen:
-                held[split] = held[split][taught.chosen[split]]
-        hidden[population.names[site]] = population.labels[held["test"]]
-        labels[held["test"]] = UNKNOWN
+            at, used = held[split], taught.chosen.get(split, slice(None))
+            truths[at] = unknown(truths[at])
+            truths[at[used]] = taught.labels[split][used]
+            held[split] = at[used]
+        test = truths[held["test"]]
+        truths[held["test"]] = unknown(test)
+        hidden[population.names[site]] = Hidden(
+            test, _counts(population, truths, held), taught.truncated
+        )
         knowledge[site], indices[site] = taught.knowledge, held
-    return replace(
-        population, labels=labels, indices=tuple(indices), knowledge=knowledge, hidden=hidden
-    )
+    known: dict[str, Any] = {"indices": tuple(indices), "knowledge": knowledge, "hidden": hidden}
+    if population.targets is None:
+        return replace(population, labels=truths, **known)
+    labels = np.where(is_known(truths), population.labels, UNKNOWN)
+    return replace(population, labels=labels, targets=truths, **known)
 
 
 def sites_of(supervision: Sequence[Supervision], names: Sequence[str]) -> Mapping[int, Supervision]:
@@ -56,6 +68,18 @@ def sites_of(supervision: Sequence[Supervision], names: Sequence[str]) -> Mappin
     rest = next((part for part in supervision if part.sites == "rest"), Labels())
     found = {site: named.get(name, rest) for site, name in enumerate(names)}
     return {site: part for site, part in found.items() if not part.tells_all}
+
+
+def _counts(
+    population: Population, truths: Indices | Numbers, held: Mapping[Split, Indices]
+) -> dict[Split, Indices]:
+    """Return examples per class, (class,), of the splits whose labels a site does not know."""
+    num = len(population.class_names)
+    return {
+        split: np.bincount(population.labels[held[split]], minlength=num)
+        for split in SPLITS
+        if not is_known(truths[held[split]]).any()
+    }
 
 
 def _teach(population: Population, site: int, supervision: Supervision, streams: Streams) -> Taught:
@@ -67,6 +91,7 @@ def _teach(population: Population, site: int, supervision: Supervision, streams:
                 {name: values[at] for name, values in population.columns.items()},
                 partial(population.pixels, at),
             ),
+            None if population.targets is None else population.targets[at],
         )
         for split, at in population.indices[site].items()
         if split in KNOWN

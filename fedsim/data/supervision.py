@@ -13,22 +13,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from clients.batch import UNKNOWN
 from clients.objectives.base import Supervision as Kind
-from fedsim.data import bag_draws
-from fedsim.data.aggregates import Aggregates, Knowledge
+from fedsim.data import bag_draws, responses
+from fedsim.data.aggregates import Aggregates, Knowledge, unknown
 from fedsim.data.bag_draws import NO_BAG, BagDraw, Random, Shown
-from fedsim.data.source import Split
+from fedsim.data.source import Numbers, Split
+from fedsim.errors import InputError
 from fedsim.plugins import Part, load, union
 from fedsim.privacy import label
-from fedsim.privacy.label import LabelPrivacy, LabelRelease, RandomisedResponse, project, promise
+from fedsim.privacy.label import (
+    LabelPrivacy,
+    LabelRelease,
+    RandomisedResponse,
+    Truncation,
+    project,
+    promise,
+)
 
 Indices = NDArray[np.int64]
 Size = Annotated[int, Field(ge=1)]
@@ -49,12 +56,19 @@ class Held:
     """The examples of one split of a site.
 
     Args:
-        labels: (n,), as the site would know them.
+        labels: classes, (n,), as the site would know them.
         shown: all else.
+        targets: real numbers that are learned in place of the classes, (n,), if they are.
     """
 
     labels: Indices
     shown: Shown
+    targets: Numbers | None = None
+
+    @property
+    def truth(self) -> Indices | Numbers:
+        """What is learned, (n,)."""
+        return self.labels if self.targets is None else self.targets
 
 
 @dataclass(frozen=True)
@@ -63,13 +77,16 @@ class Taught:
 
     Args:
         knowledge: beside its labels.
-        labels: for each split, (n,), `UNKNOWN` where a label is not known.
+        labels: for each split, (n,), classes or real numbers; `UNKNOWN`, or nan, where one is not
+            known.
         chosen: for each split, whether an example is used at all, (n,); all if a split is missing.
+        truncated: what the simulator alone knows of numbers that were moved, by split.
     """
 
     knowledge: Knowledge
-    labels: Mapping[Split, Indices]
+    labels: Mapping[Split, Indices | Numbers]
     chosen: Mapping[Split, NDArray[np.bool_]]
+    truncated: Mapping[Split, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Supervision(Part, ABC):
@@ -140,7 +157,7 @@ class Labels(Supervision):
             chosen["train"] = _few(held["train"].labels, self.per_class, stream("few_labels"))
         mechanism = self.label_privacy
         if mechanism is None:
-            labels = {split: part.labels for split, part in held.items()}
+            labels = {split: part.truth for split, part in held.items()}
             return Taught(Knowledge(), labels, chosen)
         told = {
             split: mechanism.mislabel(part.labels, num_classes, stream(f"label_privacy_{split}"))
@@ -176,10 +193,13 @@ class InBags(Supervision):
             k-anonymity, not differential privacy.
         num_draws: how often all examples are divided into bags anew; each pass of training uses one
             of the divisions, and label privacy costs as many times.
-        response: what is told of a bag: the proportions of its classes, or the highest class in it
-            alone, a set-level label such as the worst grade of an examination.
+        response: what is told of a bag: the proportions of its classes; the mean of a real number;
+            or the highest class in it alone, a set-level label such as the worst grade of an
+            examination.
+        truncation: of a real number, a public range into which those outside are moved before
+            anything is told; a bias, without which no noise could hide one of them.
         label_privacy: noise on what the bags tell.
-        project: whether noisy proportions are moved to the nearest that labels could give; a bias,
+        project: whether noisy responses are moved to the nearest that labels could give; a bias,
             where the noise has none.
     """
 
@@ -200,15 +220,21 @@ class InBags(Supervision):
     num_draws: Size = Field(
         default=1, description="times that all examples are divided into bags anew"
     )
-    response: Literal["proportions", "highest"] = Field(
+    response: Literal["proportions", "mean", "highest"] = Field(
         default="proportions",
-        description="what is told of a bag: proportions of classes, or the highest class in it",
+        description="what is told of a bag: proportions of classes, or the highest class in it; of "
+        "a regression, by default, the mean",
+    )
+    truncation: Truncation | None = Field(
+        default=None,
+        description="of a regression: public range into which numbers outside are moved, in their "
+        "unit; label_privacy needs one",
     )
     label_privacy: AnyLabelPrivacy | None = Field(
         default=None, description="noise on what bags tell; default: none"
     )
     project: bool = Field(
-        default=True, description="move noisy proportions to the nearest that labels could give"
+        default=True, description="move noisy responses to the nearest that labels could give"
     )
 
     @field_validator("bag_size")
@@ -228,34 +254,40 @@ class InBags(Supervision):
         return self
 
     @model_validator(mode="after")
-    def _noise_on_proportions(self) -> InBags:
-        if self.label_privacy is not None and self.response != "proportions":
+    def _noise_on_means(self) -> InBags:
+        if self.label_privacy is not None and self.response == "highest":
             raise ValueError(
-                "label_privacy is noise on proportions: use response: proportions, or leave it out"
+                "label_privacy is noise on proportions or means: use response: proportions (of a "
+                "regression, mean), or leave it out"
             )
         return self
 
     def teach(self, held: Mapping[Split, Held], num_classes: int, stream: Stream) -> Taught:
-        """Return bags and their aggregates."""
+        """Return bags and their aggregates.
+
+        Raises:
+            InputError: if noise should hide real numbers of which no range is given.
+        """
+        of_numbers = held["train"].targets is not None
+        if of_numbers and self.label_privacy is not None and self.truncation is None:
+            raise InputError("label_privacy of real numbers needs their public range: truncation")
         aggregates: dict[Split, tuple[Aggregates, ...]] = {}
         chosen: dict[Split, NDArray[np.bool_]] = {}
+        truncated: dict[Split, Mapping[str, float]] = {}
         for split, part in held.items():
             rng = stream(f"bags_{split}")
             divisions = [self._divide(part, rng) for _ in range(self.num_draws)]
             inside = divisions[0] != NO_BAG
-            noise = stream(f"label_privacy_{split}")
+            truth, noise = part.truth[inside], stream(f"label_privacy_{split}")
+            if of_numbers and self.truncation is not None:
+                truth, truncated[split] = responses.truncated(truth, self.truncation)
             aggregates[split] = tuple(
-                Aggregates(
-                    bags[inside], self._tell(part.labels[inside], bags[inside], num_classes, noise)
-                )
+                Aggregates(bags[inside], self._tell(truth, bags[inside], num_classes, noise))
                 for bags in divisions
             )
             chosen[split] = inside
-        mechanism = self.label_privacy
-        release = {}
-        if mechanism is not None:
-            release = _described(mechanism, mechanism.event(num_classes, self.num_draws))
-        return Taught(Knowledge("bags", aggregates, release=release), _unknown(held), chosen)
+        knowledge = Knowledge("bags", aggregates, release=self._release(num_classes, of_numbers))
+        return Taught(knowledge, _unknown(held), chosen, truncated)
 
     def sizes(self, num: int, rng: np.random.Generator) -> Indices:
         """Return the sizes of bags of `num` examples, (bag,), together `num` or less."""
@@ -281,19 +313,39 @@ class InBags(Supervision):
         return numbered
 
     def _tell(
-        self, labels: Indices, bags: Indices, num_classes: int, noise: np.random.Generator
+        self, truth: NDArray[Any], bags: Indices, num_classes: int, noise: np.random.Generator
     ) -> NDArray[np.float32]:
-        """Return what is told of bags, (bag, class)."""
-        counts = np.zeros((int(bags.max(initial=-1)) + 1, num_classes), np.int64)
-        np.add.at(counts, (bags, labels), 1)
+        """Return what is told of bags, (bag, class), or of real numbers (bag, 1)."""
+        if truth.dtype.kind == "f":
+            return self._mean(truth, bags, noise)[:, None].astype(np.float32)
+        counts = responses.class_counts(truth, bags, num_classes)
         sizes = counts.sum(axis=1)
         told: NDArray[np.float64] = counts / sizes[:, None]
         if self.response == "highest":
-            told = np.eye(num_classes)[num_classes - 1 - (counts[:, ::-1] > 0).argmax(axis=1)]
+            told = responses.highest(counts)
         elif self.label_privacy is not None:
             told = self.label_privacy.release(counts, sizes, noise)
             told = project(told) if self.project else told
         return told.astype(np.float32)
+
+    def _mean(
+        self, numbers: NDArray[np.float64], bags: Indices, noise: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """Return what is told of real numbers in bags, (bag,), in their unit."""
+        told = responses.means(numbers, bags)
+        if self.label_privacy is None or self.truncation is None:
+            return told
+        told = self.label_privacy.release_means(told, np.bincount(bags), self.truncation, noise)
+        return self.truncation.truncate(told)[0] if self.project else told
+
+    def _release(self, num_classes: int, of_numbers: bool) -> dict[str, Any]:
+        """Return what protects the labels, as plain data; nothing if nothing does."""
+        mechanism = self.label_privacy
+        if mechanism is None:
+            return {}
+        if of_numbers and self.truncation is not None:
+            return _described(mechanism, mechanism.event_of_means(self.truncation, self.num_draws))
+        return _described(mechanism, mechanism.event(num_classes, self.num_draws))
 
 
 def _few(labels: Indices, per_class: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -316,8 +368,8 @@ def _described(mechanism: Part, release: LabelRelease) -> dict[str, Any]:
     }
 
 
-def _unknown(held: Mapping[Split, Held]) -> dict[Split, Indices]:
-    return {split: np.full(len(part.labels), UNKNOWN) for split, part in held.items()}
+def _unknown(held: Mapping[Split, Held]) -> dict[Split, Indices | Numbers]:
+    return {split: unknown(part.truth) for split, part in held.items()}
 
 
 BUILTIN = (Labels, InBags, Unlabelled)

@@ -29,7 +29,7 @@ from fedsim.scenario import Scenario
 
 Kind = Literal["pooled", "local"]
 MODELS = ("final", "best")
-Truth = Mapping[str, NDArray[np.int64]]
+Truth = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ def _selecting(workplace: Workplace, holders: tuple[int, ...]) -> float:
     (scores,) = network.predict(network.snapshot(), examples)
     bags = None
     if examples.bags is not None:
-        numbers, responses = examples.bags.of_example, examples.bags.responses
-        bags = Aggregates(numbers.cpu().numpy(), responses.cpu().numpy())
+        responses = scenario.data.predicted.original(examples.bags.responses)
+        bags = Aggregates(examples.bags.of_example.cpu().numpy(), responses.cpu().numpy())
     labels = np.concatenate([workplace.population.truth(h, "validation") for h in holders])
     value = values(scenario, (name,), scores.cpu().numpy(), labels, bags)[name].value
     if value is None:

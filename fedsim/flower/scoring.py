@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.metrics import Value, evaluate
-from fedsim.data.aggregates import Aggregates
+from fedsim.data.aggregates import Aggregates, is_known
 from fedsim.data.source import POOLED
 from fedsim.records.read import Predicted
 from fedsim.scenario import Scenario
@@ -32,7 +32,7 @@ def score(
     Args:
         scenario: says which metrics, which task and which class is positive.
         round: after which the model was evaluated.
-        predictions: in site order; labels that a site does not know are negative.
+        predictions: in site order; labels that a site does not know are negative, numbers nan.
         bags: split -> site -> what it knows of its labels instead.
     """
     names = scenario.evaluation.metrics
@@ -77,10 +77,10 @@ def values(
         scenario: says which task and which class is positive.
         names: of the metrics.
         scores: log-probabilities, (example, class); of a regression, numbers, (example, 1).
-        labels: (example,), classes, negative where not known; or numbers.
+        labels: (example,), classes, negative where not known; or numbers, nan where not known.
         bags: what is known in their stead, if anything.
     """
-    told = labels >= 0 if labels.dtype.kind == "i" else np.ones(len(labels), bool)
+    told = is_known(labels)
     found = evaluate(
         scores[told],
         labels[told],
@@ -94,23 +94,30 @@ def values(
     return found
 
 
-def bag_loss(log_probabilities: NDArray[np.float32], bags: Aggregates) -> float:
-    """Return the mean cross-entropy of bags' mean probabilities with their responses.
+def bag_loss(scores: NDArray[np.float32], bags: Aggregates) -> float:
+    """Return how far bags' mean predictions are from their responses, weighted by examples.
 
-    -1/n sum_a k_a sum_c pi_ac log(mean over bag a of p_ic); of bags of one, the usual loss.
+    Of classes the cross-entropy, -1/n sum_a k_a sum_c pi_ac log(mean over bag a of p_ic); of
+    numbers the squared error, 1/n sum_a k_a (pi_a - mean over bag a of f_i)^2, in their unit,
+    squared. Of bags of one, the usual loss.
 
     Args:
-        log_probabilities: (example, class).
+        scores: log p, (example, class), or numbers, (example, 1).
         bags: pi, and which examples lie in which.
     """
+    said = scores.astype(np.float64)
     means = np.zeros(bags.responses.shape)
-    np.add.at(means, bags.of_example, np.exp(log_probabilities.astype(np.float64)))
+    np.add.at(means, bags.of_example, said if bags.of_numbers else np.exp(said))
     means /= bags.sizes[:, None]
-    losses = -(bags.responses * np.maximum(np.log(np.maximum(means, 0)), SMALLEST)).sum(axis=1)
+    if bags.of_numbers:
+        losses = np.square(bags.responses - means)[:, 0]
+    else:
+        logs = np.maximum(np.log(np.maximum(means, 0)), SMALLEST)
+        losses = -(bags.responses * logs).sum(axis=1)
     return float(losses @ bags.sizes / bags.sizes.sum())
 
 
-def revealed(predictions: Predictions, truth: Mapping[str, NDArray[np.int64]]) -> Predictions:
+def revealed(predictions: Predictions, truth: Mapping[str, NDArray[Any]]) -> Predictions:
     """Return predictions with the labels of test images that their sites do not know.
 
     Args:

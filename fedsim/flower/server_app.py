@@ -146,7 +146,7 @@ class Server:
         attack: Attack,
         recollection: Recollection | None = None,
         private: Collection[str] = (),
-        truth: Mapping[str, NDArray[np.int64]] = NOTHING,
+        truth: Mapping[str, NDArray[Any]] = NOTHING,
         bags: Mapping[str, Mapping[str, Aggregates]] = NOTHING,
         desk: Desk | None = None,
     ) -> None:

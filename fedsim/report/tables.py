@@ -116,6 +116,8 @@ def warnings(record: RunRecord) -> Iterable[str]:
     if said := aggregates.text(record.population["knowledge"], len(record.population["sites"])):
         yield f"What sites know of their labels: {said}."
     yield from (f"{promise}." for promise in aggregates.promises(record.population["knowledge"]))
+    if said := aggregates.truncation(record.population["knowledge"]):
+        yield f"{said}."
     if chosen := record.run["chosen"]:
         yield f"{rho.text(chosen)}."
     if said := attack(record):

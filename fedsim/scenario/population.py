@@ -190,7 +190,14 @@ def _of_classes(
 def _of_numbers(scenario: Scenario, population: Population, split: Split) -> Iterator[Problem]:
     if population.targets is None:
         return  # they are at the sites
-    truth = np.concatenate([population.truth(holder, split) for holder in population.holders])
+    tests = population.hidden_tests() if split == "test" else {}
+    truth = np.concatenate(
+        [
+            tests.get(population.name(holder), population.truth(holder, split))
+            for holder in population.holders
+            if population.judges(holder, split)
+        ]
+    )
     names = [name for name in scenario.evaluation.metrics if METRICS[name].undetermined_where]
     if names and not np.ptp(truth):
         yield Problem(

@@ -23,6 +23,7 @@ from fedsim.data.normalisation import Unit
 from fedsim.data.partition import Iid
 from fedsim.data.site_names import NumberedSites
 from fedsim.data.source import Split
+from fedsim.data.supervision import InBags, Supervision
 from fedsim.fleet.device import DeviceGroup
 from fedsim.fleet.outage import Outage
 from fedsim.fleet.round_policy import Synchronous
@@ -281,6 +282,15 @@ REGRESSION: Mapping[str, Mapping[str, Any]] = {
     "evaluation": {"metrics": ("rmse", "mae", "r2", "spearman"), "select_by": "rmse"},
 }
 """Section -> defaults in a regression, where they differ."""
+OF_NUMBERS = "mean"
+"""What bags tell of a real number."""
+
+
+def _of_numbers(supervision: Supervision) -> Supervision:
+    """Return what sites know of a real number, where its author left open what bags tell."""
+    if not isinstance(supervision, InBags) or "response" in supervision.model_fields_set:
+        return supervision
+    return supervision.model_copy(update={"response": OF_NUMBERS})
 
 
 class Scenario(Part):
@@ -330,6 +340,8 @@ class Scenario(Part):
                 part = getattr(self, section)
                 left = {k: v for k, v in defaults.items() if k not in part.model_fields_set}
                 self.__dict__[section] = part.model_copy(update=left)
+            known = tuple(map(_of_numbers, self.population.supervision))
+            self.__dict__["population"] = self.population.model_copy(update={"supervision": known})
         return self
 
     @property

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from clients.objectives.bag import AggregateObjective
 from fedsim.adversaries import LabelFlip
 from fedsim.data.resampled import Resampled
 from fedsim.data.source import Facts
 from fedsim.data.supervised import sites_of
-from fedsim.data.supervision import InBags, Labels
+from fedsim.data.supervision import InBags, Labels, Supervision
 from fedsim.errors import DataError
 from fedsim.plugins import kind_of
 from fedsim.scenario.families import FAMILIES
@@ -39,11 +40,7 @@ def broken(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
             "its own: leave it out",
         )
         return
-    if scenario.data.task == "regression":
-        yield Problem(
-            PATH, "is for classes: a regression learns from the number of every image; leave it out"
-        )
-        return
+    yield from _told(scenario)
     yield from _named(scenario)
     yield from _grouped(scenario, facts)
     yield from _with_labels(scenario)
@@ -73,14 +70,67 @@ def _learnt(scenario: Scenario) -> Iterator[Problem]:
             yield Problem(
                 ("client", "objective", "kind"),
                 f"{objective.kind} learns from {' or '.join(sorted(objective.takes))}, and "
-                f"{names[0]} has {SAID[kind]}: use one of {', '.join(_suited(known(scenario)))}",
+                f"{names[0]} has {SAID[kind]}: {_way_out(scenario)}",
             )
 
 
-def _suited(kinds: Collection[str]) -> list[str]:
-    """Return the objectives that learn from all of these."""
+def _way_out(scenario: Scenario) -> str:
+    """Return which objectives learn from all that sites know."""
+    kinds = set(known(scenario))
     objectives: Sequence[Any] = FAMILIES["objectives"]
-    return [kind_of(part) for part in objectives if part.takes >= set(kinds)]
+    suited = [part for part in objectives if part.takes >= kinds]
+    if scenario.data.task != "regression":
+        return f"use one of {', '.join(map(kind_of, suited))}"
+    squared = [kind_of(part) for part in suited if issubclass(part, AggregateObjective)]
+    if squared:
+        return f"use one of {', '.join(squared)}, with criterion: squared"
+    return "no objective of a regression does: give it labels or bags, or leave it out"
+
+
+def _told(scenario: Scenario) -> Iterator[Problem]:
+    """What is told of labels must be what the task has."""
+    regression = scenario.data.task == "regression"
+    for number, part in enumerate(scenario.population.supervision):
+        if isinstance(part, InBags):
+            problems = _of_numbers(part) if regression else _of_classes(part)
+        else:
+            problems = _single_numbers(part) if regression else iter(())
+        yield from (Problem((*PATH, number, key), message) for key, message in problems)
+
+
+def _of_numbers(part: InBags) -> Iterator[tuple[str, str]]:
+    if part.response != "mean":
+        yield "response", f"{part.response} is of classes, numbers have a mean: leave it out"
+    mechanism = part.label_privacy
+    if mechanism is None:
+        return
+    if mechanism.whole_numbers:
+        yield (
+            "label_privacy",
+            f"{mechanism.kind} adds whole numbers to counts of classes: use laplace or gaussian",
+        )
+    if part.truncation is None:
+        yield (
+            "truncation",
+            "is required: noise hides a number within a public range alone, which you know "
+            "beforehand, as in truncation: {low: 0, high: 15}",
+        )
+
+
+def _of_classes(part: InBags) -> Iterator[tuple[str, str]]:
+    if part.response == "mean":
+        yield "response", "mean is of a regression, classes have proportions: leave it out"
+    if part.truncation is not None:
+        yield "truncation", "is for the numbers of a regression: leave it out"
+
+
+def _single_numbers(part: Supervision) -> Iterator[tuple[str, str]]:
+    if isinstance(part, Labels) and part.label_privacy is not None:
+        yield (
+            "label_privacy",
+            f"{part.label_privacy.kind} is for classes: use bags with laplace or gaussian (of one "
+            "image, bag_size: 1)",
+        )
 
 
 def _unshrunk(scenario: Scenario) -> Iterator[Problem]:
@@ -88,12 +138,12 @@ def _unshrunk(scenario: Scenario) -> Iterator[Problem]:
     if "unshrunk" not in scenario.baselines:
         return
     parts = [part for part in scenario.population.supervision if isinstance(part, InBags)]
-    proportions = all(part.response == "proportions" for part in parts)
-    if set(known(scenario)) != {"bags"} or not proportions:
+    means = all(part.response != "highest" for part in parts)
+    if set(known(scenario)) != {"bags"} or not means:
         yield Problem(
             ("baselines", scenario.baselines.index("unshrunk")),
-            "takes back what the proportions of bags shrink, so every site must know bags and "
-            "their proportions alone: leave it out",
+            "takes back what the proportions or means of bags shrink, so every site must know bags "
+            "and these alone: leave it out",
         )
 
 

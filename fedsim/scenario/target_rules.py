@@ -32,12 +32,15 @@ def _objective(scenario: Scenario) -> Iterator[Problem]:
     objective, task = scenario.client.objective, scenario.data.task
     path = ("client", "objective")
     if task == "regression" and not objective.learns_numbers:
+        by = getattr(objective, "criterion", None)
+        how = f" with criterion {by}" if by else ""
         yield Problem(
             path,
-            f"{objective.kind} learns classes, and this task is a regression: leave it out, or "
-            "give {kind: squared_error}",
+            f"{objective.kind}{how} learns classes, and this task is a regression: give "
+            "{kind: squared_error}, or where sites have bags {kind: bag, criterion: squared} "
+            "(instance, interpolated_bag)",
         )
-    elif task != "regression" and objective.learns_numbers:
+    elif task != "regression" and not objective.learns_classes:
         yield Problem(
             path,
             f"{objective.kind} learns a real number, and this task is {task}: leave it out, give "

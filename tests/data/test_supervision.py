@@ -179,7 +179,7 @@ def test_sites_know_their_bags_and_the_simulator_the_test_labels(tiny: Make) -> 
         assert response[1] == pytest.approx((truth[bags.of_example == number] == 1).mean())
     assert found.examples(1, "validation").bags
     assert not found.examples(1, "test").bags
-    np.testing.assert_array_equal(found.hidden["site-01"], told.examples(1, "test").labels)
+    np.testing.assert_array_equal(found.hidden["site-01"].test, told.examples(1, "test").labels)
     assert found.class_counts(1, "train").tolist() == told.class_counts(1, "train").tolist()
     assert found.class_counts(1, "test").tolist() == told.class_counts(1, "test").tolist()
 
@@ -208,8 +208,8 @@ def reachable(root: object) -> list[NDArray[Any]]:
     return found
 
 
-Secret = dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
-"""Split -> positions of a site's examples in the pooled data, and their labels."""
+Secret = dict[str, tuple[NDArray[np.int64], NDArray[Any]]]
+"""Split -> positions of a site's examples in the pooled data, and their labels or numbers."""
 
 
 def canaries(root: object, secret: Secret) -> set[str]:
@@ -217,9 +217,9 @@ def canaries(root: object, secret: Secret) -> set[str]:
 
     In a row, or at the positions of their examples.
     """
-    arrays = [a for a in reachable(root) if a.dtype.kind in "iu" and a.ndim == 1]
+    arrays = [a for a in reachable(root) if a.dtype.kind in "iuf" and a.ndim == 1]
 
-    def inside(array: NDArray[Any], at: NDArray[np.int64], labels: NDArray[np.int64]) -> bool:
+    def inside(array: NDArray[Any], at: NDArray[np.int64], labels: NDArray[Any]) -> bool:
         if len(array) > at.max() and np.array_equal(array[at], labels):
             return True
         if len(array) < len(labels):
@@ -256,6 +256,87 @@ def test_no_label_of_a_bag_site_can_be_found_from_what_its_client_holds(tiny: Ma
     bags = [batch.bags.of_example.numpy() for batch in held if batch.bags is not None]
     assert canaries(bags, secret) == set()
     assert canaries(told, secret) == set(secret)  # the search finds them
+
+
+NUMBERS = {
+    "source": {**SOURCE, "anatomy": "fundus", "num_examples": 900},
+    "task": "regression",
+    "target": "lesion_area",
+    "target_range": [0, 5],
+}
+
+
+def bags_of_numbers(make: Make, **more: Any) -> Scenario:
+    return make(
+        data=NUMBERS,
+        population={
+            "num_sites": 3,
+            "supervision": [
+                {"kind": "labels", "sites": ["site-00"]},
+                {"kind": "bags", "bag_size": 4, **more},
+            ],
+        },
+        client={
+            "epochs": 1,
+            "batch_size": 16,
+            "objective": {"kind": "bag", "criterion": "squared"},
+        },
+        evaluation={
+            "metrics": ["rmse", "bag_loss"],
+            "select_by": "bag_loss",
+            "loss_decomposition": False,
+        },
+    )
+
+
+def test_no_number_of_a_bag_site_can_be_found_from_what_its_client_holds(tiny: Make) -> None:
+    """Neither in its unit, nor as it is learned, nor the classes, which tell of the numbers."""
+    told = open_population(tiny(data=NUMBERS, population={"num_sites": 3}))
+    secret: Secret = {}
+    for split, at in told.indices[1].items():
+        secret[split] = at, told.truth(1, split)
+        secret[f"{split}, learned"] = at, told.learned(at)
+        secret[f"{split}, class"] = at, told.labels[at]
+    assert min(len(set(values.tolist())) for _, values in secret.values()) > 4
+    scenario = bags_of_numbers(tiny, truncation={"low": 0, "high": 4})
+    simulators = open_population(scenario)
+    assert canaries(without_source(simulators), secret) == {"test"}  # by which it judges
+    client = Workplace(scenario, simulators, torch.device("cpu"))
+    for split in ("train", "validation", "test"):
+        client.examples(1, split)
+    assert canaries(without_source(client.population), secret) == set()
+    held = [batch for (site, _), batch in client._batches.items() if site == 1]
+    assert len(held) == 3
+    assert all(batch.labels.isnan().all() for batch in held)
+    assert canaries([batch.labels.numpy() for batch in held], secret) == set()
+    assert "truncated" not in str(client.population.knowledge_table())
+    for split, at in told.indices[1].items():  # the search finds them
+        assert canaries([told.learned(at)], secret) == {f"{split}, learned"}
+    assert {"train", "validation", "test", "train, class"} <= canaries(told, secret)
+
+
+def test_few_labels_leave_no_others_behind(tiny: Make) -> None:
+    few = {"kind": "labels", "per_class": 5}
+    found = open_population(tiny(population={"num_sites": 3, "supervision": [few]}))
+    told = open_population(tiny(population={"num_sites": 3}))
+    everyone = np.concatenate([held["train"] for held in told.indices])
+    kept = np.concatenate([held["train"] for held in found.indices])
+    assert (found.labels[everyone] != UNKNOWN).sum() == len(kept) < len(everyone)
+
+
+def test_of_unlabelled_sites_the_simulator_alone_counts_images(tiny: Make) -> None:
+    supervision = [{"kind": "labels", "sites": ["site-00"]}, {"kind": "unlabelled"}]
+    told = open_population(tiny(population={"num_sites": 3}))
+    found = open_population(
+        tiny(
+            population={"num_sites": 3, "supervision": supervision},
+            client={"epochs": 1, "batch_size": 16, "objective": {"kind": "llp_vat"}},
+            evaluation={"loss_decomposition": False},
+        )
+    )
+    assert found.table() == told.table()
+    assert found.without_hidden().class_counts(1, "train").sum() == 0
+    np.testing.assert_array_equal(found.known_counts("train"), told.class_counts(0, "train"))
 
 
 def test_without_supervision_nothing_changes(tiny: Make) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fedsim.errors import ScenarioError
-from fedsim.scenario import Scenario, open_population
+from fedsim.scenario import Scenario, from_data, open_population
 from fedsim.scenario.messages import UnmetError
 
 Make = Callable[..., Scenario]
@@ -108,6 +108,95 @@ def test_what_cannot_be_is_refused(
     with pytest.raises(ScenarioError) as caught:
         made(tiny, *supervision, **more)
     assert re.search(message, str(caught.value)), caught.value
+
+
+REGRESSION = {
+    "source": {"kind": "synthetic", "anatomy": "fundus", "image_size": 16, "num_examples": 120},
+    "task": "regression",
+    "target": "lesion_area",
+}
+BY_NUMBERS = {**BY_BAGS, "metrics": ["rmse", "bag_loss"]}
+SQUARED = {"kind": "bag", "criterion": "squared"}
+NOISE = {"kind": "laplace", "epsilon": 1.0}
+WITHIN = {"low": 0, "high": 15}
+
+
+def of_numbers(make: Make, *supervision: dict[str, Any], **more: Any) -> Scenario:
+    asked = {"objective": SQUARED, "evaluation": BY_NUMBERS, **more}
+    return made(make, *supervision, data=REGRESSION, **asked)
+
+
+@pytest.mark.parametrize("kind", ["bag", "instance", "interpolated_bag"])
+def test_bags_of_a_regression_tell_the_mean_by_default(tiny: Make, kind: str) -> None:
+    found = of_numbers(tiny, SOME, BAGS, objective={**SQUARED, "kind": kind})
+    assert found.population.supervision[1].response == "mean"
+    assert from_data(found.resolved(), "again") == found
+    noisy = {**BAGS, "response": "mean", "label_privacy": NOISE, "truncation": WITHIN}
+    assert of_numbers(tiny, noisy, objective={**SQUARED, "kind": kind}, baselines=["unshrunk"])
+    assert made(tiny, BAGS).population.supervision[0].response == "proportions"
+
+
+@pytest.mark.parametrize(
+    ("supervision", "more", "message"),
+    [
+        (
+            (BAGS,),
+            {"objective": {"kind": "bag"}},
+            r"client\.objective\n  bag with criterion cross_entropy learns classes.*squared",
+        ),
+        ((BAGS,), {"objective": {"kind": "easy_llp"}}, r"objective\n  easy_llp learns classes"),
+        (
+            (BAGS,),
+            {"objective": {"kind": "squared_error"}},
+            r"objective\.kind\n  squared_error learns from labels, and site-00 has bags alone: use "
+            r"one of bag, instance, interpolated_bag, with criterion: squared",
+        ),
+        (
+            (SOME, {"kind": "unlabelled"}),
+            {},
+            r"bag learns from bags or labels, and site-01 has no labels: no objective of a regres",
+        ),
+        (
+            ({**BAGS, "response": "highest"},),
+            {},
+            r"supervision\.0\.response\n  highest is of classes, numbers have a mean",
+        ),
+        (
+            ({**BAGS, "label_privacy": NOISE},),
+            {},
+            r"supervision\.0\.truncation\n  is required: noise hides a number within a public",
+        ),
+        (
+            ({**BAGS, "label_privacy": {**NOISE, "kind": "geometric"}, "truncation": WITHIN},),
+            {},
+            r"supervision\.0\.label_privacy\n  geometric adds whole numbers to counts of classes",
+        ),
+        (
+            ({"kind": "labels", "label_privacy": {"kind": "randomised_response", "epsilon": 1}},),
+            {},
+            r"supervision\.0\.label_privacy\n  randomised_response is for classes: use bags",
+        ),
+        (
+            (BAGS,),
+            {"evaluation": {"loss_decomposition": False}},
+            r"select_by\n  no site has labels",
+        ),
+    ],
+)
+def test_what_a_regression_cannot_do_with_bags_is_refused(
+    tiny: Make, supervision: tuple[dict[str, Any], ...], more: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        of_numbers(tiny, *supervision, **more)
+    assert re.search(message, str(caught.value)), caught.value
+
+
+@pytest.mark.parametrize("more", [{"response": "mean"}, {"truncation": WITHIN}])
+def test_what_is_of_a_regression_alone_is_refused_of_classes(
+    tiny: Make, more: dict[str, Any]
+) -> None:
+    with pytest.raises(ScenarioError, match=rf"supervision\.0\.{next(iter(more))}\n"):
+        made(tiny, {**BAGS, **more})
 
 
 def test_sites_that_draw_their_examples_have_no_labels_of_their_own(tiny: Make) -> None:

@@ -10,6 +10,7 @@ its law.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
@@ -111,7 +112,8 @@ class LabelPrivacy(Part, ABC):
             InputError: if the noise is for counts alone.
         """
         told = self._of_sums(truncation), of_sums(truncation, "replace_one")
-        return self._event(*told, num_draws, "mean targets")
+        within = f"the range of targets from {truncation.low:g} to {truncation.high:g}"
+        return self._event(*told, num_draws, "mean targets", ("images", within))
 
     @abstractmethod
     def scale(self, sensitivity: Sensitivity) -> float:
@@ -144,7 +146,12 @@ class LabelPrivacy(Part, ABC):
         return of_sums(truncation, self.relation)
 
     def _event(
-        self, sensitivity: Sensitivity, replace_one: Sensitivity, num_draws: int, what: str
+        self,
+        sensitivity: Sensitivity,
+        replace_one: Sensitivity,
+        num_draws: int,
+        what: str,
+        public: Sequence[str] = ("images",),
     ) -> LabelRelease:
         from dp_accounting.dp_event import SelfComposedDpEvent
 
@@ -152,7 +159,7 @@ class LabelPrivacy(Part, ABC):
         event = self.dp_event(scale, sensitivity)
         return LabelRelease(
             what=what,
-            public="bag membership, bag sizes and images",
+            public=", ".join(("bag membership", "bag sizes", *public[:-1])) + f" and {public[-1]}",
             relation=self.relation,
             cost=self.cost(scale, sensitivity, num_draws),
             cost_replace_one=self.cost(scale, replace_one, num_draws),
