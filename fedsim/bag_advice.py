@@ -5,11 +5,14 @@ Nothing of any label is looked at: sizes of sites and bags, and what the scenari
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
+from typing import Any
 
 from clients.objectives import Bag, Instance, InterpolatedBag
 from fedsim.bag_theory.advice import Advice, Departure, bag_size_advice
+from fedsim.bag_theory.bag_size import optimal_bag_size
 from fedsim.data.bag_draws import Random
 from fedsim.data.population import Population
 from fedsim.data.supervised import sites_of
@@ -28,11 +31,21 @@ class Assumed:
         signal: variance that a linear model explains.
         noise: variance that it does not.
         num_dimensions: of its features; None for all pixels.
+
+    Raises:
+        InputError: if a level is negative or not finite.
     """
 
     signal: float
     noise: float
     num_dimensions: int | None = None
+
+    def __post_init__(self) -> None:
+        if not all(0 <= level < inf for level in (self.signal, self.noise)):
+            raise InputError(
+                "--assume-signal and --assume-noise: signal and noise must be finite and not "
+                f"negative, got {self.signal:g} and {self.noise:g}"
+            )
 
 
 def advise(scenario: Scenario, population: Population, assumed: Assumed) -> dict[int, Advice]:
@@ -42,9 +55,6 @@ def advise(scenario: Scenario, population: Population, assumed: Assumed) -> dict
         scenario: with bags.
         population: its sites.
         assumed: of the responses.
-
-    Raises:
-        InputError: if a level is negative or not finite.
     """
     entries = scenario.population.supervision
     by_site = sites_of(entries, population.names)
@@ -62,19 +72,16 @@ def _advice(
     num_examples = sum(len(population.indices[site]["train"]) for site in sites)
     num_bags = sum(population.num_bags(site, "train") or 0 for site in sites)
     channels, height, width = scenario.data.source.facts().image_shape
-    try:
-        return bag_size_advice(
-            num_examples=num_examples,
-            num_dimensions=assumed.num_dimensions or channels * height * width,
-            signal=assumed.signal,
-            noise=assumed.noise,
-            own_size=max(1, round(num_examples / num_bags)) if num_bags else 1,
-            rho=_rho(scenario),
-            sum_noise=sum_noise(entry, len(population.class_names)),
-            departures=list(_departures(scenario, entry, len(population))),
-        )
-    except ValueError as error:
-        raise InputError(f"--assume-signal and --assume-noise: {error}") from error
+    return bag_size_advice(
+        num_examples=num_examples,
+        num_dimensions=assumed.num_dimensions or channels * height * width,
+        signal=assumed.signal,
+        noise=assumed.noise,
+        own_size=max(1, round(num_examples / num_bags)) if num_bags else 1,
+        rho=_rho(scenario.client.objective.model_dump()),
+        sum_noise=sum_noise(entry, len(population.class_names)),
+        departures=list(_departures(scenario, entry, len(population))),
+    )
 
 
 def sum_noise(entry: InBags, num_classes: int) -> float:
@@ -90,13 +97,45 @@ def sum_noise(entry: InBags, num_classes: int) -> float:
     return mechanism.variance(mechanism.scale(sensitivity))
 
 
-def _rho(scenario: Scenario) -> float | None:
-    objective = scenario.client.objective
-    if isinstance(objective, Bag | Instance):
-        return float(isinstance(objective, Instance))
-    if isinstance(objective, InterpolatedBag) and objective.rho != "auto":
-        return objective.rho
-    return None
+def best_size(
+    entry: InBags,
+    objective: Mapping[str, Any],
+    sizes: Iterable[int],
+    *,
+    num_classes: int,
+    num_examples: int,
+    num_pixels: int,
+    assumed: Assumed,
+) -> int | None:
+    """Return which of some bag sizes has the least risk by theory, None where it says nothing.
+
+    Args:
+        entry: of `population.supervision`, for its noise.
+        objective: as plain data, for its rho; where it has none, the best is taken for each size.
+        sizes: to choose from.
+        num_classes: of the task.
+        num_examples: n, in bags, of all sites together.
+        num_pixels: dimensions where none are assumed.
+        assumed: of the responses.
+    """
+    ratio = num_examples / (assumed.num_dimensions or num_pixels)
+    choices = [size for size in sizes if size <= num_examples]
+    if ratio <= 1 or not choices:
+        return None
+    return optimal_bag_size(
+        choices,
+        _rho(objective),
+        ratio=ratio,
+        signal=assumed.signal,
+        noise=assumed.noise,
+        sum_noise=sum_noise(entry, num_classes),
+    ).bag_size
+
+
+def _rho(objective: Mapping[str, Any]) -> float | None:
+    """Return rho of an objective, as plain data; None where it has none, or chooses it."""
+    rho = {"bag": 0.0, "instance": 1.0}.get(objective["kind"], objective.get("rho"))
+    return None if rho == "auto" else rho
 
 
 def _departures(scenario: Scenario, entry: InBags, num_sites: int) -> Iterator[Departure]:

@@ -16,6 +16,7 @@ import click
 import typer
 
 from fedsim.cli import completion, opening
+from fedsim.cli.assumption import Dimensions, Noise, Signal, assumption
 from fedsim.cli.data_commands import data
 from fedsim.cli.init_command import init
 from fedsim.cli.ledger_command import ledger
@@ -146,16 +147,24 @@ def report(
     folders: Annotated[
         list[Path], typer.Argument(help="folders of runs and studies", show_default=False)
     ],
+    signal: Signal = None,
+    noise: Noise = None,
+    num_dimensions: Dimensions = None,
 ) -> None:
-    """Print the results of runs; make tables, figures and page of runs and studies again."""
+    """Print the results of runs; make tables, figures and page of runs and studies again.
+
+    Of a study over bag sizes and an epsilon, levels that are assumed mark the size that theory
+    calls best: nothing is estimated from labels.
+    """
     from fedsim.records import read
     from fedsim.records.study import is_study, read_study
 
+    assumed = assumption(signal, noise, num_dimensions)
     for folder in folders:
         if is_study(folder):
             from fedsim.study.conclusion import write_report
 
-            typer.echo(str(write_report(read_study(folder))))
+            typer.echo(str(write_report(read_study(folder), assumed)))
         else:
             conclude(read(folder), quiet=False, as_json=False)
 

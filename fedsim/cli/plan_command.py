@@ -10,13 +10,13 @@ import typer
 
 from fedsim import adversaries
 from fedsim.cli import opening
+from fedsim.cli.assumption import Dimensions, Noise, Signal, assumption
 from fedsim.cli.options import File, Set
 from fedsim.cli.plan_bags import about_bags
 from fedsim.cli.plan_fleet import about_fleet
 from fedsim.cli.quantities import scaled, time
 from fedsim.cli.streams import console
 from fedsim.data import aggregates
-from fedsim.errors import InputError
 
 if TYPE_CHECKING:
     from fedsim.data.population import Population
@@ -35,38 +35,21 @@ def plan(
         str | None, typer.Option(help="name of the run folder; default: scenario and digest")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
-    signal: Annotated[
-        float | None,
-        typer.Option(
-            "--assume-signal",
-            help="with bags: variance of responses that a linear model explains, to see which bag "
-            "size theory advises",
-        ),
-    ] = None,
-    noise: Annotated[
-        float | None, typer.Option("--assume-noise", help="variance that it does not explain")
-    ] = None,
-    num_dimensions: Annotated[
-        int | None,
-        typer.Option("--assume-dimensions", min=1, help="of its features; default: all pixels"),
-    ] = None,
+    signal: Signal = None,
+    noise: Noise = None,
+    num_dimensions: Dimensions = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Show what a scenario would do, without training: sites, network, traffic, time, problems.
 
     Tries out what could fail later. Takes a few seconds; writes nothing.
     """
-    if (signal is None) != (noise is None):
-        raise InputError("--assume-signal and --assume-noise belong together: give both or none")
+    assumed = assumption(signal, noise, num_dimensions)
     draft = opening.read(file, changes)
     scenario = draft.scenario()
     population = opening.sites(file, draft, scenario)
     from fedsim import plan as planning
-    from fedsim.bag_advice import Assumed
 
-    assumed = None
-    if signal is not None and noise is not None:
-        assumed = Assumed(signal, noise, num_dimensions)
     found = planning.make(
         scenario, population, out=out, name=run_name, device=device, assumed=assumed
     )

@@ -85,6 +85,55 @@ class Knowledge:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """The bags of some sites together.
+
+    Args:
+        num_sites: that have some.
+        num_bags: for training.
+        size: examples in each, one number or the range of them.
+        num_pure: training bags of one class alone; None of real numbers.
+        num_validation: validation bags.
+        fewest_validation: at one site.
+    """
+
+    num_sites: int
+    num_bags: int
+    size: str
+    num_pure: int | None
+    num_validation: int
+    fewest_validation: int
+
+    @property
+    def pure_percent(self) -> float:
+        """Share of pure bags among those for training."""
+        return 100 * (self.num_pure or 0) / self.num_bags if self.num_bags else 0.0
+
+
+def count(described: Mapping[str, Mapping[str, Any]]) -> Counts | None:
+    """Return the bags of all sites that know bags; None if none does.
+
+    Args:
+        described: site -> `Knowledge.describe()`.
+    """
+    found = [known["bags"] for known in described.values() if known["knows"] == "bags"]
+    if not found:
+        return None
+    train = [bags["train"] for bags in found]
+    low, high = min(b["smallest"] for b in train), max(b["largest"] for b in train)
+    pure = [bags["num_pure"] for bags in train]
+    validation = [bags["validation"]["num_bags"] for bags in found]
+    return Counts(
+        num_sites=len(found),
+        num_bags=sum(bags["num_bags"] for bags in train),
+        size=f"{low}" if low == high else f"{low} to {high}",
+        num_pure=None if None in pure else sum(pure),
+        num_validation=sum(validation),
+        fewest_validation=min(validation),
+    )
+
+
+@dataclass(frozen=True)
 class Hidden:
     """What the simulator alone knows of a site that does not know all labels of its own.
 
@@ -169,15 +218,13 @@ def truncation(described: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _bags_text(described: Mapping[str, Mapping[str, Any]]) -> str:
-    found = [known["bags"] for known in described.values() if known["knows"] == "bags"]
-    if not found:
+    counts = count(described)
+    if counts is None:
         return ""
-    train = [bags["train"] for bags in found]
-    num = sum(bags["num_bags"] for bags in train)
-    low, high = min(b["smallest"] for b in train), max(b["largest"] for b in train)
-    validation = sum(bags["validation"]["num_bags"] for bags in found)
-    size = f"{low}" if low == high else f"{low} to {high}"
     pure = ""
-    if num and all(b["num_pure"] is not None for b in train):
-        pure = f" ({100 * sum(b['num_pure'] for b in train) / num:.0f} % of one class alone)"
-    return f"{num} training bags of {size} images{pure} and {validation} validation bags"
+    if counts.num_pure is not None and counts.num_bags:
+        pure = f" ({counts.pure_percent:.0f} % of one class alone)"
+    return (
+        f"{counts.num_bags} training bags of {counts.size} images{pure} and "
+        f"{counts.num_validation} validation bags"
+    )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fedsim.bag_advice import Assumed
 from fedsim.comparison import compare, foresee, tables
 from fedsim.records.files import write_text, writing
 from fedsim.records.study import COMPARISON, StudyRecord
@@ -35,11 +36,12 @@ def conclude(record: StudyRecord) -> StudyRecord:
     return compared
 
 
-def write_report(record: StudyRecord) -> Path:
+def write_report(record: StudyRecord, assumed: Assumed | None = None) -> Path:
     """Write the tables of a study's comparison, if it has one, and its page, which is returned.
 
     Args:
         record: of the study.
+        assumed: of the responses of bags, to say which bag size theory calls best.
 
     Raises:
         RunError: if the system cannot write them.
@@ -50,7 +52,7 @@ def write_report(record: StudyRecord) -> Path:
     if record.comparison:
         for name, table in tables(record.comparison).items():
             write_text(folder / name, table)
-    return write_page(record)
+    return write_page(record, assumed)
 
 
 def power(design: Design, out: str | Path = "runs") -> dict[str, Any] | None:

@@ -12,20 +12,25 @@ from fedsim.report.study.subject import Study
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fedsim.bag_advice import Assumed
     from fedsim.records.study import StudyRecord
 
 __all__ = ["write"]
 
 
-def write(record: StudyRecord) -> Path:
+def write(record: StudyRecord, assumed: Assumed | None = None) -> Path:
     """Write the page of a study into its folder `report` and return the file.
 
     A study that is not finished has a page that says so.
 
+    Args:
+        record: of the study.
+        assumed: of the responses of bags, to say which bag size theory calls best.
+
     Raises:
         RunError: if the system cannot write it.
     """
-    content = render(document(Study(record, record.comparison or {})))
+    content = render(document(Study(record, record.comparison or {}, assumed)))
     folder = record.folder / "report"
     with writing(folder):
         folder.mkdir(exist_ok=True)

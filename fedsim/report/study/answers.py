@@ -10,9 +10,11 @@ from fedsim.report.document.parts import Block, Section, Sentences, Table, Text,
 from fedsim.report.document.pictures import picture
 from fedsim.report.study import (
     alternatives,
+    bag_sizes,
     forest,
     joining,
     learning,
+    maps,
     probabilities,
     ranks,
     tables,
@@ -61,13 +63,14 @@ def against_numbers(study: Study) -> Section:
     """Return how the methods do against the numbers that the study varies."""
     lines: dict[str, Block] = {}
     settings, comparison = study.record.varied, study.comparison
-    for num_keys, draw in ((1, varied.line), (2, varied.maps)):
-        for part in varied.slices(settings, num_keys):
-            title = " and ".join(map(varied.short, part.keys))
-            figure = draw(part, comparison, study.name)
-            lines[f"{title}, {part.fixed}" if part.fixed else title] = picture(
-                figure, varied.words(part, comparison)
-            )
+    for part in varied.slices(settings, 1):
+        figure = varied.line(part, comparison, study.name)
+        lines[part.title] = picture(figure, varied.words(part, comparison))
+    for part in varied.slices(settings, 2):
+        sizes = bag_sizes.of_bags(part, study.by_method_and_setting, study.assumed)
+        figure = maps.maps(part, comparison, study.name, sizes)
+        words = varied.words(part, comparison) + (sizes.words() if sizes else "")
+        lines[part.title] = picture(figure, words)
     return Section("varied", "Against what is varied", list(views("Figure", lines)))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fedsim.data import aggregates
+from fedsim.records import RunRecord
 from fedsim.report.document.parts import Cell, Table, num, word
 from fedsim.report.study.looks import titled
 from fedsim.report.study.tables import NONE, Comparison, Rows, value
@@ -110,6 +112,52 @@ def population(recorded: Mapping[str, Any], seed: int) -> Table:
         rows,
         f"Training images by class, then how many of each kind, with seed {seed}. Where the seed "
         "decides who holds which images, other seeds have others.",
+    )
+
+
+def bags(runs: Mapping[tuple[str, str], RunRecord]) -> Table | None:
+    """Return how many bags there are in each setting, and how many of them are pure.
+
+    Args:
+        runs: one of each method and setting.
+    """
+    methods: dict[tuple[str, Any], list[str]] = {}
+    for (method, setting), run in runs.items():
+        if counts := aggregates.count(run.population["knowledge"]):
+            methods.setdefault((setting, counts), []).append(method)
+    rows = [
+        [
+            word(titled(setting)),
+            word(", ".join(names)),
+            num(counts.num_sites),
+            num(counts.num_bags),
+            word(counts.size),
+            Cell(NONE, None)
+            if counts.num_pure is None
+            else Cell(f"{counts.num_pure:,} ({counts.pure_percent:.0f} %)", counts.num_pure),
+            num(counts.num_validation),
+            num(counts.fewest_validation),
+        ]
+        for (setting, counts), names in methods.items()
+    ]
+    if not rows:
+        return None
+    return Table(
+        "Bags",
+        (
+            "setting",
+            "methods",
+            "sites with bags",
+            "training bags",
+            "images in each",
+            "of one class alone",
+            "validation bags",
+            "fewest at a site",
+        ),
+        rows,
+        "Of all sites together, in one run of each; other seeds draw other bags. A bag of one "
+        "class alone tells every label in it; where noise protects labels, as far as its response "
+        "says. Few validation bags choose the best round and tuned values badly.",
     )
 
 

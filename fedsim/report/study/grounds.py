@@ -65,8 +65,9 @@ def population(study: Study) -> Section:
         setting: ground_tables.population(run.population, run.scenario["seed"])
         for setting, run in runs.items()
     }
+    bags = ground_tables.bags(study.by_method_and_setting)
     blocks = [block for tabs in (sheets, classes, counts) for block in views("Setting", tabs)]
-    return Section("population", "Population", blocks)
+    return Section("population", "Population", [*blocks, *([bags] if bags else [])])
 
 
 def tuning(study: Study) -> Section:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from fedsim.bag_advice import Assumed
 from fedsim.records import RunRecord
 from fedsim.records.examples import examples
 from fedsim.records.study import StudyRecord
@@ -23,10 +24,12 @@ class Study:
     Args:
         record: of the study.
         comparison: of its runs; empty until it is made.
+        assumed: of the responses of bags, to say which bag size theory calls best; None not to.
     """
 
     record: StudyRecord
     comparison: Mapping[str, Any]
+    assumed: Assumed | None = None
 
     @property
     def name(self) -> str:

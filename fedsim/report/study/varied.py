@@ -1,4 +1,4 @@
-"""The primary metric against a number that the study varies, and over two of them as a map."""
+"""The primary metric against a number that the study varies; over two of them: `maps`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from clients.metrics import METRICS
 from fedsim.report import canvas
-from fedsim.report.axes import shorten
 from fedsim.report.canvas import Canvas
 from fedsim.report.scores import arrowed, finite_or_nan
 from fedsim.report.study.looks import legend, looks
@@ -25,7 +24,6 @@ FEWEST = {"line": 3, "map": 2}
 """Values that a number must take for a line, and each of two for a map, to say something."""
 WIDE = 8.0
 """Ratio of the largest to the smallest number from which on an axis is logarithmic."""
-MAPS_A_ROW = 3
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,12 @@ class Slice:
     keys: tuple[str, ...]
     fixed: str
     settings: Mapping[str, tuple[float, ...]]
+
+    @property
+    def title(self) -> str:
+        """What is varied, and what all else is."""
+        varied = " and ".join(map(short, self.keys))
+        return f"{varied}, {self.fixed}" if self.fixed else varied
 
     def along(self, axis: int) -> list[float]:
         """Return the values of one of the numbers, ascending."""
@@ -94,10 +98,10 @@ def line(part: Slice, comparison: Mapping[str, Any], study: str) -> Figure:
     axes = figure.subplots()
     num = len(comparison["methods"])
     for number, method in enumerate(comparison["methods"]):
-        points = sorted(_points(part, comparison, method))
-        if not points:
+        found = sorted(points(part, comparison, method))
+        if not found:
             continue
-        along, mean, low, high = (np.array(column) for column in zip(*points, strict=True))
+        along, mean, low, high = (np.array(column) for column in zip(*found, strict=True))
         place = along * (1 + 0.02 * (number - num / 2)) if _wide(part.along(0)) else along
         look = shown[method]
         axes.errorbar(
@@ -117,41 +121,6 @@ def line(part: Slice, comparison: Mapping[str, Any], study: str) -> Figure:
     return figure
 
 
-@canvas.style()
-def maps(part: Slice, comparison: Mapping[str, Any], study: str) -> Figure:
-    """Draw the primary metric over two numbers, a map for each method in the same colours."""
-    metric, methods = comparison["primary"]["metric"], comparison["methods"]
-    across, up = part.along(0), part.along(1)
-    grids = {method: _grid(part, comparison, method, across, up) for method in methods}
-    defined = np.concatenate([grid[np.isfinite(grid)] for grid in grids.values()])
-    lowest, highest = (defined.min(), defined.max()) if defined.size else (0.0, 1.0)
-    sheet = Canvas(
-        f"Test {METRICS[metric].title} over {short(part.keys[0])} and {short(part.keys[1])}"
-        + f", {part.fixed}" * bool(part.fixed),
-        study,
-        "Mean over the seeds. The best cell of each map is framed.",
-    )
-    columns = min(MAPS_A_ROW, len(methods))
-    rows = -(-len(methods) // columns)
-    figure = sheet.figure(rows * (0.9 + 0.32 * len(up)))
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    higher = METRICS[metric].higher_is_better
-    for axes, method in zip(panels, methods, strict=False):
-        shown = axes.pcolormesh(
-            grids[method],
-            cmap="cividis" if higher else "cividis_r",
-            vmin=lowest,
-            vmax=highest,
-            edgecolors="white",
-            lw=0.5,
-        )
-        _name(axes, across, up, part, method)
-        _write(axes, grids[method], shown.to_rgba(grids[method]).sum(axis=-1), higher)
-    for axes in panels[len(methods) :]:
-        axes.set_visible(False)
-    return figure
-
-
 def words(part: Slice, comparison: Mapping[str, Any]) -> str:
     """Return what a figure of a slice shows, in words."""
     title = METRICS[comparison["primary"]["metric"]].title
@@ -159,7 +128,7 @@ def words(part: Slice, comparison: Mapping[str, Any]) -> str:
         f"{method}: "
         + ", ".join(
             f"{point[-3]:.3f} at {' and '.join(f'{x:g}' for x in point[:-3])}"
-            for point in sorted(_points(part, comparison, method))
+            for point in sorted(points(part, comparison, method))
         )
         for method in comparison["methods"]
     ]
@@ -167,7 +136,7 @@ def words(part: Slice, comparison: Mapping[str, Any]) -> str:
     return f"Test {title} by {names}, mean over seeds. {'; '.join(said)}."
 
 
-def _points(part: Slice, comparison: Mapping[str, Any], method: str) -> Iterator[tuple[float, ...]]:
+def points(part: Slice, comparison: Mapping[str, Any], method: str) -> Iterator[tuple[float, ...]]:
     """Yield the numbers of each setting, then mean, low and high end of the primary metric."""
     metric = comparison["primary"]["metric"]
     for row in comparison["summary"]:
@@ -175,46 +144,6 @@ def _points(part: Slice, comparison: Mapping[str, Any], method: str) -> Iterator
             mean = finite_or_nan(row["mean"])
             ends = (mean if row[end] is None else row[end] for end in ("low", "high"))
             yield (*part.settings[row["setting"]], mean, *ends)
-
-
-def _grid(
-    part: Slice,
-    comparison: Mapping[str, Any],
-    method: str,
-    across: Sequence[float],
-    up: Sequence[float],
-) -> Any:
-    grid = np.full((len(up), len(across)), np.nan)
-    for x, y, mean, *_ in _points(part, comparison, method):
-        grid[up.index(y), across.index(x)] = mean
-    return grid
-
-
-def _name(
-    axes: Axes, across: Sequence[float], up: Sequence[float], part: Slice, method: str
-) -> None:
-    axes.set_title(shorten(method), size=9)
-    axes.set_xticks([i + 0.5 for i in range(len(across))], [f"{x:g}" for x in across])
-    axes.set_yticks([i + 0.5 for i in range(len(up))], [f"{y:g}" for y in up])
-    axes.set(xlabel=short(part.keys[0]), ylabel=short(part.keys[1]))
-    axes.tick_params(length=0, labelsize=8)
-    axes.grid(visible=False)
-
-
-def _write(axes: Axes, grid: Any, lightness: Any, higher: bool) -> None:
-    """Write the values into their cells, white where these are dark, and frame the best one."""
-    from matplotlib.patches import Rectangle
-
-    for (y, x), value in np.ndenumerate(grid):
-        if np.isfinite(value):
-            colour = "white" if lightness[y, x] < 2.6 else "black"
-            axes.text(
-                x + 0.5, y + 0.5, f"{value:.3f}", ha="center", va="center", size=7, color=colour
-            )
-    if np.isfinite(grid).any():
-        best = np.nanargmax(grid) if higher else np.nanargmin(grid)
-        y, x = np.unravel_index(best, grid.shape)
-        axes.add_patch(Rectangle((int(x), int(y)), 1, 1, fill=False, ec=canvas.VERMILLION, lw=2))
 
 
 def _scale(axes: Axes, values: Sequence[float]) -> None:
