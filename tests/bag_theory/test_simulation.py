@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,10 @@ from clients.objectives import Bag, Instance, InterpolatedBag, Objective
 from clients.objectives.base import Context
 from fedsim.bag_theory.bag_size import laplace_variance
 from fedsim.bag_theory.linear_risk import asymptotic_risk, easy_llp_risk, ridge_risk
+from fedsim.data.aggregates import Aggregates
+from fedsim.data.bag_draws import Shown
+from fedsim.data.supervision import Held, InBags
+from fedsim.privacy.label import Laplace, Truncation
 
 CONTEXT = Context(class_counts=torch.empty(0))
 RESPONSES_AT_ONCE = 256
@@ -209,3 +214,49 @@ def test_laplace_noise_inflates_the_risk_as_the_theory_says(oracles: Path) -> No
     np.testing.assert_allclose(found, expected, rtol=0.08)
     chosen = np.take_along_axis(expected, found.argmin(axis=0)[None], axis=0)[0]
     assert (chosen <= 1.03 * expected.min(axis=0)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("k", "rho", "epsilon"), [(4, 0.0, None), (4, 0.05, None), (5, 1.0, None), (5, 0.1, 4.0)]
+)
+def test_the_risk_from_bags_as_a_site_draws_and_tells_them_is_that_of_the_theory(
+    k: int, rho: float, epsilon: float | None
+) -> None:
+    """From real numbers to responses by the supervision of a scenario, for many true models."""
+    n, d, noise, num_models, tau = 2000, 200, 0.5, 200, 9.0
+    privacy: dict[str, Any] = {}
+    if epsilon is not None:
+        privacy["truncation"] = Truncation(low=-tau, high=tau)  # no number is beyond
+        privacy["label_privacy"] = Laplace(epsilon=epsilon)
+    site = InBags(bag_size=k, response="mean", project=False, **privacy)
+    risks: list[float] = []
+    for number in range(4):
+        rng = np.random.default_rng([9, number])
+        features = rng.normal(size=(n, d))
+        thetas = rng.normal(size=(num_models, d))
+        thetas /= np.linalg.norm(thetas, axis=1, keepdims=True)
+        numbers = thetas @ features.T + rng.normal(0, noise**0.5, (num_models, n))
+        told = [
+            _told(site, mine.astype(np.float32), number, model)
+            for model, mine in enumerate(numbers)
+        ]
+        order = told[0].of_example.argsort(kind="stable")
+        fitted = design(features[order], told[0].sizes, rho).fit(
+            torch.from_numpy(np.stack([t.responses[:, 0] for t in told]).astype(np.float64))
+        )
+        risks += np.square(fitted.numpy() - thetas).sum(axis=1).tolist()
+    assert np.std(risks) / len(risks) ** 0.5 < 0.005 * np.mean(risks)
+    sum_noise = 0.0 if epsilon is None else laplace_variance(epsilon, 2 * tau)
+    expected = asymptotic_risk(k, rho, ratio=n / d, signal=1.0, noise=noise + sum_noise / k)
+    near = 0.02 if rho == 0 or epsilon else 0.01
+    assert np.mean(risks) == pytest.approx(expected.total, rel=near)
+
+
+def _told(site: InBags, numbers: np.ndarray, draw: int, model: int) -> Aggregates:
+    """Return what a site tells of its bags: the same for all models, noise anew for each."""
+    shown = Shown(len(numbers), {}, lambda: np.zeros(0, np.uint8))
+    held = Held(np.zeros(len(numbers), np.int64), shown, numbers)
+    purposes = {"bags_train": [draw], "label_privacy_train": [draw, model]}
+    found = site.teach({"train": held}, 2, lambda p: np.random.default_rng(purposes[p]))
+    return found.knowledge.aggregates["train"][0]

@@ -131,6 +131,25 @@ def test_groups_stay_whole() -> None:
     assert np.bincount(bags).min() >= 10
 
 
+def test_studies_stay_whole_too() -> None:
+    studies = np.array([f"s{number // 3}" for number in range(NUM)])
+    shown = Shown(NUM, {"study": studies}, lambda: IMAGES)
+    bags = Grouped(column="study").draw(shown, np.full(12, 8), rng())
+    assert all(len(set(bags[studies == study].tolist())) == 1 for study in set(studies.tolist()))
+
+
+def test_every_example_lies_in_as_many_bags_as_there_are_draws() -> None:
+    """This is how bags overlap: a label is told of so often, and pays so often."""
+    privacy = {"kind": "laplace", "epsilon": 0.5}
+    _, divisions = taught(InBags(bag_size=8, num_draws=3, label_privacy=privacy))
+    for bags in divisions:
+        assert len(bags.of_example) == NUM
+    release = InBags(bag_size=8, num_draws=3, label_privacy=privacy).teach(
+        {"train": held()}, 3, lambda purpose: rng()
+    )
+    assert release.knowledge.release["epsilon"] == 1.5
+
+
 def test_bags_can_be_drawn_again() -> None:
     chosen, divisions = taught(InBags(bag_size=8, num_draws=3))
     assert chosen.all()

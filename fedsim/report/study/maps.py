@@ -105,10 +105,10 @@ def _write(axes: Axes, grid: Grid, lightness: Grid) -> None:
 
 
 def _frame(axes: Axes, grid: Grid, higher: bool) -> None:
-    """Frame the best cell, if one has a value."""
+    """Frame the best cell, unless all are alike."""
     from matplotlib.patches import Rectangle
 
-    if np.isfinite(grid).any():
+    if len(np.unique(grid[np.isfinite(grid)])) > 1:
         best = np.nanargmax(grid) if higher else np.nanargmin(grid)
         y, x = np.unravel_index(best, grid.shape)
         axes.add_patch(Rectangle((int(x), int(y)), 1, 1, fill=False, ec=canvas.VERMILLION, lw=2))

@@ -177,6 +177,17 @@ def test_the_best_bag_size_at_each_epsilon_is_marked_as_measured_and_by_theory(
     assert not figure.axes[1].lines
 
 
+def test_where_the_bag_size_changes_nothing_none_is_framed() -> None:
+    varied = private(SIZE, LABEL_EPSILON)
+    (part,) = slices(varied, 2)
+    content = comparison(list(varied))
+    for row in content["summary"]:
+        row["mean"] = varied[row["setting"]][LABEL_EPSILON] / 10
+    sizes = BagSizes(axis=1, note="")
+    for axes in maps(part, content, "study", sizes).axes[: len(METHODS)]:
+        assert not [patch for patch in axes.patches if patch.get_width() == 1]
+
+
 def test_without_assumptions_theory_says_nothing_and_other_maps_are_as_they_were() -> None:
     varied = private(SIZE, LABEL_EPSILON)
     (part,) = slices(varied, 2)
