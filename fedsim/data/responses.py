@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,7 +51,7 @@ def means(numbers: Floats, bags: Indices) -> Floats:
     return means
 
 
-def truncated(numbers: Floats, truncation: Truncation) -> tuple[Floats, dict[str, float]]:
+def truncated(numbers: NDArray[Any], truncation: Truncation) -> tuple[Floats, dict[str, float]]:
     """Return numbers within a range, (example,), and what that did to them.
 
     Args:
@@ -60,6 +62,7 @@ def truncated(numbers: Floats, truncation: Truncation) -> tuple[Floats, dict[str
         The numbers, and: num, how many; num_moved, how many were outside; shift, by how much their
         mean moved. The latter depend on the numbers: they are for the simulator's own records.
     """
+    numbers = numbers.astype(np.float64)  # as the range is: a rounded end may lie outside
     inside, share = truncation.truncate(numbers)
     num = len(numbers)
     shift = float(inside.mean() - numbers.mean()) if num else 0.0

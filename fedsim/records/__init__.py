@@ -92,9 +92,11 @@ examples per class; drawn (how sites draw their training images from a pool, see
 else null); duplicates (images that are there twice, see `fedsim.data.duplicates`); licence,
 citation and checksums of the data; appearance {site: parameters}, empty for drawn sites;
 num_mislabelled {site: training examples}; knowledge {site: knows ("labels", "bags" or "nothing"),
-bags {split: num_bags, smallest, largest, num_pure}, release (what protects its labels)}, but for
-sites that plainly know all labels; devices {site: name of its device}, empty without any;
-adversaries [{kind, from_round, sites}], one of each in the scenario, with the sites that attack.
+bags {split: num_bags, smallest, largest, num_pure (null of real numbers)}, release (what protects
+its labels), and where numbers were truncated what the simulator alone knows, truncated {split: num,
+num_moved, shift of the mean}}, but for sites that plainly know all labels; devices {site: name of
+its device}, empty without any; adversaries [{kind, from_round, sites}], one of each in the
+scenario, with the sites that attack.
 
 `rounds.jsonl`, `metrics.jsonl`, `ledger.jsonl`, `baselines.jsonl`, `intervals.jsonl`, the
 predictions and the checkpoints hold the same bytes whenever the same scenario

@@ -14,12 +14,17 @@ from numpy.typing import NDArray
 
 from fedsim.bag_advice import Assumed, best_size
 from fedsim.data.supervision import InBags
-from fedsim.privacy.label.release import CHANGES
+from fedsim.privacy.label import Relation
 from fedsim.records import RunRecord
 from fedsim.report.study.varied import Slice
 
 SIZE, EPSILON = ".bag_size", ".label_privacy.epsilon"
 """How the key paths of the two numbers end."""
+HIDES: Mapping[Relation, str] = {
+    "replace_one": "that one image's label is another one",
+    "zero_out": "that one image's label counts for nothing",
+}
+"""Neighbouring relation -> what is promised."""
 
 
 @dataclass(frozen=True)
@@ -73,20 +78,22 @@ def of_bags(
     ends = [next((end for end in (SIZE, EPSILON) if k.endswith(end)), "") for k in part.keys]
     if sorted(ends) != sorted((SIZE, EPSILON)):
         return None
-    axis, relation = ends.index(EPSILON), ""
-    by_theory: dict[str, dict[float, float]] = {}
+    axis = ends.index(EPSILON)
+    hides, by_theory = "", dict[str, dict[float, float]]()
     for (method, setting), run in runs.items():
-        if setting not in part.settings:
+        entry = _bags_of(run)
+        if setting not in part.settings or entry is None:
             continue
-        relation = relation or _relation(run)
+        if entry.label_privacy is not None:
+            hides = HIDES[entry.label_privacy.relation]
         epsilon = part.settings[setting][axis]
         if assumed is None or epsilon in by_theory.get(method, {}):
             continue
-        size = _by_theory(run, [int(size) for size in part.along(1 - axis)], assumed)
+        size = _by_theory(run, entry, [int(size) for size in part.along(1 - axis)], assumed)
         if size is not None:
             by_theory.setdefault(method, {})[epsilon] = float(size)
-    note = "The best bag size at each epsilon is framed. "
-    note += f"Epsilon is label-DP at each site: {relation}." if relation else ""
+    note = "The best bag size at each epsilon is framed."
+    note += f" Epsilon is label-DP at each site, which hides {hides}." if hides else ""
     if by_theory and assumed is not None:
         d = assumed.num_dimensions
         note += (
@@ -99,19 +106,25 @@ def of_bags(
     return BagSizes(axis, note, by_theory)
 
 
-def _by_theory(run: RunRecord, sizes: list[int], assumed: Assumed) -> int | None:
-    """Return which of some sizes theory calls best for a run's loss and noise, if it says so."""
-    entries = [
-        InBags.model_validate(entry)
-        for entry in run.scenario["population"]["supervision"]
-        if entry["kind"] == "bags"
-    ]
-    if len(entries) != 1:
+def _bags_of(run: RunRecord) -> InBags | None:
+    """Return what the sites of a run know of bags; None unless that is one thing for all.
+
+    None too where it has parts that are not installed here.
+    """
+    written = [e for e in run.scenario["population"]["supervision"] if e["kind"] == "bags"]
+    try:
+        (entry,) = map(InBags.model_validate, written)
+    except ValueError:
         return None
+    return entry
+
+
+def _by_theory(run: RunRecord, entry: InBags, sizes: list[int], assumed: Assumed) -> int | None:
+    """Return which of some sizes theory calls best for a run's loss and noise, if it says so."""
     known = run.population["knowledge"]
     images = run.population["images"]
     return best_size(
-        entries[0],
+        entry,
         run.scenario["client"]["objective"],
         sizes,
         num_classes=len(run.population["class_names"]),
@@ -123,9 +136,3 @@ def _by_theory(run: RunRecord, sizes: list[int], assumed: Assumed) -> int | None
         num_pixels=images["num_channels"] * images["image_size"] ** 2,
         assumed=assumed,
     )
-
-
-def _relation(run: RunRecord) -> str:
-    """Return what a run's label privacy hides, in words; nothing if there is none."""
-    releases = (known["release"] for known in run.population["knowledge"].values())
-    return next((CHANGES[release["relation"]] for release in releases if release), "")

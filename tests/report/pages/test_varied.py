@@ -121,12 +121,11 @@ def run(epsilon: float, objective: dict[str, Any], kind: str = "bags") -> RunRec
         "population": {"supervision": [entry if kind == "bags" else {"kind": "labels"}]},
         "client": {"objective": objective},
     }
-    release = {"relation": "replace_one"}
     population = {
         "class_names": ["no", "yes"],
         "images": {"num_channels": 1, "image_size": 4},
         "sites": [{"name": "a", "train": [100, 100]}, {"name": "b", "train": [70, 70]}],
-        "knowledge": {"a": {"knows": kind, "release": release}},
+        "knowledge": {"a": {"knows": kind}},
     }
     return SimpleNamespace(scenario=scenario, population=population)  # type: ignore[return-value]
 
@@ -164,7 +163,7 @@ def test_the_best_bag_size_at_each_epsilon_is_marked_as_measured_and_by_theory(
     assert list(sizes.by_theory) == ["reference"]  # labels are in no bags
     assert sizes.by_theory["reference"] == {0.5: 4.0, 8.0: 1.0}
     assert "reference: 4 at epsilon 0.5, 1 at epsilon 8" in sizes.words()
-    assert "label-DP at each site: replacing one example's label" in sizes.note
+    assert "label-DP at each site, which hides that one image's label is another one" in sizes.note
     assert "assumed are signal 0.1, noise 0.1 and 10 dimensions" in sizes.note
     figure = maps(part, comparison(list(varied)), "study", sizes)
     shown = figure.axes[0]
