@@ -213,7 +213,7 @@ def truncation(described: Mapping[str, Mapping[str, Any]]) -> str:
     shift = sum(part["shift"] * part["num"] for part in found) / num
     return (
         f"{100 * share:.3g} % of the numbers in bags were outside their public range and moved to "
-        f"its nearer end, and with them their mean by {shift:+.3g} (what the simulator alone knows)"
+        f"its nearer end, which shifts their mean by {shift:+.3g} (known to the simulator alone)"
     )
 
 

@@ -88,7 +88,7 @@ def values(
         scenario.data.task,
         scenario.data.positive_class,
     )
-    if BAG_LOSS in found and bags is not None:
+    if BAG_LOSS in found and bags is not None and len(bags.responses):
         loss = bag_loss(scores, bags)
         found[BAG_LOSS] = Value(loss, len(labels)) if np.isfinite(loss) else Value(None, 0)
     return found

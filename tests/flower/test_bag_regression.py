@@ -155,6 +155,13 @@ def test_in_bags_of_one_it_is_the_mean_squared_error(scenario: Scenario) -> None
     assert found["b", "rmse"] is None
 
 
+def test_a_site_without_a_bag_tells_no_bag_loss(scenario: Scenario) -> None:
+    nothing = Aggregates(np.zeros(0, np.int64), np.zeros((0, 1), np.float32))
+    none = np.zeros((0, 1), np.float32), np.zeros(0, np.float32)
+    rows = score(scenario, 1, {"validation": {"a": none}}, {"validation": {"a": nothing}})
+    assert {row["value"] for row in rows} == {None}
+
+
 def test_what_the_instance_loss_has_shrunk_comes_back(scenario: Scenario) -> None:
     """Shrunk towards the mean number by the size of the bags."""
     population = open_population(scenario)
