@@ -140,7 +140,7 @@ class PrivateRounds:
         cohort, streams = self.scenario.cohort, Streams(self.scenario.seed)
         drawn: dict[int, list[int]] = {}
         for round in range(1, self.scenario.rounds + 1):
-            for site in cohort.draw(len(self.names), streams.numpy("cohort", round=round)):
+            for site in cohort.draw(len(self.names), round, streams):
                 drawn.setdefault(site, []).append(round)
         return drawn
 

@@ -14,8 +14,8 @@ sqrt(k) C at most: each time it spends what one Gaussian mechanism with the nois
 z_t is drawn for a round, whatever the number of rounds, so a run that goes on makes w_t again from
 the streams of all rounds up to t and stores no noise.
 
-Sources: of the matrices, with the classes. In units of the sensitivity, as here, the noise of a tree
-is larger by the root of its depth than in its paper, where it is that of a node.
+Sources: with the classes. Noise is counted in units of the sensitivity, so that of a tree is less
+by the root of its depth than the number which its paper gives, that of a node.
 """
 
 from __future__ import annotations

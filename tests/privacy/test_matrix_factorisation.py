@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,7 @@ def test_k_rounds_of_a_site_move_it_by_the_root_of_k(part: Factorisation, separa
     worst = 0.0
     for count in range(1, 1 + math.ceil(num / separation)):
         for rounds in combinations(range(num), count):
-            if all(b - a >= separation for a, b in zip(rounds, rounds[1:], strict=False)):
+            if all(b - a >= separation for a, b in pairwise(rounds)):
                 moved = np.abs(gram[np.ix_(rounds, rounds)]).sum()  # of vectors that all line up
                 worst = max(worst, moved / count)
     assert worst <= 1 + 1e-12
