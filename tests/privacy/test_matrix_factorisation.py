@@ -105,6 +105,18 @@ def test_k_rounds_of_a_site_move_it_by_the_root_of_k(part: Factorisation, separa
     assert worst == pytest.approx(1)
 
 
+@pytest.mark.parametrize("scale", [0.5, 1 / math.sqrt(depth(4))])
+def test_noise_of_another_scale_is_noticed(scale: float) -> None:
+    """Such as that of a node of a tree, taken for that of the sensitivity."""
+
+    class Wrong(Tree):
+        def correlated(self, independent: Any, separation: int) -> Any:
+            return (w * scale for w in super().correlated(independent, separation))
+
+    with pytest.raises(AssertionError):
+        test_k_rounds_of_a_site_move_it_by_the_root_of_k(Wrong(), 4)
+
+
 def test_rounds_that_are_too_close_would_move_it_by_more() -> None:
     matrix = np.linalg.inv(inverse(Banded(bands=4), 12, 4))
     together = matrix[:, 2] + matrix[:, 4]
