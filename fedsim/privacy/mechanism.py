@@ -114,12 +114,15 @@ class AggregateMechanism(Mechanism):
     released_by: ClassVar[Literal["site", "server"]] = "server"
 
     @abstractmethod
-    def mean(self, noise_multiplier: float, num_expected: float, streams: Streams) -> PrivateMean:
+    def mean(
+        self, noise_multiplier: float, num_expected: float, separation: int, streams: Streams
+    ) -> PrivateMean:
         """Return what makes the means of a run.
 
         Args:
             noise_multiplier: of the releases.
             num_expected: D, sites that are expected in a round.
+            separation: successive rounds in which no site takes part twice.
             streams: of the scenario.
 
         Raises:

@@ -97,6 +97,10 @@ class Cyclic(Cohort):
         rounds = self.separation(num_sites)
         return sorted(order[(round - 1) % rounds :: rounds].tolist())
 
+    def num_expected(self, num_sites: int) -> float:
+        """Return the mean over a cycle."""
+        return num_sites / self.separation(num_sites)
+
     def separation(self, num_sites: int) -> int:
         """Return the rounds of a cycle."""
         return math.ceil(num_sites / self.num_sites)

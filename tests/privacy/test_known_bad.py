@@ -452,12 +452,15 @@ def check_claim(claim: Claim, scenario: Scenario, num_sites: int) -> None:
 NUM_UNITS = 10
 AT_SITES = {"kind": "example_level", "noise_multiplier": 5.0}
 CLIENT_LEVEL = {"kind": "client_level", "noise_multiplier": 5.0}
-FEW = {"kind": "fixed_size", "num_sites": 10}
+DP_FTRL = {"kind": "dp_ftrl", "noise_multiplier": 5.0}
+FEW = {"kind": "fixed_size", "num_sites": 3}
+TURNS = {"kind": "cyclic", "num_sites": 3}
 CLAIMS: tuple[tuple[dict[str, Any], dict[str, Any], tuple[Claim, ...]], ...] = (
     (AT_SITES, {"kind": "all"}, (one_round,)),
     (AT_SITES, FEW, (one_round, product)),
     (CLIENT_LEVEL, {"kind": "all"}, (one_round,)),
     (CLIENT_LEVEL, FEW, (one_round, product)),
+    (DP_FTRL, TURNS, (one_round, product)),
 )
 
 
@@ -470,12 +473,13 @@ def test_claims_that_forget_something_are_caught(
 ) -> None:
     scenario = tiny(
         rounds=40,
-        population={"num_sites": 40},
-        client={"batch_size": NUM_UNITS},
+        population={"num_sites": 12},
+        client={"epochs": 1, "batch_size": NUM_UNITS},
+        strategy={"kind": "weighted_mean", "weights": "uniform"},
         cohort=cohort,
         privacy={"mechanism": mechanism, "delta": DELTA},
     )
-    check_claim(ours, scenario, 40)
+    check_claim(ours, scenario, 12)
     for claim in wrong:
         with pytest.raises(AssertionError):
-            check_claim(claim, scenario, 40)
+            check_claim(claim, scenario, 12)
