@@ -49,7 +49,7 @@ class CorrelatedMean(NoisyMean):
         """Return the noisy mean of a round; they are asked for in ascending order."""
         totals = self._totals
         noise = self._noise_of(round) * (self._noise * self.clip_norm)
-        parts = noise.split([total.numel() for total in totals.values()])
+        parts = torch.split(noise, [total.numel() for total in totals.values()])
         for total, part in zip(totals.values(), parts, strict=True):
             total.add_(part.view_as(total).to(total.device))
             total /= self.num_expected

@@ -429,7 +429,7 @@ def one_round(rounds: PrivateRounds, site: int) -> float:
 def product(rounds: PrivateRounds, site: int) -> float:
     """Return what a site that is drawn in secret would spend, with both rates multiplied."""
     release: Any = rounds.release(site)
-    noise, of_batch = release.noise_multiplier, release.sampling_rate
+    noise, of_batch = release.noise_multiplier, getattr(release, "sampling_rate", 1.0)
     cohort: Any = rounds.scenario.cohort
     rate = of_batch * cohort.num_expected(len(rounds.names)) / len(rounds.names)
     num = rounds.scenario.rounds * getattr(release, "num_steps", 1)
@@ -437,15 +437,23 @@ def product(rounds: PrivateRounds, site: int) -> float:
     return epsilon(history([(step, num)]), DELTA)
 
 
+def not_doubled(rounds: PrivateRounds, site: int) -> float:
+    """Return what it would cost if replacing a site's data moved its update by C."""
+    noise = dp_event.GaussianDpEvent(rounds.release(site).noise_multiplier)
+    return epsilon(history([(noise, len(rounds.rounds_of(site)))]), DELTA)
+
+
 def check_claim(claim: Claim, scenario: Scenario, num_sites: int) -> None:
     """Inputs that a known number of Gaussian releases tells apart cost no less than that.
 
-    The cohorts are known, as a run's record has them, and no image is sampled.
+    The cohorts are known, as a run's record has them, and no image is sampled. Where a site's data
+    are replaced, an update may turn round, which is 2 C.
     """
     rounds, site = claims_of(scenario, num_sites)
-    assert scenario.privacy is not None
-    noise: Any = scenario.privacy.mechanism.noise_multiplier
-    least = of_gaussian(math.sqrt(len(rounds.rounds_of(site))) / noise)
+    mechanism: Any = rounds.privacy.mechanism
+    reach = 2 if mechanism.relation == "replace_one" else 1
+    num = len(rounds.rounds_of(site))
+    least = of_gaussian(reach * math.sqrt(num) / mechanism.noise_multiplier)
     assert claim(rounds, site) >= least - 1e-3
 
 
@@ -453,6 +461,7 @@ NUM_UNITS = 10
 AT_SITES = {"kind": "example_level", "noise_multiplier": 5.0}
 CLIENT_LEVEL = {"kind": "client_level", "noise_multiplier": 5.0}
 DP_FTRL = {"kind": "dp_ftrl", "noise_multiplier": 5.0}
+LOCAL = {"kind": "local", "noise_multiplier": 5.0}
 FEW = {"kind": "fixed_size", "num_sites": 3}
 TURNS = {"kind": "cyclic", "num_sites": 3}
 CLAIMS: tuple[tuple[dict[str, Any], dict[str, Any], tuple[Claim, ...]], ...] = (
@@ -461,6 +470,7 @@ CLAIMS: tuple[tuple[dict[str, Any], dict[str, Any], tuple[Claim, ...]], ...] = (
     (CLIENT_LEVEL, {"kind": "all"}, (one_round,)),
     (CLIENT_LEVEL, FEW, (one_round, product)),
     (DP_FTRL, TURNS, (one_round, product)),
+    (LOCAL, FEW, (one_round, product, not_doubled)),
 )
 
 
