@@ -57,7 +57,8 @@ class Banded(Factorisation):
     """A Toeplitz matrix whose first `bands` diagonals are not zero.
 
     Its coefficients are those of (1 - x)^(-1/2), the square root of the matrix of prefix sums, cut
-    off after so many and divided by their norm. One band is independent noise.
+    off after so many and divided by their norm. One band is independent noise; each more keeps one
+    noise in memory, as large as the model in double precision.
 
     Source: Kalinin and Lampert, NeurIPS 2024; privacy with several participations: Choquette-Choo
     et al., NeurIPS 2023. Difference: the last columns are not made longer to be of norm 1, so that

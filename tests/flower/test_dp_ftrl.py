@@ -75,6 +75,20 @@ def test_every_site_spends_its_own_rounds_as_if_noise_were_independent(
         assert (account.unit, account.relation) == ("site", "replace_special")
 
 
+def test_at_client_level_turns_cost_the_same(dp_ftrl: Make, tiny: Make) -> None:
+    mechanism = {"kind": "client_level", "noise_multiplier": 1.0}
+    privacy = {"mechanism": mechanism, "delta": DELTA}
+    alone = tiny(privacy=privacy, rounds=5, cohort=TURNS, strategy=UNIFORM)
+    found = [
+        {
+            (e.round, e.site, e.event)
+            for e in released(PrivateRounds.of(s, open_population(s)).planned())
+        }
+        for s in (alone, dp_ftrl())
+    ]
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(("kind", "part"), [("banded", Banded()), ("tree", Tree())])
 def test_where_no_site_answers_the_model_walks_along_the_shared_noise(
     dp_ftrl: Make, tmp_path: Path, kind: str, part: Factorisation
