@@ -172,7 +172,7 @@ def check_noise(make: Server) -> None:
 
 def check_mu(make: Server) -> None:
     """Whoever sees one coordinate of many rounds tells a site from a blank by 1 / z at most."""
-    num, seen = 4000, []
+    num, seen = 1000, []
     for update in (torch.tensor([9.0], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)):
         mean = plain(make, NOISE, seed=len(seen))
         others = drawn(NUM_SITES - 1, 1)
