@@ -130,7 +130,7 @@ class PrivateRounds:
         noise = self.release(self.releasers([0])[0]).noise_multiplier
         cohort, num = self.scenario.cohort, len(self.names)
         expected, separation = cohort.num_expected(num), cohort.separation(num)
-        return mechanism.mean(noise, expected, separation, Streams(self.scenario.seed))
+        return mechanism.mean(noise, expected, Streams(self.scenario.seed), separation)
 
     @property
     def _costs_all_alike(self) -> bool:

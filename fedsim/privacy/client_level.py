@@ -76,7 +76,7 @@ class ClientLevel(AggregateMechanism):
         return Aggregate(**fields)
 
     def mean(
-        self, noise_multiplier: float, num_expected: float, separation: int, streams: Streams
+        self, noise_multiplier: float, num_expected: float, streams: Streams, separation: int = 1
     ) -> NoisyMean:
         """Return what makes the means of a run.
 

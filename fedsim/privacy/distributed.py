@@ -66,7 +66,7 @@ class Distributed(AggregateMechanism):
         return NoiseShare(**fields)
 
     def mean(
-        self, noise_multiplier: float, num_expected: float, separation: int, streams: Streams
+        self, noise_multiplier: float, num_expected: float, streams: Streams, separation: int = 1
     ) -> SecureSum:
         """Return what makes the means of a run.
 

@@ -64,7 +64,7 @@ class DpFtrl(AggregateMechanism):
         return Aggregate(**fields)
 
     def mean(
-        self, noise_multiplier: float, num_expected: float, separation: int, streams: Streams
+        self, noise_multiplier: float, num_expected: float, streams: Streams, separation: int = 1
     ) -> CorrelatedMean:
         """Return what makes the means of a run."""
         from fedsim.privacy.correlated_mean import CorrelatedMean

@@ -115,15 +115,15 @@ class AggregateMechanism(Mechanism):
 
     @abstractmethod
     def mean(
-        self, noise_multiplier: float, num_expected: float, separation: int, streams: Streams
+        self, noise_multiplier: float, num_expected: float, streams: Streams, separation: int = 1
     ) -> PrivateMean:
         """Return what makes the means of a run.
 
         Args:
             noise_multiplier: of the releases.
             num_expected: D, sites that are expected in a round.
-            separation: successive rounds in which no site takes part twice.
             streams: of the scenario.
+            separation: successive rounds in which no site takes part twice, 1 where nobody knows.
 
         Raises:
             InputError: if there are too few sites in a round.
