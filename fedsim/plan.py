@@ -272,10 +272,8 @@ def _fleet(workplace: Workplace, problems: list[str]) -> Forecast | None:
         problems += [f"{dotted(problem.path)}: {problem.message}" for problem in error.problems]
         return None
     rounds = range(1, scenario.rounds + 1)
-    draws = (workplace.streams.numpy("cohort", round=round) for round in rounds)
-    return forecast(
-        fleet, scenario.round_policy, (scenario.cohort.draw(sites, rng) for rng in draws)
-    )
+    cohorts = (scenario.cohort.draw(sites, round, workplace.streams) for round in rounds)
+    return forecast(fleet, scenario.round_policy, cohorts)
 
 
 def _privacy(workplace: Workplace, problems: list[str]) -> Balance | None:
@@ -408,5 +406,5 @@ def _cohort_size(scenario: Scenario, num_sites: int) -> float:
         case other:
             streams = Streams(scenario.seed)
             rounds = range(1, scenario.rounds + 1)
-            drawn = (other.draw(num_sites, streams.numpy("cohort", round=r)) for r in rounds)
+            drawn = (other.draw(num_sites, round, streams) for round in rounds)
             return sum(map(len, drawn)) / scenario.rounds

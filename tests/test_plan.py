@@ -65,6 +65,7 @@ def test_parameters_and_operations_of_an_mlp_in_closed_form(tiny: Make, tmp_path
         ({"kind": "all"}, 3),
         ({"kind": "fixed_size", "num_sites": 2}, 2),
         ({"kind": "poisson", "sampling_rate": 0.25}, 0.75),
+        ({"kind": "cyclic", "num_sites": 2}, 5 / 3),  # two, one and two
     ],
 )
 def test_traffic_is_that_of_the_expected_cohort(
@@ -79,9 +80,8 @@ def test_traffic_is_that_of_the_expected_cohort(
 class _Alternating:
     """A cohort of somebody's package: one site in odd rounds, two in even ones."""
 
-    def draw(self, num_sites: int, rng: np.random.Generator) -> list[int]:
-        self.drawn = getattr(self, "drawn", 0) + 1
-        return [0] if self.drawn % 2 else [0, 1]
+    def draw(self, num_sites: int, round: int, streams: Streams) -> list[int]:
+        return [0] if round % 2 else [0, 1]
 
 
 def test_a_cohort_of_another_kind_is_drawn() -> None:

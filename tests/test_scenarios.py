@@ -12,6 +12,7 @@ import pytest
 import fedsim
 from fedsim.data.unpacking import unpack
 from fedsim.scenario import Scenario, open_population
+from fedsim.seeds import Streams
 from fedsim.study.load import is_study_file
 from fedsim.study.study_file import Study
 
@@ -75,7 +76,7 @@ def check(record: fedsim.RunRecord, file: Path) -> None:
     assert record.selection.metric == scenario.evaluation.select_by
     (row,) = record.rounds
     if scenario.round_policy.kind == "synchronous":
-        cohort = scenario.cohort.draw(len(scenario.site_names), np.random.default_rng(0))
+        cohort = scenario.cohort.draw(len(scenario.site_names), 1, Streams(scenario.seed))
         assert len(row["cohort"]) + len(row["absent"]) == len(cohort)
     assert np.isfinite(row["train_loss"])
     assert (row["virtual"] is not None) == bool(scenario.population.devices)

@@ -5,8 +5,8 @@ is sent to the sites to be carried out.
 
 A release is made by a site, or by the server in the name of all sites; who makes it is a number of
 a site, or None. The server's release costs every site alike, also one that is not in the cohort,
-where nobody knows the cohort or all sites are in it; where a cohort of a fixed size is known, it
-costs those sites alone.
+where nobody knows the cohort or all sites are in it; where a cohort of a fixed size is known, or
+sites take turns, it costs those sites alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fedsim.privacy.ledger import Entry, entries
 from fedsim.privacy.mechanism import Release, Setting
 from fedsim.privacy.private_mean import PrivateMean
 from fedsim.records import RunFolder
-from fedsim.scenario import AllSites, FixedSize, Poisson, Scenario
+from fedsim.scenario import AllSites, Cyclic, FixedSize, Poisson, Scenario
 from fedsim.scenario.privacy import unprotected
 from fedsim.seeds import Streams
 
@@ -128,19 +128,20 @@ class PrivateRounds:
         if not isinstance(mechanism, AggregateMechanism):
             return None
         noise = self.release(self.releasers([0])[0]).noise_multiplier
-        expected = self.scenario.cohort.num_expected(len(self.names))
-        return mechanism.mean(noise, expected, Streams(self.scenario.seed))
+        cohort, num = self.scenario.cohort, len(self.names)
+        expected, separation = cohort.num_expected(num), cohort.separation(num)
+        return mechanism.mean(noise, expected, Streams(self.scenario.seed), separation)
 
     @property
     def _costs_all_alike(self) -> bool:
-        return self.by_server and not isinstance(self.scenario.cohort, FixedSize)
+        return self.by_server and not isinstance(self.scenario.cohort, FixedSize | Cyclic)
 
     @cached_property
     def _drawn(self) -> dict[int, list[int]]:
         cohort, streams = self.scenario.cohort, Streams(self.scenario.seed)
         drawn: dict[int, list[int]] = {}
         for round in range(1, self.scenario.rounds + 1):
-            for site in cohort.draw(len(self.names), streams.numpy("cohort", round=round)):
+            for site in cohort.draw(len(self.names), round, streams):
                 drawn.setdefault(site, []).append(round)
         return drawn
 

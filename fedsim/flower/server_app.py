@@ -224,9 +224,7 @@ class Server:
         return round % self.scenario.evaluation.every == 0 or round == self.scenario.rounds
 
     def _round(self, round: int, model: Model) -> tuple[Model, float | None]:
-        cohort = self.scenario.cohort.draw(
-            len(self.nodes), self.streams.numpy("cohort", round=round)
-        )
+        cohort = self.scenario.cohort.draw(len(self.nodes), round, self.streams)
         if self.desk is not None:
             cohort = self.desk.admit(round, cohort)
         shared = self._shared(model)

@@ -14,6 +14,7 @@ What a round costs depends on its cohort:
     fixed_size m    Gaussian(sigma), a site in the rounds that it is drawn for, as if everybody knew
                     the cohorts; D = m. They are not Poisson samples, so their number never counts
                     as one
+    cyclic          Gaussian(sigma), a site once in every cycle; D = N / rounds of a cycle
 
 Source: McMahan et al., ICLR 2018, algorithm 1 with a flat clip, and Andrew et al., NeurIPS 2021,
 for a clip that adapts. Differences: sites count alike (the paper allows public weights); cohorts of
@@ -74,7 +75,9 @@ class ClientLevel(AggregateMechanism):
         """Return the release whose fields travelled to a site."""
         return Aggregate(**fields)
 
-    def mean(self, noise_multiplier: float, num_expected: float, streams: Streams) -> NoisyMean:
+    def mean(
+        self, noise_multiplier: float, num_expected: float, streams: Streams, separation: int = 1
+    ) -> NoisyMean:
         """Return what makes the means of a run.
 
         Raises:

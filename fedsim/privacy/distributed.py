@@ -65,7 +65,9 @@ class Distributed(AggregateMechanism):
         """Return the release whose fields travelled to a site."""
         return NoiseShare(**fields)
 
-    def mean(self, noise_multiplier: float, num_expected: float, streams: Streams) -> SecureSum:
+    def mean(
+        self, noise_multiplier: float, num_expected: float, streams: Streams, separation: int = 1
+    ) -> SecureSum:
         """Return what makes the means of a run.
 
         Raises:

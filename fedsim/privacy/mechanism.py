@@ -114,13 +114,16 @@ class AggregateMechanism(Mechanism):
     released_by: ClassVar[Literal["site", "server"]] = "server"
 
     @abstractmethod
-    def mean(self, noise_multiplier: float, num_expected: float, streams: Streams) -> PrivateMean:
+    def mean(
+        self, noise_multiplier: float, num_expected: float, streams: Streams, separation: int = 1
+    ) -> PrivateMean:
         """Return what makes the means of a run.
 
         Args:
             noise_multiplier: of the releases.
             num_expected: D, sites that are expected in a round.
             streams: of the scenario.
+            separation: successive rounds in which no site takes part twice, 1 where nobody knows.
 
         Raises:
             InputError: if there are too few sites in a round.

@@ -1,6 +1,6 @@
 """The contract: one scenario describes a whole federated study."""
 
-from fedsim.scenario.cohort import AllSites, Cohort, FixedSize, Poisson
+from fedsim.scenario.cohort import AllSites, Cohort, Cyclic, FixedSize, Poisson
 from fedsim.scenario.flower_strategy import FlowerStrategy
 from fedsim.scenario.load import from_data, load_scenario, read_draft, recorded
 from fedsim.scenario.messages import Problem, UnmetError
@@ -12,6 +12,7 @@ __all__ = [
     "AllSites",
     "Client",
     "Cohort",
+    "Cyclic",
     "Data",
     "Evaluation",
     "FixedSize",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fedsim.data.resampled import Resampled
-from fedsim.scenario.cohort import AllSites
+from fedsim.scenario.cohort import AllSites, Cyclic
 from fedsim.scenario.messages import Problem
 from fedsim.scenario.scenario import Scenario
 from fedsim.scenario.yaml_tree import Path
@@ -41,11 +41,13 @@ def _asked_of_all_sites(scenario: Scenario) -> Iterator[tuple[Path, str]]:
             f"devices are given to all sites, at most {MOST_ON_DEVICES:,}: use fewer sites, leave "
             "devices out",
         )
-    if isinstance(scenario.cohort, AllSites) and len(scenario.site_names) > MOST_LISTED:
+    if isinstance(scenario.cohort, AllSites | Cyclic) and len(scenario.site_names) > MOST_LISTED:
+        takes = (
+            "take part in every round" if isinstance(scenario.cohort, AllSites) else "take turns"
+        )
         yield (
             ("cohort",),
-            f"all sites take part in every round, at most {MOST_LISTED:,}: use "
-            "{kind: fixed_size, num_sites: ...}",
+            f"all sites {takes}, at most {MOST_LISTED:,}: use {{kind: fixed_size, num_sites: ...}}",
         )
     if scenario.population.adversaries and len(scenario.site_names) > MOST_LISTED:
         yield (

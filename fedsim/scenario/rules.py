@@ -24,7 +24,7 @@ from fedsim.scenario import (
     supervision_rules,
     target_rules,
 )
-from fedsim.scenario.cohort import FixedSize
+from fedsim.scenario.cohort import Cyclic, FixedSize
 from fedsim.scenario.fleet_rules import broken_by_fleet
 from fedsim.scenario.flower_strategy import RESERVED, UNSUITED, USABLE, FlowerStrategy
 from fedsim.scenario.messages import MOST_EXPLAINED, Problem, mistaken, nearest, no_site
@@ -165,7 +165,7 @@ def _sites(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
     yield from _enough(sites.partition, len(names), _num_trainable(scenario, facts))
     yield from _named(scenario, names)
     training = len(names) - len(set(sites.holdout_sites))
-    if isinstance(scenario.cohort, FixedSize) and scenario.cohort.num_sites > training:
+    if isinstance(scenario.cohort, FixedSize | Cyclic) and scenario.cohort.num_sites > training:
         yield Problem(
             ("cohort", "num_sites"),
             f"a cohort of {scenario.cohort.num_sites} needs as many sites, there are {training}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fedsim.errors import DataError
-from fedsim.scenario.cohort import AllSites, FixedSize
+from fedsim.scenario.cohort import AllSites, Cyclic, FixedSize
 from fedsim.scenario.messages import Problem
 from fedsim.scenario.scenario import Scenario
 from strategies import FedNova, Krum, QFedAvg
@@ -72,7 +72,7 @@ def _enough_honest(krum: Krum, num_sites: int | None) -> Iterator[Problem]:
 
 def _largest_cohort(scenario: Scenario) -> int | None:
     """Return how many sites take part in a round, None where chance decides or nobody knows."""
-    if isinstance(scenario.cohort, FixedSize):
+    if isinstance(scenario.cohort, FixedSize | Cyclic):
         return scenario.cohort.num_sites
     if not isinstance(scenario.cohort, AllSites):
         return None

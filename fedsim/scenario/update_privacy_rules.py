@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fedsim.privacy import AggregateMechanism, Distributed
-from fedsim.scenario.cohort import AllSites, FixedSize, Poisson
+from fedsim.errors import DataError
+from fedsim.privacy import AggregateMechanism, Distributed, DpFtrl
+from fedsim.scenario.cohort import AllSites, Cyclic, FixedSize, Poisson
 from fedsim.scenario.flower_strategy import FlowerStrategy
 from fedsim.scenario.messages import Problem
 from fedsim.scenario.scenario import Scenario
@@ -53,14 +54,41 @@ def _mean(scenario: Scenario) -> Iterator[Problem]:
 
 def _cohort(scenario: Scenario) -> Iterator[Problem]:
     """What a round costs must be known of its cohort."""
-    if not isinstance(scenario.cohort, AllSites | FixedSize | Poisson):
+    assert scenario.privacy is not None
+    mechanism, cohort = scenario.privacy.mechanism, scenario.cohort
+    if isinstance(mechanism, DpFtrl):
+        yield from _turns(scenario, mechanism)
+    elif not isinstance(cohort, AllSites | FixedSize | Poisson | Cyclic):
         yield Problem(
             ("cohort",),
-            f"what a round costs is not known for {scenario.cohort.kind}: use all, fixed_size or "
-            "poisson",
+            f"what a round costs is not known for {cohort.kind}: use all, fixed_size, poisson or "
+            "cyclic",
         )
-    if isinstance(scenario.privacy and scenario.privacy.mechanism, Distributed):
+    if isinstance(mechanism, Distributed):
         yield from _shares(scenario)
+
+
+def _turns(scenario: Scenario, mechanism: DpFtrl) -> Iterator[Problem]:
+    """No site may take part in two rounds that share noise."""
+    if not isinstance(scenario.cohort, Cyclic):
+        yield Problem(
+            ("cohort",),
+            f"under {scenario.cohort.kind} a site may take part in rounds that share noise, and "
+            "spends more then than is accounted: use {kind: cyclic, num_sites: ...}, or the "
+            "mechanism client_level, whose rounds share none",
+        )
+        return
+    try:
+        num_sites = len(scenario.site_names) - len(set(scenario.population.holdout_sites))
+    except DataError:
+        return  # told where the sites are
+    separation = scenario.cohort.separation(num_sites)
+    if not mechanism.factorisation.suits(separation):
+        yield Problem(
+            ("privacy", "mechanism", "factorisation"),
+            f"a site takes part again after {separation} rounds, so no more may share noise: give "
+            f"bands: {separation} at most, or auto",
+        )
 
 
 def _shares(scenario: Scenario) -> Iterator[Problem]:

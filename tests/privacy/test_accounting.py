@@ -10,12 +10,11 @@ import pytest
 from dp_accounting import dp_event
 from dp_accounting.dp_event import DpEvent
 from scipy.optimize import brentq
-from scipy.stats import binom, norm
+from scipy.stats import norm
 
 from fedsim.privacy.accounting import COARSE, FINE, bounds, deltas, epsilon, rough_epsilon
 from fedsim.privacy.cross_checks import (
     GDP,
-    OPACUS_PRV,
     OPACUS_RDP,
     RDP,
     contradictions,
@@ -69,49 +68,11 @@ def test_of_one_poisson_step_it_is_the_closed_form(noise: float, rate: float, de
     assert epsilon(gaussian(noise, rate), delta) == pytest.approx(exact, abs=1e-6)
 
 
-@pytest.mark.slow
-def test_it_is_what_other_implementations_found(known: Known) -> None:
-    found = {}
-    for name, row in known.items():
-        if row.get("mechanism") in ("Gaussian", "PoissonSampled(q) Gaussian"):
-            found[name] = epsilon(steps_of(row), row["delta"])
-    assert len(found) == 29
-    expected = {name: known[name]["epsilon"]["oracle"] for name in found}
-    assert found == pytest.approx(expected, abs=1e-3)
-
-
 def test_at_the_coarse_interval_it_is_above_by_less_than_a_thousandth(known: Known) -> None:
     for name in SMALL:
         row = known[name]
         value = epsilon(steps_of(row), row["delta"], COARSE)
         assert -1e-6 < value - row["epsilon"]["oracle"] < 1e-3
-
-
-@pytest.mark.slow
-def test_cross_checks_are_what_other_implementations_found(known: Known) -> None:
-    for name in SMALL:
-        row = known[name]
-        found = cross_checks(steps_of(row), row["delta"])
-        expected = {
-            RDP: row["epsilon"]["dpa_rdp"],
-            OPACUS_RDP: row["epsilon"]["opacus_rdp"],
-            OPACUS_PRV: row["epsilon"]["opacus_prv_upper"],
-        }
-        assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-3)
-        assert row["epsilon"]["oracle"] <= found[OPACUS_PRV] <= row["epsilon"]["oracle"] + 0.015
-        assert found[OPACUS_RDP] <= found[RDP] + 5e-4
-    assert GDP not in cross_checks(gaussian(1.0), 1e-5)  # its limit needs sampling
-
-
-@pytest.mark.parametrize(
-    "name", ["mcmahan2018_K1e+06_C1e+04_z1.0_T1000", "mcmahan2018_K1e+06_C1e+03_z1.0_T100000"]
-)
-@pytest.mark.slow
-def test_published_renyi_values_come_out(known: Known, name: str) -> None:
-    row = known[name]
-    checks = cross_checks(steps_of(row), row["delta"])
-    assert checks[RDP] == pytest.approx(row["fl4health_expected_rdp"], abs=1e-3)
-    assert epsilon(steps_of(row), row["delta"]) == pytest.approx(row["epsilon"], abs=1e-3)
 
 
 @pytest.mark.slow
@@ -123,42 +84,9 @@ def test_a_million_steps_need_a_finer_interval(known: Known) -> None:
     assert bounds(events, delta).low < 1.5944
 
 
-def test_laplace_is_what_other_implementations_found(known: Known) -> None:
-    cases = {
-        "laplace_b1_k1_d1e-05": laplace(1, 1),
-        "laplace_b1_k10_d1e-05": laplace(1, 10),
-        "laplace_b2_k20_d1e-05": laplace(2, 20),
-        "laplace_b5_k100_d0.001": laplace(5, 100),
-        "laplace_b10_k100_d1e-05": laplace(10, 100),
-    }
-    for name, events in cases.items():
-        assert epsilon(events, known[name]["delta"]) == pytest.approx(
-            known[name]["epsilon"], abs=1e-3
-        )
-    pure = known["subsampled_laplace_b1_q0.2_T1_d0"]["epsilon"]
-    assert epsilon(laplace(1, 1, rate=0.2), 1e-12) == pytest.approx(pure, abs=1e-3)
-
-
-@pytest.mark.parametrize(("num_labels", "name"), [(2, "rr_k2_p0.5"), (10, "rr_k10_p0.5")])
-def test_randomised_response_is_its_log_ratio(known: Known, num_labels: int, name: str) -> None:
-    events = history([(dp_event.RandomizedResponseDpEvent(0.5, num_labels), 1)])
-    assert epsilon(events, 1e-12) == pytest.approx(known[name]["epsilon"], abs=1e-3)
-
-
 def test_discrete_laplace_is_its_decay() -> None:
     events = history([(dp_event.DiscreteLaplaceDpEvent(0.7, 1), 1)])
     assert epsilon(events, 1e-12) == pytest.approx(0.7, abs=1e-3)
-
-
-@pytest.mark.slow
-def test_groups_of_images_cost_no_more_than_other_implementations_found(known: Known) -> None:
-    """Theirs is at a coarse interval, ours may be tighter."""
-    event = dp_event.MixtureOfGaussiansDpEvent(
-        1.0, (0.0, 1.0, 2.0), tuple(binom.pmf(range(3), 2, 0.01))
-    )
-    expected = known["group_k2_q.01_z1_T1000"]["epsilon"]
-    found = epsilon(history([(event, 1000)]), 1e-5, COARSE)
-    assert 0.999 * expected < found < expected + 1e-3
 
 
 def test_unlike_rounds_are_composed(known: Known) -> None:
@@ -170,13 +98,6 @@ def test_unlike_rounds_are_composed(known: Known) -> None:
     assert epsilon(backwards, row["delta"]) == epsilon(events, row["delta"])
 
 
-def test_banded_factorisation_counts_as_so_many_rounds(known: Known) -> None:
-    for name in ("bandmf_n100_b1_q0.1_z2", "bandmf_n100_b4_q0.4_z2", "bandmf_n100_b10_q1.0_z2"):
-        row = known[name]
-        events = gaussian(row["noise_multiplier"], row["q"], row["T"])
-        assert epsilon(events, row["delta"]) == pytest.approx(row["epsilon"], abs=1e-3)
-
-
 def test_replace_one_is_noise_over_twice_the_clip(known: Known) -> None:
     sensitivity = 2.0
     events = gaussian(1.0 / sensitivity)
@@ -184,15 +105,6 @@ def test_replace_one_is_noise_over_twice_the_clip(known: Known) -> None:
     assert epsilon(events, right["delta"]) == pytest.approx(right["epsilon"], abs=1e-4)
     said = cross_checks(events, right["delta"])[RDP]
     assert said > right["epsilon"] > 2 * wrong["epsilon"]
-
-
-def test_no_amplification_by_a_cohort_that_everybody_sees(known: Known) -> None:
-    """Noise inside the client: rounds in which a site took part count in full."""
-    for num in (5, 10, 20):
-        row = known[f"double_realised_k{num}"]
-        found = epsilon(gaussian(1.0, 0.1, row["steps"]), row["delta"])
-        assert found == pytest.approx(row["epsilon"], abs=1e-3)
-        assert found > 2 * known["double_naive_product"]["epsilon"]
 
 
 def test_the_profile_is_that_of_a_simulated_privacy_loss() -> None:

@@ -51,6 +51,7 @@ BROKEN = [
         "cohort.num_sites",
         "there are 1000000",
     ),
+    ("cohort={kind: cyclic, num_sites: 1000001}", "cohort.num_sites", "there are 1000000"),
 ]
 
 
@@ -83,6 +84,10 @@ def test_sites_without_number_take_part_in_few_at_a_time(author: Any) -> None:
     author.load(changes=(*DRAWN, many, few))
     assert "cohort\n  all sites take part in every round, at most 10,000,000: use" in (
         author.complaint(changes=(*DRAWN, many))
+    )
+    turns = "cohort={kind: cyclic, num_sites: 9}"
+    assert "cohort\n  all sites take turns, at most 10,000,000: use" in (
+        author.complaint(changes=(*DRAWN, many, turns))
     )
     attack = "population.adversaries=[{kind: sign_flip, share: 0.1}]"
     assert "population.adversaries\n  who attacks is drawn among all sites, at most" in (
