@@ -17,6 +17,7 @@ import typer
 
 from fedsim.cli import completion, opening
 from fedsim.cli.assumption import Dimensions, Noise, Signal, assumption
+from fedsim.cli.audit_command import audit
 from fedsim.cli.data_commands import data
 from fedsim.cli.init_command import init
 from fedsim.cli.ledger_command import ledger
@@ -109,7 +110,7 @@ def validate(file: File, changes: Set = None) -> None:
         typer.echo(attack)
 
 
-for _command in (plan, ledger, study, export, predict, track):
+for _command in (plan, ledger, audit, study, export, predict, track):
     app.command()(_command)
 app.add_typer(data, name="data")
 

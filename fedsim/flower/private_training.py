@@ -53,7 +53,7 @@ def fit(
         trained = train_private(
             module,
             examples,
-            _dp_sgd(mechanism, steps, workplace.gradient_mode),
+            dp_sgd(mechanism, steps, workplace.gradient_mode),
             scenario.client.objective,
             optimizer,
             context=workplace.context(examples, round),
@@ -68,7 +68,8 @@ def fit(
     return trained.loss, left
 
 
-def _dp_sgd(mechanism: ExampleLevel, steps: Steps, mode: Mode) -> DpSgd:
+def dp_sgd(mechanism: ExampleLevel, steps: Steps, mode: Mode) -> DpSgd:
+    """Return what a site does: how the scenario's mechanism says, as often as the ledger does."""
     return DpSgd(
         mechanism.clip_norm,
         steps.noise_multiplier,

@@ -17,6 +17,7 @@
     predictions/         what the final and the best model say of every held-out image
     baselines/           the same of each training for comparison
     memory/              what simulated sites keep from round to round, if they keep anything
+    audit.json           what `fedsim audit` found, if it was asked; see `fedsim.records.audit`
     report/              tables and figures, made again by `fedsim report`
 
 A row of `metrics.jsonl`: one metric of one model, split and site.
