@@ -94,8 +94,8 @@ def _everything(population: Population) -> Iterator[Placed]:
     labels = population.labels
     for holder in population.holders:
         for split, positions in population.held(holder).items():
-            digests = _digests(population.pixels, positions)
-            for position, digest in zip(positions.tolist(), digests, strict=True):
+            found = digests(population.pixels, positions)
+            for position, digest in zip(positions.tolist(), found, strict=True):
                 yield Placed(
                     population.name(holder), split, int(labels[position]), position, digest
                 )
@@ -105,11 +105,12 @@ def _everything(population: Population) -> Iterator[Placed]:
 
 def _external(part: ExternalSet) -> Iterator[Placed]:
     indices = np.arange(len(part.labels))
-    for index, digest in zip(indices.tolist(), _digests(part.raw, indices), strict=True):
+    for index, digest in zip(indices.tolist(), digests(part.raw, indices), strict=True):
         yield Placed(part.name, "external", int(part.labels[index]), index, digest)
 
 
-def _digests(pixels: Pixels, positions: NDArray[np.int64]) -> Iterator[bytes]:
+def digests(pixels: Pixels, positions: NDArray[np.int64]) -> Iterator[bytes]:
+    """Yield the SHA-256 of the pixels of each image, read a few at a time."""
     for start in range(0, len(positions), IMAGES_AT_ONCE):
         for image in pixels(positions[start : start + IMAGES_AT_ONCE]):
             yield hashlib.sha256(np.ascontiguousarray(image).data).digest()

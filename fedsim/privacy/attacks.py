@@ -49,13 +49,21 @@ class Attack:
         )
 
 
-def strongest(history: History, interval: float = FINE) -> Attack:
-    """Return what no attacker on these releases exceeds; also those who choose their unit."""
+def strongest(
+    history: History, interval: float = FINE, false_positive_rate: float = FALSE_POSITIVE_RATE
+) -> Attack:
+    """Return what no attacker on these releases exceeds; also those who choose their unit.
+
+    Args:
+        history: of releases.
+        interval: to which privacy losses are rounded.
+        false_positive_rate: at which the true one is given.
+    """
     if not is_private(history):
         return Attack(1.0, 1.0)
     epsilons = np.linspace(0, epsilon(history, SMALLEST_DELTA, interval), NUM_EPSILONS)
     profile = np.array(deltas(history, list(epsilons), interval))
-    rate = FALSE_POSITIVE_RATE
+    rate = false_positive_rate
     found = np.minimum(
         profile + np.exp(epsilons) * rate, 1 - np.exp(-epsilons) * (1 - profile - rate)
     )

@@ -28,7 +28,8 @@ from fedsim.records.files import write_bytes, write_text
 AUDIT = "audit.json"
 FORMAT = 1
 _NEEDED = {"format", "digest", "confidence", "familywise_error", "accounted", "tests"}
-_FINDING = set("figure of value low high claim epsilon ceiling alarm note".split())
+_FIGURES = {"value", "low", "high", "claim", "epsilon", "ceiling"}
+_FINDING = {"figure", "of", *_FIGURES, "alarm", "note"}
 
 
 def read_audit(folder: Path) -> dict[str, Any] | None:
