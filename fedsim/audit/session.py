@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from fedsim.audit import mechanism, membership, one_run
+from fedsim.audit import inversion, mechanism, membership, one_run
 from fedsim.audit.finding import CONFIDENCE, FAMILYWISE_ERROR, TESTS, Outcome, Test
 from fedsim.audit.subject import Options, Subject
 from fedsim.engines.inline import repeatable
@@ -28,11 +28,13 @@ RUN: Mapping[Test, Callable[[Subject, Callable[[int, int], None]], Outcome]] = {
     "mechanism": mechanism.run,
     "one-run": one_run.run,
     "membership": membership.run,
+    "inversion": inversion.run,
 }
 COSTS: Mapping[Test, Callable[[Subject], float]] = {
     "mechanism": mechanism.seconds,
     "one-run": one_run.seconds,
     "membership": membership.seconds,
+    "inversion": inversion.seconds,
 }
 
 
