@@ -32,18 +32,18 @@ from fedsim.audit.finding import Finding, Outcome, does_not_apply
 from fedsim.audit.subject import Subject
 from fedsim.flower.workplace import Workplace
 from fedsim.privacy import ExampleLevel
+from fedsim.report.canvas import DOTS_PER_INCH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURE = "audit_inversion.png"
-NUM_ITERATIONS = 600
-NUM_STARTS = 2
+NUM_ITERATIONS = 800
 LEARNING_RATE = 0.1
 TOTAL_VARIATION = 1e-2
 LARGEST_IMAGE = 64 * 64
 """Pixels up to which this takes seconds."""
-SECONDS_PER_ITERATION = 0.015
+SECONDS_PER_ITERATION = 0.01
 Gradient = list[Tensor]
 Image = NDArray[np.float64]
 
@@ -86,9 +86,9 @@ def run(subject: Subject, tell: Callable[[int, int], None]) -> Outcome:
     mean = population.make_images(site, others).mean(0) if len(others) else shown[0].numpy() * 0
     prior = _pixels(subject, torch.from_numpy(mean))
     found = [_judged("mean of the other images", prior, original)]
-    total = len(seen) * NUM_STARTS * NUM_ITERATIONS
+    total = len(seen) * NUM_ITERATIONS
     for number, (title, target) in enumerate(seen.items()):
-        start = number * NUM_STARTS * NUM_ITERATIONS
+        start = number * NUM_ITERATIONS
 
         def done(iteration: int, start: int = start) -> None:
             tell(start + iteration, total)
@@ -116,7 +116,7 @@ def seconds(subject: Subject) -> float:
     if _obstacle(subject):
         return 0.0
     targets = 1 if subject.scenario.privacy is None else 2
-    return 5 + targets * NUM_STARTS * NUM_ITERATIONS * SECONDS_PER_ITERATION
+    return 5 + targets * NUM_ITERATIONS * SECONDS_PER_ITERATION
 
 
 def _obstacle(subject: Subject) -> str:
@@ -174,29 +174,25 @@ def _reconstructed(
     target: Gradient,
     tell: Callable[[int], None],
 ) -> Tensor:
-    """Return the image whose gradient agrees best with the target, of several starts."""
+    """Return a smooth image whose gradient agrees with the target."""
     low, high = _bounds(subject, example.images)
-    best, smallest = example.images[0], math.inf
-    for start in range(NUM_STARTS):
-        draws = subject.streams.torch("inversion_start", start=start)
-        image = torch.randn(example.images.shape, generator=draws).to(example.images)
-        image.requires_grad_()
-        optimizer = torch.optim.Adam([image], LEARNING_RATE)
-        milestones = [NUM_ITERATIONS * part // 8 for part in (3, 5, 7)]
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones)
-        for iteration in range(NUM_ITERATIONS):
-            found = _gradient(workplace, Batch(image, example.labels), graph=True)
-            value = _distance(found, target) + TOTAL_VARIATION * _variation(image)
-            (slope,) = torch.autograd.grad(value, [image])
-            image.grad = slope.sign()
-            optimizer.step()
-            schedule.step()
-            with torch.no_grad():
-                image.clamp_(low, high)
-            tell(start * NUM_ITERATIONS + iteration + 1)
-        if float(value.detach()) < smallest:
-            best, smallest = image.detach()[0], float(value.detach())
-    return best.cpu()
+    draws = subject.streams.torch("inversion_start")
+    image = torch.randn(example.images.shape, generator=draws).to(example.images)
+    image.requires_grad_()
+    optimizer = torch.optim.Adam([image], LEARNING_RATE)
+    milestones = [NUM_ITERATIONS * part // 8 for part in (3, 5, 7)]
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones)
+    for iteration in range(NUM_ITERATIONS):
+        found = _gradient(workplace, Batch(image, example.labels), graph=True)
+        value = _distance(found, target) + TOTAL_VARIATION * _variation(image)
+        (slope,) = torch.autograd.grad(value, [image])
+        image.grad = slope.sign()
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            image.clamp_(low, high)
+        tell(iteration + 1)
+    return image.detach()[0].cpu()
 
 
 def _distance(found: Gradient, target: Gradient) -> Tensor:
@@ -263,5 +259,5 @@ def _drawn(original: Image, found: list[Reconstruction]) -> Figure:
 
 def _encoded(figure: Figure) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
+    figure.savefig(file, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
     return file.getvalue()

@@ -4,10 +4,10 @@ At one site, the one with the largest epsilon, m canaries join the training imag
 coin; a canary that does not is a blank, which the mechanism turns into nothing. Then the site goes
 through all its rounds, in its real training code and with the noise, the sampling rate and the
 number of steps that its ledger has; only the other sites stay away, who could not reveal more of
-this one. The attacker sees what the server sees, the model before and after each round, and scores
-each canary by how much the updates go down its gradient. The best and the worst scores are guessed
-to be of canaries that were there or not. So many right guesses are improbable under a small
-epsilon: the bound.
+this one. The attacker sees what the server sees, the model before and after each round, knows the
+canaries, and explains the updates as sums of their gradients (ridge regression): the weight of each
+is its score. The best and the worst scores are guessed to be of canaries that were there or not. So
+many right guesses are improbable under a small epsilon: the bound.
 
 Canaries are images of other sites with labels drawn at random, so that nothing but the training
 tells of them.
@@ -19,7 +19,7 @@ share the error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,10 @@ AT_ONCE = 64
 """Canaries whose gradients are formed at a time."""
 SHARES = (1.0, 0.1)
 """Of the canaries that are guessed, the clearest first."""
+RIDGE = 0.1
+"""Of the regression, in units of a gradient's squared length."""
+MOST_NUMBERS = 2**27
+"""Of all the canaries' gradients together; of larger models some parameters are looked at."""
 Coins = NDArray[np.bool_]
 
 
@@ -147,28 +151,50 @@ def _scores(
     coins: Coins,
     tell: Callable[[int, int], None],
 ) -> NDArray[np.float64]:
-    """Return how much the site's updates go down each canary's gradient, (canary,)."""
+    """Return how much of each canary there is in the site's updates, (canary,)."""
     module = workplace.network.module
     workplace.network.load(workplace.network.initial)
     own = workplace.examples(target.site, "train")
     images = canaries.images.clone()
     images[torch.from_numpy(~coins)] = torch.nan  # a blank: its gradient is not finite, so nothing
     examples = Batch(torch.cat([own.images, images]), torch.cat([own.labels, canaries.labels]))
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    seen = _looked_at(workplace, sum(p.numel() for p in parameters), len(canaries))
     scores = np.zeros(len(canaries))
     for number, (round, steps) in enumerate(sorted(target.rounds.items())):
-        before = [p.detach().clone() for p in module.parameters() if p.requires_grad]
-        directions = _directions(workplace, canaries, round)
+        before = _flat(parameters)[seen]
+        directions = _directions(workplace, canaries, round, seen)
         local = Local({}, frozenset(), {}, {}, steps.num_steps, workplace.learning_rate(round))
         optimizer = workplace.optimizer(round)
         private_training.fit(workplace, examples, round, optimizer, steps, None, local, target.site)
-        after = [p.detach() for p in module.parameters() if p.requires_grad]
-        update = torch.cat([(b - a).flatten() for b, a in zip(before, after, strict=True)])
-        scores += (directions @ update).cpu().numpy()
+        scores += _weights(directions, before - _flat(parameters)[seen])
         tell(number + 1, len(target.rounds))
     return scores
 
 
-def _directions(workplace: Workplace, canaries: Batch, round: int) -> Tensor:
+def _flat(parameters: Sequence[Tensor]) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in parameters])
+
+
+def _looked_at(workplace: Workplace, num_parameters: int, num_canaries: int) -> Tensor:
+    """Return which parameters the attacker looks at: all, if their gradients can be held."""
+    draws = workplace.streams.torch("one_run_parameters")
+    most = max(1, MOST_NUMBERS // num_canaries)
+    chosen = torch.randperm(num_parameters, generator=draws)[:most]
+    return chosen.sort().values.to(workplace.device)
+
+
+def _weights(directions: Tensor, update: Tensor) -> NDArray[np.float64]:
+    """Return the weights of directions, (canary, parameter), whose sum explains an update."""
+    products = (directions @ directions.T).double().cpu()
+    ridge = RIDGE * torch.eye(len(products), dtype=torch.float64)
+    found: NDArray[np.float64] = torch.linalg.solve(
+        products + ridge, (directions @ update).double().cpu()
+    ).numpy()
+    return found
+
+
+def _directions(workplace: Workplace, canaries: Batch, round: int, seen: Tensor) -> Tensor:
     """Return the canaries' gradients as the model stands, of length 1, (canary, parameter)."""
     module, objective = workplace.network.module, workplace.scenario.client.objective
     context = workplace.context(canaries, round)
@@ -181,7 +207,8 @@ def _directions(workplace: Workplace, canaries: Batch, round: int) -> Tensor:
             _, found = per_unit.gradients(
                 lambda part=part: objective.loss(module, part, context) * len(part), len(part)
             )
-            rows.append(torch.cat([found[p].formed().values.flatten(1) for p in parameters], 1))
+            formed = [found[p].formed().values.flatten(1) for p in parameters]
+            rows.append(torch.cat(formed, 1).index_select(1, seen))
     gradients = torch.cat(rows)
     return gradients / gradients.norm(dim=1, keepdim=True).clamp(min=1e-12)
 

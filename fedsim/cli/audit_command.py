@@ -34,7 +34,7 @@ def audit(
         typer.Option(
             "--canaries",
             min=20,
-            max=100_000,
+            max=5000,
             help="images that are put into the training of a site by a coin, in one-run auditing: "
             "more of them can show more, and take longer",
         ),

@@ -12,6 +12,7 @@ TITLES = {
     "membership": "Membership: which images were trained on?",
     "inversion": "Inversion: what a server sees of one image",
 }
+ALARM = "ALARM"
 DASH = "\N{EN DASH}"
 
 
@@ -28,7 +29,7 @@ def cells(finding: Mapping[str, Any]) -> list[str]:
         _number(finding["value"]),
         _interval(finding),
         *(_number(finding[key]) for key in ("claim", "epsilon", "ceiling")),
-        "ALARM" if finding["alarm"] else "",
+        ALARM if finding["alarm"] else "",
     ]
 
 
@@ -65,8 +66,3 @@ def _interval(finding: Mapping[str, Any]) -> str:
 
 def _number(value: float | None) -> str:
     return DASH if value is None else f"{value:.4g}"
-
-
-def picture_names(content: Mapping[str, Any]) -> Sequence[str]:
-    """Return the files with pictures that an audit names."""
-    return [one["picture"] for one in content["tests"].values() if one["picture"]]
