@@ -132,9 +132,10 @@ def _obstacle(subject: Subject) -> str:
 
 
 def _has_random_test(subject: Subject) -> bool:
-    """Return whether the test images were drawn from the same as the training images."""
-    held_out = subject.scenario.population.held_out
-    return isinstance(held_out, HeldOut) and "test" in held_out.shares
+    """Return whether test and training images differ in nothing but the training."""
+    sites = subject.scenario.population
+    drawn = isinstance(sites.held_out, HeldOut) and "test" in sites.held_out.shares
+    return drawn and not sites.label_noise  # of training labels alone
 
 
 def _pool(subject: Subject, steps: Callable[[int], None]) -> Pool:

@@ -19,6 +19,7 @@ share the error.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ AT_ONCE = 64
 """Canaries whose gradients are formed at a time."""
 SHARES = (1.0, 0.1)
 """Of the canaries that are guessed, the clearest first."""
-RIDGE = 0.1
+RIDGE = 0.01
 """Of the regression, in units of a gradient's squared length."""
 MOST_NUMBERS = 2**27
 """Of all the canaries' gradients together; of larger models some parameters are looked at."""
@@ -250,7 +251,7 @@ def _finding(
         share_right.value,
         share_right.low,
         share_right.high,
-        1 / (1 + np.exp(-target.epsilon)),
+        1 / (1 + math.exp(-target.epsilon)),
         seen,
         one_run_epsilon(guesses, guesses, num, delta, (1 - CONFIDENCE) / len(SHARES)),
         alarm,

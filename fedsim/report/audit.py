@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 HEADINGS = ("figure", "of", "found", "95 % interval", "by ledger", "epsilon >=", "up to", "")

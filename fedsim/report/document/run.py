@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from clients.metrics import METRICS
-from fedsim.records.audit import alarms, read_audit
-from fedsim.report import audit, privacy, rows, tables
-from fedsim.report.document import provenance
+from fedsim.report import privacy, rows, tables
+from fedsim.report.document import audit, provenance
 from fedsim.report.document.parts import (
     Block,
     Cell,
@@ -28,7 +27,6 @@ from fedsim.report.document.parts import (
     views,
     word,
 )
-from fedsim.report.document.pictures import photograph
 from fedsim.report.document.words import in_words, without_places
 from fedsim.report.scores import Scores, arrowed, describe, eligible, of_class, tested_sites
 from fedsim.report.timeline import Unit, clock, computing_share
@@ -115,6 +113,7 @@ def _summary(record: RunRecord) -> Iterator[Block]:
         yield Text("This run is not finished; what it has so far is shown.", "warning")
     for warning in tables.warnings(record):
         yield Text(plain(warning), "warning")
+    yield from audit.alarmed(record)
 
 
 def _setup(run: Run) -> Section:
@@ -313,33 +312,7 @@ def _privacy(run: Run) -> Section:
 
 
 def _audit(run: Run) -> Section:
-    found = read_audit(run.record.folder)
-    if found is None:
-        return Section("audit", "Audit", [])
-    blocks: list[Block] = [Text(f"ALARM: {alarm}.", "warning") for alarm in alarms(found)]
-    blocks.append(Sentences(list(audit.accounted(found))))
-    for name, outcome in found["tests"].items():
-        blocks += _tested(run.record, audit.title(name), outcome)
-    return Section("audit", "Audit", blocks)
-
-
-def _tested(record: RunRecord, title: str, outcome: Mapping[str, Any]) -> Iterator[Block]:
-    """Yield what one test of an audit came to."""
-    remarks = " ".join(audit.remarks(outcome))
-    if not outcome["findings"]:
-        yield Text(f"{title} {remarks}", "note")
-        return
-    keys = ("figure", "of", "value", "low", "claim", "epsilon", "ceiling", "alarm")
-    rows = [
-        [
-            Cell(text, finding[key], "bad" if text == audit.ALARM else "")
-            for text, key in zip(audit.cells(finding), keys, strict=True)
-        ]
-        for finding in outcome["findings"]
-    ]
-    yield Table(title, audit.HEADINGS, rows, remarks)
-    if outcome["picture"] and (file := record.folder / outcome["picture"]).is_file():
-        yield photograph(file.read_bytes(), f"{title} {remarks}")
+    return Section("audit", "Audit", list(audit.blocks(run.record)))
 
 
 def _environment(run: Run) -> Section:

@@ -1,0 +1,89 @@
+"""Members and others differ in nothing but the training, and are told apart if they are learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedsim.audit import membership
+from fedsim.audit.finding import Finding
+from fedsim.audit.subject import Subject
+from fedsim.records import RunRecord
+from fedsim.scenario import Scenario
+from fedsim.simulate import run
+
+Make = Callable[..., Scenario]
+Open = Callable[..., Subject]
+LEARNED_BY_HEART: dict[str, Any] = {
+    "rounds": 2,
+    "model": {"kind": "mlp", "widths": [64]},
+    "client": {
+        "epochs": 100,
+        "batch_size": 8,
+        "optimizer": {"kind": "sgd", "learning_rate": 0.05},
+    },
+    "population": {"num_sites": 1, "label_noise": [{"kind": "symmetric", "rate": 0.4}]},
+}
+
+
+def findings(subject: Subject) -> dict[str, Finding]:
+    return {one.figure: one for one in membership.run(subject, lambda *_: None).findings}
+
+
+def test_test_images_of_a_random_share_need_no_training(private: RunRecord, subject: Open) -> None:
+    found = subject(private.folder)
+    assert membership._has_random_test(found)
+    area = findings(found)["loss threshold, AUC"]
+    num = sum(len(site[split]) for site in found.population.indices for split in ("train", "test"))
+    assert sum(map(int, area.of.split(" + "))) == num
+    assert area.claim is not None
+    assert 0.5 < area.claim < 1
+    assert area.low is not None
+    assert area.low < area.claim
+
+
+@pytest.mark.slow
+def test_what_is_learned_by_heart_is_found(tiny: Make, subject: Open, tmp_path: Path) -> None:
+    """With wrong training labels the test images are others, so half of the run's are left out."""
+    record = run(tiny(**LEARNED_BY_HEART), out=tmp_path, device="cpu")
+    found = subject(record.folder, num_shadows=2)
+    assert not membership._has_random_test(found)
+    by_name = findings(found)
+    for attack in ("loss threshold", "LiRA"):
+        area = by_name[f"{attack}, AUC"]
+        assert area.low is not None
+        assert area.low > 0.6
+        assert area.claim is None
+    members, others = map(int, by_name["LiRA, AUC"].of.split(" + "))
+    assert abs(members - others) <= 2
+    assert findings(subject(record.folder, num_shadows=2)) == by_name
+
+
+def test_halves_are_of_each_class_at_each_site(private: RunRecord, subject: Open) -> None:
+    found = subject(private.folder)
+    positions = [held["train"] for held in found.population.indices]
+    halves = membership._halves(found, positions, model=1)
+    for at, inside in zip(positions, halves, strict=True):
+        labels = found.population.labels[at]
+        counts = np.bincount(labels[inside], minlength=2), np.bincount(labels, minlength=2)
+        assert np.abs(counts[0] - counts[1] / 2).max() <= 1
+    other = membership._halves(found, positions, model=2)
+    assert any((a != b).any() for a, b in zip(halves, other, strict=True))
+
+
+def test_doubles_are_left_out(private: RunRecord, subject: Open) -> None:
+    population = subject(private.folder).population
+    own = population.indices[0]["train"]
+    alone = membership._there_once(population, [own, own[:2]])
+    assert not alone[:2].any()
+    assert not alone[-2:].any()
+    assert alone[2:-2].all()
+
+
+def test_rates_come_to_the_epsilon_of_the_inequality() -> None:
+    assert membership._epsilon(0.271828 + 1e-5, 0.1, 1e-5) == pytest.approx(1.0, abs=1e-5)
+    assert membership._epsilon(0.01, 0.5, 1e-5) == 0

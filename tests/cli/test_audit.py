@@ -1,0 +1,125 @@
+"""`fedsim audit`, as it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients.dpsgd import train_private
+from fedsim.audit import mechanism
+from fedsim.records import RunRecord, read
+from fedsim.report import write
+from fedsim.scenario import Scenario
+from fedsim.simulate import run
+
+Fedsim = Callable[..., tuple[int, str, str]]
+PRIVACY = {"mechanism": {"kind": "example_level", "noise_multiplier": 2.0}, "delta": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def made(tiny: Callable[..., Scenario], tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    """Return a finished private run."""
+    return run(tiny(privacy=PRIVACY), out=tmp_path_factory.mktemp("runs"), device="cpu")
+
+
+@pytest.fixture
+def folder(made: RunRecord, tmp_path: Path) -> Path:
+    """Return a run folder that may be changed."""
+    return Path(shutil.copytree(made.folder, tmp_path / "run"))
+
+
+def sums(folder: Path) -> dict[str, str]:
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {str(f.relative_to(folder)): hashlib.md5(f.read_bytes()).hexdigest() for f in files}
+
+
+def test_an_audit_adds_its_own_file_alone(fedsim: Fedsim, folder: Path) -> None:
+    before = sums(folder)
+    code, out, err = fedsim("audit", folder, "--only", "mechanism", "--only", "one-run")
+    assert code == 0, err
+    after = sums(folder)
+    assert before.items() <= after.items()
+    assert set(after) - set(before) == {"audit.json"}
+    assert "takes about" in err
+    assert "noise, one release" in out
+    assert "epsilon" in out
+    content = json.loads((folder / "audit.json").read_text())
+    assert set(content["tests"]) == {"mechanism", "one-run"}
+    (verdict,) = content["accounted"]
+    assert verdict["unit"] == "example"
+
+
+def test_what_was_found_is_kept_until_it_is_tested_again(fedsim: Fedsim, folder: Path) -> None:
+    fedsim("audit", folder, "--only", "one-run", "--canaries", 20)
+    first = json.loads((folder / "audit.json").read_text())["tests"]
+    fedsim("audit", folder, "--only", "membership")
+    both = json.loads((folder / "audit.json").read_text())["tests"]
+    assert both["one-run"] == first["one-run"]
+    assert "membership" in both
+    code, out, _ = fedsim("audit", folder, "--only", "one-run", "--canaries", 20, "--json")
+    assert code == 0
+    assert json.loads(out)["tests"] == both
+
+
+def test_too_little_noise_fails_and_stands_on_the_page(
+    fedsim: Fedsim, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def less(model: Any, examples: Any, said: Any, *rest: Any, **more: Any) -> Any:
+        done = replace(said, noise_multiplier=0.8 * said.noise_multiplier)
+        return train_private(model, examples, done, *rest, **more)
+
+    bench = mechanism.Bench
+
+    def planted(*rest: Any) -> mechanism.Bench:
+        return bench(*rest, train=less)
+
+    monkeypatch.setattr(mechanism, "Bench", planted)
+    code, out, err = fedsim("audit", folder, "--only", "mechanism")
+    assert code == 1
+    assert "ALARM" in out
+    assert "too little noise" in err
+    page = write(read(folder))[-1].read_text()
+    assert "The audit found what cannot be" in page
+    assert 'id="audit"' in page
+
+
+def test_a_ledger_that_was_changed_is_found(fedsim: Fedsim, folder: Path) -> None:
+    file = folder / "ledger.jsonl"
+    file.write_text(file.read_text().replace('"noise_multiplier": 2.0', '"noise_multiplier": 4.0'))
+    code, _, err = fedsim("audit", folder, "--only", "mechanism")
+    assert code == 1
+    assert "rows that the scenario does not plan" in err
+
+
+def test_where_nothing_is_private_it_is_said(
+    fedsim: Fedsim, tiny: Callable[..., Scenario], tmp_path: Path
+) -> None:
+    record = run(tiny(), out=tmp_path, device="cpu")
+    chosen = [part for name in ("mechanism", "one-run", "membership") for part in ("--only", name)]
+    code, out, _ = fedsim("audit", record.folder, *chosen)
+    assert code == 0
+    assert "no ledger bounds" in " ".join(out.split())
+    assert out.count("Does not apply") == 2
+    assert "loss threshold" in " ".join(out.split())
+
+
+def test_what_is_not_finished_is_refused(
+    fedsim: Fedsim, tiny: Callable[..., Scenario], broken: Callable[[Scenario, int], Path]
+) -> None:
+    code, _, err = fedsim("audit", broken(tiny(privacy=PRIVACY), 2))
+    assert code == 2
+    assert "fedsim resume" in err
+
+
+def test_a_damaged_audit_is_said(fedsim: Fedsim, folder: Path) -> None:
+    (folder / "audit.json").write_text('{"format": 1, "tests": 3}')
+    code, _, err = fedsim("audit", folder, "--only", "mechanism")
+    assert code == 2
+    assert "remove it" in err
