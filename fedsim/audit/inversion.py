@@ -223,13 +223,13 @@ def _pixels(subject: Subject, image: Tensor) -> Image:
 
 def _judged(title: str, image: Image, original: Image) -> Reconstruction:
     """Compare an image with the original."""
-    from monai.metrics import SSIMMetric
+    from monai.metrics.regression import SSIMMetric
 
     error = float(((image - original) ** 2).mean())
     metric = SSIMMetric(spatial_dims=2, data_range=1.0, win_size=7)
     pair = (torch.from_numpy(one[None]).float() for one in (image, original))
     psnr = math.inf if error == 0 else -10 * math.log10(error)
-    return Reconstruction(title, image, psnr, float(metric(*pair).item()))
+    return Reconstruction(title, image, psnr, float(torch.as_tensor(metric(*pair)).item()))
 
 
 def _findings(one: Reconstruction, name: str) -> list[Finding]:

@@ -101,7 +101,9 @@ class Noting(torch.optim.Optimizer):
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Note the gradient by direction."""
-        halves = [half.weight.grad.flatten() for half in self._network.halves]
+        halves = [
+            half.grad.flatten() for half in self._network.parameters() if half.grad is not None
+        ]
         self.noted.append((halves[0] + halves[1]) / math.sqrt(2))
 
 

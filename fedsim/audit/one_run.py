@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clients.batch import Batch
+from clients.objectives import Context
 from clients.per_example import PerUnit
 from clients.regularisers import Local
 from fedsim.audit.bounds import clopper_pearson, one_run_epsilon
@@ -197,7 +199,7 @@ def _weights(directions: Tensor, update: Tensor) -> NDArray[np.float64]:
 
 def _directions(workplace: Workplace, canaries: Batch, round: int, seen: Tensor) -> Tensor:
     """Return the canaries' gradients as the model stands, of length 1, (canary, parameter)."""
-    module, objective = workplace.network.module, workplace.scenario.client.objective
+    module = workplace.network.module
     context = workplace.context(canaries, round)
     parameters = [p for p in module.parameters() if p.requires_grad]
     rows = []
@@ -205,13 +207,19 @@ def _directions(workplace: Workplace, canaries: Batch, round: int, seen: Tensor)
     with PerUnit(module, workplace.gradient_mode) as per_unit:
         for start in range(0, len(canaries), AT_ONCE):
             part = canaries[start : start + AT_ONCE]
-            _, found = per_unit.gradients(
-                lambda part=part: objective.loss(module, part, context) * len(part), len(part)
-            )
+            total = partial(_total, workplace, part, context)
+            _, found = per_unit.gradients(total, len(part))
             formed = [found[p].formed().values.flatten(1) for p in parameters]
             rows.append(torch.cat(formed, 1).index_select(1, seen))
     gradients = torch.cat(rows)
-    return gradients / gradients.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    lengths: Tensor = gradients.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return gradients / lengths
+
+
+def _total(workplace: Workplace, examples: Batch, context: Context) -> Tensor:
+    """Return the sum of the losses of examples."""
+    objective = workplace.scenario.client.objective
+    return objective.loss(workplace.network.module, examples, context) * len(examples)
 
 
 def guessed(scores: NDArray[np.float64], coins: Coins, num: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def audit(found: Subject, tell: Tell = lambda *_: None) -> dict[str, Any]:
     with repeatable():
         for name in TESTS:
             if name in found.options.tests:
-                outcomes[name] = RUN[name](found, lambda done, all, n=name: tell(n, done, all))
+                outcomes[name] = RUN[name](found, partial(tell, name))
     folder = found.record.folder
     earlier = (read_audit(folder) or {"tests": {}})["tests"]
     done = {name: outcome.as_data() for name, outcome in outcomes.items()}

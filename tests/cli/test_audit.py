@@ -40,6 +40,7 @@ def sums(folder: Path) -> dict[str, str]:
     return {str(f.relative_to(folder)): hashlib.md5(f.read_bytes()).hexdigest() for f in files}
 
 
+@pytest.mark.slow
 def test_an_audit_adds_its_own_file_alone(fedsim: Fedsim, folder: Path) -> None:
     before = sums(folder)
     code, out, err = fedsim("audit", folder, "--only", "mechanism", "--only", "one-run")
@@ -56,6 +57,7 @@ def test_an_audit_adds_its_own_file_alone(fedsim: Fedsim, folder: Path) -> None:
     assert verdict["unit"] == "example"
 
 
+@pytest.mark.slow
 def test_what_was_found_is_kept_until_it_is_tested_again(fedsim: Fedsim, folder: Path) -> None:
     fedsim("audit", folder, "--only", "one-run", "--canaries", 20)
     first = json.loads((folder / "audit.json").read_text())["tests"]
@@ -68,6 +70,7 @@ def test_what_was_found_is_kept_until_it_is_tested_again(fedsim: Fedsim, folder:
     assert json.loads(out)["tests"] == both
 
 
+@pytest.mark.slow
 def test_too_little_noise_fails_and_stands_on_the_page(
     fedsim: Fedsim, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +93,7 @@ def test_too_little_noise_fails_and_stands_on_the_page(
     assert 'id="audit"' in page
 
 
+@pytest.mark.slow
 def test_a_ledger_that_was_changed_is_found(fedsim: Fedsim, folder: Path) -> None:
     file = folder / "ledger.jsonl"
     file.write_text(file.read_text().replace('"noise_multiplier": 2.0', '"noise_multiplier": 4.0'))
