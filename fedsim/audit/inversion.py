@@ -247,7 +247,7 @@ def _drawn(original: Image, found: list[Reconstruction]) -> Figure:
         f"{one.title}\nPSNR {one.psnr:.1f} dB, SSIM {one.ssim:.2f}" for one in found
     ]
     images = [original, *(one.image for one in found)]
-    figure = Figure(figsize=(2.6 * len(images), 3.0), layout="constrained")
+    figure = Figure(figsize=(2.6 * len(images), 3.2), layout="constrained")
     for axes, title, image in zip(figure.subplots(1, len(images)), titles, images, strict=True):
         axes.imshow(
             image[0] if len(image) == 1 else image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=1
