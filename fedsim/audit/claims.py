@@ -9,23 +9,27 @@ from dp_accounting import dp_event
 from dp_accounting.dp_event import DpEvent
 
 from fedsim.privacy.accounting import epsilon
+from fedsim.privacy.balance import ALL_SITES
 from fedsim.privacy.events import History, history
 from fedsim.privacy.ledger import Entry
+from fedsim.privacy.units import Unit
 
 EXAMPLE = "example"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Private steps of sites that have all the same.
+    """Private steps, or rounds, of sites that have all the same.
 
     Args:
+        unit: whose presence is hidden.
         sites: their names.
         noise_multiplier: sigma.
         sampling_rate: q.
         num_steps: in the whole run.
     """
 
+    unit: Unit
     sites: tuple[str, ...]
     noise_multiplier: float
     sampling_rate: float
@@ -52,19 +56,19 @@ class Claim:
 
 
 def claims(entries: Iterable[Entry]) -> list[Claim]:
-    """Return the private steps of single examples that a ledger has, those with noise.
+    """Return what a ledger has of steps with Gaussian noise.
 
     A site whose steps are not all alike has several.
     """
-    by_site: dict[str, list[Entry]] = {}
+    by_site: dict[tuple[Unit, str], list[Entry]] = {}
     for entry in entries:
-        if entry.site is not None and entry.event is not None and entry.unit == EXAMPLE:
-            by_site.setdefault(entry.site, []).append(entry)
-    sites: dict[tuple[float, float, int], list[str]] = {}
-    for site, found in by_site.items():
+        if entry.event is not None and entry.unit is not None:
+            by_site.setdefault((entry.unit, entry.site or ALL_SITES), []).append(entry)
+    sites: dict[tuple[Unit, tuple[float, float, int]], list[str]] = {}
+    for (unit, site), found in by_site.items():
         for numbers in private_steps((one.event, 1) for one in found if one.event is not None):
-            sites.setdefault(numbers, []).append(site)
-    return [Claim(tuple(names), *numbers) for numbers, names in sites.items()]
+            sites.setdefault((unit, numbers), []).append(site)
+    return [Claim(unit, tuple(names), *numbers) for (unit, numbers), names in sites.items()]
 
 
 def private_steps(events: Iterable[tuple[DpEvent, int]]) -> list[tuple[float, float, int]]:

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from clients.batch import Batch
 from clients.unit_gradients import Formed, clip
+from fedsim.audit.claims import EXAMPLE
 from fedsim.audit.finding import Finding, Outcome, does_not_apply
 from fedsim.audit.subject import Subject
 from fedsim.flower.workplace import Workplace
@@ -140,7 +141,8 @@ def _chosen(subject: Subject) -> tuple[int, int]:
 
 def _noise(subject: Subject, name: str) -> float:
     """Return the noise multiplier that the ledger has of a site, 0 without one."""
-    return next((c.noise_multiplier for c in subject.claims if name in c.sites), 0.0)
+    claims = [claim for claim in subject.claims if claim.unit == EXAMPLE]
+    return next((c.noise_multiplier for c in claims if name in c.sites), 0.0)
 
 
 def _gradient(workplace: Workplace, example: Batch, graph: bool = False) -> Gradient:

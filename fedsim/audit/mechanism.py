@@ -19,9 +19,10 @@ Thresholds are fixed by what the ledger says before anything is drawn.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -38,7 +39,11 @@ from fedsim.audit.finding import CONFIDENCE, Finding, Outcome, does_not_apply
 from fedsim.audit.subject import Subject
 from fedsim.flower.private_rounds import PrivateRounds
 from fedsim.flower.private_training import dp_sgd
-from fedsim.privacy.example_level import ExampleLevel, Steps
+from fedsim.privacy import ClientLevel, ExampleLevel, Mechanism
+from fedsim.privacy.balance import ALL_SITES
+from fedsim.privacy.example_level import Steps
+from fedsim.privacy.ledger import Entry
+from fedsim.privacy.private_mean import PrivateMean
 from fedsim.seeds import Streams
 
 NUM_DIRECTIONS = 250
@@ -51,6 +56,7 @@ VISIBLE = 3.0
 """Standard deviations by which what was there is to be told from what was not."""
 MOST_COPIES, MOST_STEPS = 300, 500
 """Of a unit, and of whole trainings; beyond a sigma of 100 or 7 less than that is visible."""
+WEIGHT = "weight"
 TOO_LONG = 10.0
 """How many times the bound a canary's gradient is long."""
 TESTS_OF_A_CLAIM = 4
@@ -107,28 +113,58 @@ class Noting(torch.optim.Optimizer):
         self.noted.append((halves[0] + halves[1]) / math.sqrt(2))
 
 
-@dataclass(frozen=True)
-class Bench:
-    """Where known inputs are put through training.
+class Bench(ABC):
+    """Where known inputs are put through the code of a mechanism."""
 
-    Args:
-        dp_sgd: makes what a site does from the numbers of the ledger.
-        streams: of the audit.
-        train: trains privately.
-    """
-
-    dp_sgd: DpSgdOf
     streams: Streams
-    train: Train = train_private
+    samples: ClassVar[bool]
+    """Whether it draws samples of units itself."""
 
-    def released(self, mechanism: DpSgd, units: NDArray[np.float64], **keys: int) -> NDArray[Any]:
+    @abstractmethod
+    def released(
+        self,
+        noise_multiplier: float,
+        sampling_rate: float,
+        num_steps: int,
+        units: NDArray[np.float64],
+        **keys: int,
+    ) -> NDArray[np.float64]:
         """Return the noisy sums of all steps over C, (step, direction).
 
         Args:
-            mechanism: what is done.
-            units: (unit, direction), gradients in units of C.
+            noise_multiplier: sigma.
+            sampling_rate: q.
+            num_steps: releases.
+            units: (unit, direction), what each contributes before it is clipped, over C.
             keys: of the random streams.
         """
+
+
+@dataclass(frozen=True)
+class TrainingBench(Bench):
+    """Private training at a site.
+
+    Args:
+        streams: of the audit.
+        dp_sgd: makes what a site does from the numbers of the ledger.
+        train: trains privately.
+    """
+
+    streams: Streams
+    dp_sgd: DpSgdOf
+    train: Train = train_private
+    samples: ClassVar[bool] = True
+
+    def released(
+        self,
+        noise_multiplier: float,
+        sampling_rate: float,
+        num_steps: int,
+        units: NDArray[np.float64],
+        **keys: int,
+    ) -> NDArray[np.float64]:
+        """Return the noisy sums of all steps over C, (step, direction)."""
+        mechanism = self.dp_sgd(noise_multiplier, sampling_rate, num_steps)
         num = len(units)
         images = torch.from_numpy(units * mechanism.clip_norm).float()
         network = Echo(units.shape[1])
@@ -145,7 +181,46 @@ class Bench:
             augment=(lambda batch: batch) if mechanism.num_augmentations > 1 else None,
         )
         scale = mechanism.sampling_rate * num / mechanism.clip_norm
-        found: NDArray[Any] = torch.stack(noting.noted).numpy().astype(np.float64) * scale
+        found: NDArray[np.float64] = torch.stack(noting.noted).double().numpy() * scale
+        return found
+
+
+@dataclass(frozen=True)
+class ServerBench(Bench):
+    """The server's noisy means of client updates; who is in a cohort was drawn before.
+
+    Args:
+        streams: of the audit.
+        mean: function of sigma, D and streams -> what makes the means.
+        clip_norm: C, that of the first round if it adapts.
+    """
+
+    streams: Streams
+    mean: Callable[[float, float, Streams], PrivateMean]
+    clip_norm: float
+    samples: ClassVar[bool] = False
+
+    def released(
+        self,
+        noise_multiplier: float,
+        sampling_rate: float,
+        num_steps: int,
+        units: NDArray[np.float64],
+        **keys: int,
+    ) -> NDArray[np.float64]:
+        """Return the noisy sums of all steps over C, (step, direction)."""
+        streams = Streams(self.streams.key("audit_server", **keys))
+        updates = torch.from_numpy(units * self.clip_norm)
+        sums = []
+        mean = self.mean(noise_multiplier, float(len(units)), streams)
+        begins = mean.state()
+        for step in range(num_steps):
+            mean.restore(begins)
+            mean.begin({WEIGHT: torch.zeros(units.shape[1], dtype=torch.float64)})
+            for update in updates:
+                mean.take({WEIGHT: update})
+            sums.append(mean.release(step + 1)[WEIGHT].clone() * (len(units) / self.clip_norm))
+        found: NDArray[np.float64] = torch.stack(sums).numpy()
         return found
 
 
@@ -154,21 +229,30 @@ def run(subject: Subject, tell: Callable[[int, int], None]) -> Outcome:
     privacy = subject.scenario.privacy
     if privacy is None:
         return does_not_apply("nothing in this run is private")
-    if not isinstance(privacy.mechanism, ExampleLevel):
-        return does_not_apply(f"only example_level is tested yet, not {privacy.mechanism.kind}")
+    bench = _bench(subject, privacy.mechanism)
+    if bench is None:
+        return does_not_apply(f"there is no bench for {privacy.mechanism.kind} yet")
     found = _of_plan(subject)
-    if not subject.claims:
+    claims = [claim for claim in subject.claims if claim.unit == privacy.mechanism.unit]
+    if not claims:
         return Outcome(found, ["The ledger has no release with noise: nobody is protected."])
+    for number, claim in enumerate(claims):
+        found += test(bench, claim, number, subject.delta, subject.error)
+        tell(number + 1, len(claims))
+    return Outcome(found, [NOTE], {"seed": subject.options.seed})
+
+
+def _bench(subject: Subject, mechanism: Mechanism) -> Bench | None:
+    if isinstance(mechanism, ClientLevel):
+        return ServerBench(subject.streams, mechanism.mean, mechanism.clip_norm)
+    if not isinstance(mechanism, ExampleLevel):
+        return None
     mode = subject.workplace.gradient_mode
 
     def made(noise: float, rate: float, num_steps: int) -> DpSgd:
-        return dp_sgd(privacy.mechanism, Steps(noise, rate, num_steps), mode)
+        return dp_sgd(mechanism, Steps(noise, rate, num_steps), mode)
 
-    bench = Bench(made, subject.streams)
-    for number, claim in enumerate(subject.claims):
-        found += test(bench, claim, number, subject.delta, subject.error)
-        tell(number + 1, len(subject.claims))
-    return Outcome(found, [NOTE], {"seed": subject.options.seed})
+    return TrainingBench(subject.streams, made)
 
 
 def seconds(subject: Subject) -> float:
@@ -177,15 +261,20 @@ def seconds(subject: Subject) -> float:
 
 
 def _of_plan(subject: Subject) -> list[Finding]:
-    """Return how many rows of the ledger the scenario does not plan: none, if all is well."""
-    planned = set(PrivateRounds.of(subject.scenario, subject.population).planned())
-    other = [entry for entry in subject.ledger if entry not in planned]
+    """Return how many releases of the ledger the scenario does not plan: none, if all is well."""
+    planned = set(map(_bare, PrivateRounds.of(subject.scenario, subject.population).planned()))
+    released = [entry for entry in subject.ledger if entry.event is not None]
+    other = [entry for entry in released if _bare(entry) not in planned]
     alarm = ""
     if other:
-        sites = ", ".join(dict.fromkeys(entry.site or "all sites" for entry in other))
+        sites = ", ".join(dict.fromkeys(entry.site or ALL_SITES for entry in other))
         alarm = f"the ledger has {len(other)} rows that the scenario does not plan, of {sites}"
-    figure = "rows not planned"
-    return [Finding(figure, "the ledger", len(other), claim=0, alarm=alarm)]
+    return [Finding("rows not planned", "the ledger", len(other), claim=0, alarm=alarm)]
+
+
+def _bare(entry: Entry) -> Entry:
+    """Return an entry without what another version may word otherwise."""
+    return replace(entry, purpose="", mechanism=None)
 
 
 def test(bench: Bench, claim: Claim, number: int, delta: float, error: float) -> list[Finding]:
@@ -204,7 +293,7 @@ def test(bench: Bench, claim: Claim, number: int, delta: float, error: float) ->
         _noise(f"noise, {name}", claim, delta, error, *counted(bench, claim, number))
         for name, counted in tests.items()
     ]
-    return [*noises, *_sampling(bench, claim, number, error)]
+    return [*noises, *(_sampling(bench, claim, number, error) if bench.samples else ())]
 
 
 Counts = tuple[int, int, int, int]
@@ -216,8 +305,7 @@ def _one_release(bench: Bench, claim: Claim, number: int) -> tuple[Counts, float
     copies = min(MOST_COPIES, math.ceil(VISIBLE * claim.noise_multiplier))
     coins = _coins(bench, NUM_DIRECTIONS, claim=number, case=1)
     units = np.repeat(np.diag(np.where(coins, TOO_LONG, 0.0)), copies, axis=0)
-    mechanism = bench.dp_sgd(claim.noise_multiplier, 1.0, NUM_RELEASES)
-    sums = bench.released(mechanism, units, claim=number, case=1)
+    sums = bench.released(claim.noise_multiplier, 1.0, NUM_RELEASES, units, claim=number, case=1)
     return _counts(sums > copies / 2, coins), copies
 
 
@@ -225,9 +313,9 @@ def _whole_training(bench: Bench, claim: Claim, number: int) -> tuple[Counts, fl
     """Return counts, and the standard deviations between both cases times sigma."""
     num_steps = min(MOST_STEPS, math.ceil((VISIBLE * claim.noise_multiplier) ** 2))
     coins = _coins(bench, NUM_CANARIES, claim=number, case=2)
-    mechanism = bench.dp_sgd(claim.noise_multiplier, 1.0, num_steps)
     units = np.diag(np.where(coins, TOO_LONG, 0.0))
-    sums = bench.released(mechanism, units, claim=number, case=2).sum(0, keepdims=True)
+    released = bench.released(claim.noise_multiplier, 1.0, num_steps, units, claim=number, case=2)
+    sums = released.sum(0, keepdims=True)
     return _counts(sums > num_steps / 2, coins), math.sqrt(num_steps)
 
 
@@ -286,8 +374,8 @@ def _multiplier(apart: Interval, sigmas: float) -> Interval:
 def _sampling(bench: Bench, claim: Claim, number: int, error: float) -> list[Finding]:
     """Return how often units are in a step, and how much the size of samples varies."""
     rate = claim.sampling_rate
-    quiet = replace(bench.dp_sgd(claim.noise_multiplier, rate, NUM_SAMPLES), noise_multiplier=0.0)
-    released = bench.released(quiet, np.eye(NUM_SAMPLES) * TOO_LONG, claim=number, case=3)
+    units = np.eye(NUM_SAMPLES) * TOO_LONG
+    released = bench.released(0.0, rate, NUM_SAMPLES, units, claim=number, case=3)
     sizes = (released > 0.5).sum(1)
     total, trials = int(sizes.sum()), NUM_SAMPLES**2
     seen = clopper_pearson(total, trials, 1 - CONFIDENCE)

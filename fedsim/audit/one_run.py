@@ -72,7 +72,7 @@ class Target:
 
 def run(subject: Subject, tell: Callable[[int, int], None]) -> Outcome:
     """Train a site with canaries and bound its epsilon from below by guessing who was there."""
-    if not subject.claims:
+    if not subject.has_private_steps:
         return does_not_apply("the ledger has no private steps of single images")
     target = _target(subject)
     workplace = Workplace(subject.scenario, subject.population, subject.device)
@@ -95,7 +95,7 @@ def run(subject: Subject, tell: Callable[[int, int], None]) -> Outcome:
 
 def seconds(subject: Subject) -> float:
     """Return about how long `run` takes, judged by the images the run trained on in its time."""
-    if not subject.claims:
+    if not subject.has_private_steps:
         return 0.0
     target, num = _target(subject), subject.options.num_canaries
     size = len(subject.population.indices[target.site]["train"])

@@ -14,10 +14,11 @@ from clients.dpsgd import DpSgd, train_private
 from fedsim.audit import mechanism
 from fedsim.audit.claims import Claim
 from fedsim.audit.finding import Finding
-from fedsim.audit.mechanism import Bench
+from fedsim.audit.mechanism import ServerBench, TrainingBench
+from fedsim.privacy.private_mean import NoisyMean
 from fedsim.seeds import Streams
 
-CLAIM = Claim(("a", "b"), noise_multiplier=1.3, sampling_rate=0.2, num_steps=100)
+CLAIM = Claim("example", ("a", "b"), noise_multiplier=1.3, sampling_rate=0.2, num_steps=100)
 ERROR = 0.01
 SEEDS = (0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2)))
 Train = Callable[..., Any]
@@ -33,7 +34,7 @@ def findings(
     def made(noise: float, rate: float, num_steps: int) -> DpSgd:
         return DpSgd(0.7, noise, rate, num_steps, clipping, num_augmentations, 300)
 
-    found = mechanism.test(Bench(made, Streams(seed), train), claim, 0, 1e-5, ERROR)
+    found = mechanism.test(TrainingBench(Streams(seed), made, train), claim, 0, 1e-5, ERROR)
     return {one.figure: one for one in found}
 
 
@@ -69,8 +70,8 @@ def test_what_the_ledger_says_is_found(seed: int) -> None:
     [
         {"clipping": "per_layer"},
         {"num_augmentations": 2},
-        {"claim": Claim(("a",), 0.5, 1.0, 3)},
-        {"claim": Claim(("a",), 20.0, 0.01, 3)},
+        {"claim": Claim("example", ("a",), 0.5, 1.0, 3)},
+        {"claim": Claim("example", ("a",), 20.0, 0.01, 3)},
     ],
 )
 @pytest.mark.slow
@@ -123,3 +124,27 @@ def test_samples_of_fixed_size_are_found(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(dpsgd, "poisson_sample", fixed)
     assert alarmed(train_private) == {"variance of sample sizes"}
+
+
+def served(noise: float, **fields: float) -> set[str]:
+    """Return the alarms of a server that adds so much of the noise that the ledger says."""
+
+    class Mean(NoisyMean):
+        def begin(self, zero: Any) -> None:
+            super().begin(zero)
+            self._noise = noise * 1.3
+            vars(self).update(fields)
+
+    def mean(said: float, expected: float, streams: Streams) -> NoisyMean:
+        return Mean(0.7, said, expected, streams)
+
+    claim = Claim("site", ("all sites",), 1.3, 1.0, 20)
+    found = mechanism.test(ServerBench(Streams(0), mean, 0.7), claim, 0, 1e-3, ERROR)
+    return {one.figure for one in found if one.alarm}
+
+
+@pytest.mark.slow
+def test_the_server_s_noise_and_clip_are_tested_too() -> None:
+    assert not served(1.0)
+    assert "noise, one release" in served(0.9)
+    assert "noise, one release" in served(1.0 / 5, clip_norm=3.5)

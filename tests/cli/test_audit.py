@@ -78,12 +78,12 @@ def test_too_little_noise_fails_and_stands_on_the_page(
         done = replace(said, noise_multiplier=0.8 * said.noise_multiplier)
         return train_private(model, examples, done, *rest, **more)
 
-    bench = mechanism.Bench
+    bench = mechanism.TrainingBench
 
-    def planted(*rest: Any) -> mechanism.Bench:
+    def planted(*rest: Any) -> mechanism.TrainingBench:
         return bench(*rest, train=less)
 
-    monkeypatch.setattr(mechanism, "Bench", planted)
+    monkeypatch.setattr(mechanism, "TrainingBench", planted)
     code, out, err = fedsim("audit", folder, "--only", "mechanism")
     assert code == 1
     assert "ALARM" in out
