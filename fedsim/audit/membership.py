@@ -38,11 +38,14 @@ from fedsim.data.duplicates import digests
 from fedsim.data.population import Indices, Population
 from fedsim.privacy.accounting import epsilon
 from fedsim.privacy.attacks import FALSE_POSITIVE_RATE, strongest
+from fedsim.privacy.balance import ALL_SITES
 from fedsim.privacy.events import History, history
 from fedsim.privacy.ledger import Entry
 from fedsim.scenario import HeldOut
 
 Scores = NDArray[np.float64]
+HIDES_IMAGES = ("example", "patient", "site")
+"""Units of privacy that hide a single image, too."""
 Tell = Callable[[int, int], None]
 
 
@@ -220,8 +223,8 @@ def _history(subject: Subject, ledger: Sequence[Entry]) -> History | None:
     """Return what the site with the largest epsilon released, None where nothing is private."""
     by_site: dict[str, list[Entry]] = {}
     for entry in ledger:
-        if entry.site is not None and entry.event is not None and entry.unit == "example":
-            by_site.setdefault(entry.site, []).append(entry)
+        if entry.event is not None and entry.unit in HIDES_IMAGES:
+            by_site.setdefault(entry.site or ALL_SITES, []).append(entry)
     found = [
         history((entry.event, 1) for entry in site if entry.event is not None)
         for site in by_site.values()
