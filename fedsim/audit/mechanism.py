@@ -1,8 +1,7 @@
 """Known inputs through the code that makes sites private: is what comes out what the ledger says?
 
-Training itself is called, `clients.dpsgd.train_private`, with the numbers of the ledger; only the
-network is another: one whose gradient for an example is the example, so that whoever chooses the
-examples chooses the gradients. Four tests of every kind of step that the ledger has:
+The code itself is called, see `fedsim.audit.bench`, with the numbers of the ledger. Four tests of
+every kind of step that the ledger has, of which the last two are for what draws samples itself:
 
 - one release: in each of many directions k units, whose gradient is ten times as long as the bound,
   or k blanks, by a fair coin. In its direction the sum moves by k C at most and the noise is
@@ -10,8 +9,8 @@ examples chooses the gradients. Four tests of every kind of step that the ledger
   standard deviations. k is chosen so that this is about 3, where a wrong tenth shows best.
 - whole training: the same with one canary in each direction, and as many steps as make it about as
   visible in their sum, for which noise has to be drawn anew in each.
-- sampling: with the noise off, what is released shows which canaries were in a step: as many as q
-  says, and drawn one by one, as Poisson sampling has it, no fixed number of them.
+- sampling, two tests: with the noise off, what is released shows which canaries were in a step: as
+  many as q says, and drawn one by one, as Poisson sampling has it, no fixed number of them.
 
 Thresholds are fixed by what the ledger says before anything is drawn.
 """
@@ -19,20 +18,16 @@ Thresholds are fixed by what the ledger says before anything is drawn.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.stats import chi2
-from torch import Tensor, nn
 
-from clients.batch import Batch
-from clients.dpsgd import DpSgd, train_private
-from clients.objectives import Context, Objective
+from clients.dpsgd import DpSgd
+from fedsim.audit.bench import Bench, ServerBench, TrainingBench
 from fedsim.audit.bounds import Interval, clopper_pearson, separation
 from fedsim.audit.claims import Claim
 from fedsim.audit.finding import CONFIDENCE, Finding, Outcome, does_not_apply
@@ -43,8 +38,6 @@ from fedsim.privacy import ClientLevel, ExampleLevel, Mechanism
 from fedsim.privacy.balance import ALL_SITES
 from fedsim.privacy.example_level import Steps
 from fedsim.privacy.ledger import Entry
-from fedsim.privacy.private_mean import PrivateMean
-from fedsim.seeds import Streams
 
 NUM_DIRECTIONS = 250
 """In which one release is looked at."""
@@ -56,7 +49,6 @@ VISIBLE = 3.0
 """Standard deviations by which what was there is to be told from what was not."""
 MOST_COPIES, MOST_STEPS = 300, 500
 """Of a unit, and of whole trainings; beyond a sigma of 100 or 7 less than that is visible."""
-WEIGHT = "weight"
 TOO_LONG = 10.0
 """How many times the bound a canary's gradient is long."""
 TESTS_OF_A_CLAIM = 4
@@ -67,165 +59,10 @@ NOTE = (
     "Gaussian, as the ledger says. Sizes of samples that vary 1 times as much as those of Poisson "
     "samples are such."
 )
-Train = Callable[..., Any]
-DpSgdOf = Callable[[float, float, int], DpSgd]
-"""Makes what a site does from sigma, q and the number of steps."""
-
-
-class Slope(Objective):
-    """The mean of what the network says."""
-
-    kind: Literal["slope"] = "slope"
-
-    def loss(self, model: nn.Module, batch: Batch, context: Context) -> Tensor:
-        """Return the mean output."""
-        mean: Tensor = model(batch.images).mean()
-        return mean
-
-
-class Echo(nn.Module):
-    """A network whose gradient for an example is the example, in two tensors half each."""
-
-    def __init__(self, num_directions: int) -> None:
-        super().__init__()
-        self.halves = nn.ModuleList(nn.Linear(num_directions, 1, bias=False) for _ in range(2))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return a number per example."""
-        first, second = (half(images / math.sqrt(2)) for half in self.halves)
-        total: Tensor = first + second
-        return total
-
-
-class Noting(torch.optim.Optimizer):
-    """Takes no step, and notes what was released in each."""
-
-    def __init__(self, network: Echo) -> None:
-        super().__init__(network.parameters(), {})
-        self._network = network
-        self.noted: list[Tensor] = []
-
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Note the gradient by direction."""
-        halves = [
-            half.grad.flatten() for half in self._network.parameters() if half.grad is not None
-        ]
-        self.noted.append((halves[0] + halves[1]) / math.sqrt(2))
-
-
-class Bench(ABC):
-    """Where known inputs are put through the code of a mechanism."""
-
-    streams: Streams
-    samples: ClassVar[bool]
-    """Whether it draws samples of units itself."""
-
-    @abstractmethod
-    def released(
-        self,
-        noise_multiplier: float,
-        sampling_rate: float,
-        num_steps: int,
-        units: NDArray[np.float64],
-        **keys: int,
-    ) -> NDArray[np.float64]:
-        """Return the noisy sums of all steps over C, (step, direction).
-
-        Args:
-            noise_multiplier: sigma.
-            sampling_rate: q.
-            num_steps: releases.
-            units: (unit, direction), what each contributes before it is clipped, over C.
-            keys: of the random streams.
-        """
-
-
-@dataclass(frozen=True)
-class TrainingBench(Bench):
-    """Private training at a site.
-
-    Args:
-        streams: of the audit.
-        dp_sgd: makes what a site does from the numbers of the ledger.
-        train: trains privately.
-    """
-
-    streams: Streams
-    dp_sgd: DpSgdOf
-    train: Train = train_private
-    samples: ClassVar[bool] = True
-
-    def released(
-        self,
-        noise_multiplier: float,
-        sampling_rate: float,
-        num_steps: int,
-        units: NDArray[np.float64],
-        **keys: int,
-    ) -> NDArray[np.float64]:
-        """Return the noisy sums of all steps over C, (step, direction)."""
-        mechanism = self.dp_sgd(noise_multiplier, sampling_rate, num_steps)
-        num = len(units)
-        images = torch.from_numpy(units * mechanism.clip_norm).float()
-        network = Echo(units.shape[1])
-        noting = Noting(network)
-        self.train(
-            network,
-            Batch(images, torch.zeros(num, dtype=torch.int64)),
-            mechanism,
-            Slope(),
-            noting,
-            context=Context(torch.zeros(1)),
-            sampling=self.streams.torch("audit_sampling", **keys),
-            noise=self.streams.torch("audit_noise", **keys),
-            augment=(lambda batch: batch) if mechanism.num_augmentations > 1 else None,
-        )
-        scale = mechanism.sampling_rate * num / mechanism.clip_norm
-        found: NDArray[np.float64] = torch.stack(noting.noted).double().numpy() * scale
-        return found
-
-
-@dataclass(frozen=True)
-class ServerBench(Bench):
-    """The server's noisy means of client updates; who is in a cohort was drawn before.
-
-    Args:
-        streams: of the audit.
-        mean: function of sigma, D and streams -> what makes the means.
-        clip_norm: C, that of the first round if it adapts.
-    """
-
-    streams: Streams
-    mean: Callable[[float, float, Streams], PrivateMean]
-    clip_norm: float
-    samples: ClassVar[bool] = False
-
-    def released(
-        self,
-        noise_multiplier: float,
-        sampling_rate: float,
-        num_steps: int,
-        units: NDArray[np.float64],
-        **keys: int,
-    ) -> NDArray[np.float64]:
-        """Return the noisy sums of all steps over C, (step, direction)."""
-        streams = Streams(self.streams.key("audit_server", **keys))
-        updates = torch.from_numpy(units * self.clip_norm)
-        sums = []
-        mean = self.mean(noise_multiplier, float(len(units)), streams)
-        begins = mean.state()
-        for step in range(num_steps):
-            mean.restore(begins)
-            mean.begin({WEIGHT: torch.zeros(units.shape[1], dtype=torch.float64)})
-            for update in updates:
-                mean.take({WEIGHT: update})
-            sums.append(mean.release(step + 1)[WEIGHT].clone() * (len(units) / self.clip_norm))
-        found: NDArray[np.float64] = torch.stack(sums).numpy()
-        return found
 
 
 def run(subject: Subject, tell: Callable[[int, int], None]) -> Outcome:
-    """Put everything that the ledger says of single examples to the test."""
+    """Put everything that the ledger says of the run's mechanism to the test."""
     privacy = subject.scenario.privacy
     if privacy is None:
         return does_not_apply("nothing in this run is private")
