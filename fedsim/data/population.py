@@ -17,6 +17,7 @@ from clients.targets import CLASSES, Target
 from fedsim.data.aggregates import Aggregates, Hidden, Knowledge
 from fedsim.data.normalisation import Normalisation
 from fedsim.data.source import PATIENT, SPLITS, Numbers, Split, Texts
+from fedsim.data.units import numbered
 
 Indices = NDArray[np.int64]
 Pixels = Callable[[Indices], NDArray[np.uint8]]
@@ -265,6 +266,14 @@ class Population:
         """Return whose image each of the examples is, or None if that is not known."""
         known = self.columns.get(PATIENT)
         return None if known is None else known[self.held(holder)[split]]
+
+    def patient_numbers(self, holder: int, split: Split) -> Indices:
+        """Return a number for the patient of each of a holder's examples, (example,), from 0.
+
+        An example whose patient is not known is that of another one.
+        """
+        known = self.patients(holder, split)
+        return np.arange(len(self.held(holder)[split])) if known is None else numbered(known)
 
     def units(self, split: Split) -> tuple[str, dict[str, Indices]]:
         """Return what is drawn anew when results are resampled: "image" or "patient".

@@ -14,7 +14,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 from dp_accounting.dp_event import DpEvent
@@ -30,7 +30,7 @@ from fedsim.privacy.mechanism import Release, Setting
 from fedsim.privacy.private_mean import PrivateMean
 from fedsim.records import RunFolder
 from fedsim.scenario import AllSites, Cyclic, FixedSize, Poisson, Scenario
-from fedsim.scenario.privacy import unprotected
+from fedsim.scenario.privacy import num_units, unprotected
 from fedsim.seeds import Streams
 
 Releaser = int | None
@@ -45,23 +45,29 @@ class PrivateRounds:
         names: of the sites.
         num_units: function of a site -> how many units of the mechanism's kind it has; of the unit
             "site", how many sites there are.
+        num_examples: function of a site -> the number of its training examples.
     """
 
     def __init__(
-        self, scenario: Scenario, names: Sequence[str], num_units: Callable[[int], int]
+        self,
+        scenario: Scenario,
+        names: Sequence[str],
+        num_units: Callable[[int], int],
+        num_examples: Callable[[int], int],
     ) -> None:
         assert scenario.privacy is not None
         self.scenario, self.privacy = scenario, scenario.privacy
-        self.names, self.num_units = names, num_units
+        self.names, self.num_units, self.num_examples = names, num_units, num_examples
 
     @staticmethod
     def of(scenario: Scenario, population: Population) -> PrivateRounds:
         """Return the private rounds of the sites of a population."""
-        assert scenario.privacy is not None
-        names, held = population.names, population.held
-        if scenario.privacy.mechanism.unit == "site":
-            return PrivateRounds(scenario, names, lambda site: len(names))
-        return PrivateRounds(scenario, names, lambda site: len(held(site)["train"]))
+        return PrivateRounds(
+            scenario,
+            population.names,
+            cache(partial(num_units, scenario, population)),
+            lambda site: len(population.held(site)["train"]),
+        )
 
     @property
     def by_server(self) -> bool:
@@ -165,6 +171,7 @@ class PrivateRounds:
             self.scenario.client.plan,
             rate,
             max(1, num_rounds),
+            None if releaser is None else self.num_examples(releaser),
         )
 
     def _noise(self, releaser: Releaser) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from clients.dpsgd import DpSgd, train_private
 from clients.regularisers import Finished, Local, Regulariser
 from fedsim.flower.workplace import Workplace
-from fedsim.privacy import ExampleLevel
+from fedsim.privacy.dp_sgd import DpSgdMechanism, Steps
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from clients.batch import Batch
     from clients.per_example import Mode
-    from fedsim.privacy.example_level import Steps
 
 
 def fit(
@@ -48,7 +47,7 @@ def fit(
     scenario, streams, module = workplace.scenario, workplace.streams, workplace.network.module
     assert scenario.privacy is not None
     mechanism = scenario.privacy.mechanism
-    assert isinstance(mechanism, ExampleLevel)
+    assert isinstance(mechanism, DpSgdMechanism)
     with streams.torch_default("training", str(workplace.device), round=round, site=site):
         trained = train_private(
             module,
@@ -59,6 +58,7 @@ def fit(
             context=workplace.context(examples, round),
             sampling=streams.torch("sampling", round=round, site=site),
             noise=streams.torch_apart("noise", round * len(workplace.population) + site),
+            unit_of_example=workplace.patients(site) if mechanism.unit == "patient" else None,
             augment=workplace.augment(round, site=site),
             penalty=None
             if regulariser is None
@@ -68,7 +68,7 @@ def fit(
     return trained.loss, left
 
 
-def _dp_sgd(mechanism: ExampleLevel, steps: Steps, mode: Mode) -> DpSgd:
+def _dp_sgd(mechanism: DpSgdMechanism, steps: Steps, mode: Mode) -> DpSgd:
     return DpSgd(
         mechanism.clip_norm,
         steps.noise_multiplier,

@@ -53,12 +53,14 @@ class Setting:
         sampling_rate: with which each site is in a round's cohort, if nobody but a trusted server
             knows whether it is; 1 otherwise.
         num_rounds: in which something is released.
+        num_examples: that the units have together; None where all sites release together.
     """
 
     num_units: int
     plan: Plan
     sampling_rate: float = 1.0
     num_rounds: int = 1
+    num_examples: int | None = None
 
 
 class Mechanism(Part):

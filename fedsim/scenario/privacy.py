@@ -22,6 +22,7 @@ from fedsim.scenario.flower_strategy import FlowerStrategy
 from fedsim.scenario.yaml_tree import Path
 
 if TYPE_CHECKING:
+    from fedsim.data.population import Population
     from fedsim.scenario.scenario import Scenario
     from strategies import Strategy
 
@@ -39,6 +40,18 @@ class Privacy(Part):
         description="refuse what releases something of training images unprotected; sites keep "
         "their training losses to themselves",
     )
+
+
+def num_units(scenario: Scenario, population: Population, site: int) -> int:
+    """Return how many units of its mechanism's kind a site has; of sites, how many there are."""
+    assert scenario.privacy is not None
+    match scenario.privacy.mechanism.unit:
+        case "site":
+            return len(population)
+        case "patient":
+            return int(population.patient_numbers(site, "train").max(initial=-1)) + 1
+        case _:
+            return len(population.held(site)["train"])
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,10 @@ def unprotected(scenario: Scenario) -> Iterator[Unprotected]:
     mechanism = privacy.mechanism
     if mechanism.unit != "site":
         yield Unprotected("number of training images of each site (public under replace-special)")
+        if mechanism.unit == "patient":
+            yield Unprotected(
+                "number of patients of each site, and of images of each patient (public likewise)"
+            )
     elif _weighted(scenario.strategy):
         yield Unprotected(
             "number of training images of each site, by which updates are weighted",

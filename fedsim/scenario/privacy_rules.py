@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fedsim.data.resampled import Resampled
+from fedsim.data.source import PATIENT, Facts
 from fedsim.fleet.round_policy import Synchronous
 from fedsim.scenario import update_privacy_rules
 from fedsim.scenario.flower_strategy import FlowerStrategy
@@ -18,11 +19,12 @@ from fedsim.scenario.scenario import Scenario
 from strategies.q_fed_avg import START_LOSS
 
 
-def broken(scenario: Scenario) -> Iterator[Problem]:
+def broken(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
     """Yield the rules that the privacy section of a scenario breaks."""
     if scenario.privacy is None:
         return
     yield from _noise(scenario)
+    yield from _units(scenario, facts)
     if scenario.privacy.mechanism.clips == "gradients":
         yield from _gradients(scenario)
     else:
@@ -53,6 +55,18 @@ def _noise(scenario: Scenario) -> Iterator[Problem]:
             path,
             "without noise the first round spends more than any budget: give noise, or leave "
             "privacy.budget out",
+        )
+
+
+def _units(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
+    """Who is hidden must be known."""
+    assert scenario.privacy is not None
+    if scenario.privacy.mechanism.unit == "patient" and PATIENT not in facts.columns:
+        yield Problem(
+            ("privacy", "mechanism", "kind"),
+            "the data do not say whose images they are: give a patient column (images: a manifest "
+            "with one, npz: columns: {patient: NAME}, synthetic: images_per_patient above 1), or "
+            "hide single images with example_level",
         )
 
 
