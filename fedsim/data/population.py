@@ -6,6 +6,7 @@ kept, shifted by the site's scanner and normalised.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -274,6 +275,19 @@ class Population:
         """
         known = self.patients(holder, split)
         return np.arange(len(self.held(holder)[split])) if known is None else numbered(known)
+
+    def shared_patients(self) -> list[dict[str, Any]]:
+        """Return the sites that train on images of the same patients, and how many those are.
+
+        Nothing where patients are not known, or where sites draw their examples.
+        """
+        at: dict[str, list[str]] = {}
+        for site in range(len(self)) if self.server is None and PATIENT in self.columns else ():
+            known = self.patients(site, "train")
+            for patient in np.unique([] if known is None else known[known != ""]).tolist():
+                at.setdefault(patient, []).append(self.names[site])
+        counts = Counter(tuple(sites) for sites in at.values() if len(sites) > 1)
+        return [{"sites": list(sites), "num_patients": num} for sites, num in counts.items()]
 
     def units(self, split: Split) -> tuple[str, dict[str, Indices]]:
         """Return what is drawn anew when results are resampled: "image" or "patient".

@@ -220,7 +220,8 @@ class Desk:
         """Go on after a round with what `state` returned then."""
         self._stopped = state["stopped"]
         for entry in entries(self._folder.releases()):
-            if entry.round <= last and entry.event is not None:
+            of_training = entry.unit == self._rounds.privacy.mechanism.unit
+            if entry.round <= last and entry.event is not None and of_training:
                 self._note(entry.site or self._rounds.name(None), entry.event)
 
     def state(self) -> dict[str, Any]:

@@ -65,7 +65,6 @@ class DpSgdMechanism(Mechanism):
   year = {2016},
 }"""
 
-
     def release(self, noise_multiplier: float, setting: Setting) -> Steps:
         """Return the private steps of one site in one round."""
         num, plan = setting.num_examples or setting.num_units, setting.plan

@@ -102,9 +102,8 @@ class Mechanism(Part):
 
     @property
     def digest(self) -> str:
-        """The beginning of the SHA-256 of all that the scenario says of it."""
-        written = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(written.encode()).hexdigest()[:10]
+        """What the ledger has of all that the scenario says of it."""
+        return digest(self)
 
 
 class AggregateMechanism(Mechanism):
@@ -130,3 +129,9 @@ class AggregateMechanism(Mechanism):
         Raises:
             InputError: if there are too few sites in a round.
         """
+
+
+def digest(part: Part) -> str:
+    """Return the beginning of the SHA-256 of all that a scenario says of a mechanism."""
+    written = json.dumps(part.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(written.encode()).hexdigest()[:10]

@@ -35,6 +35,7 @@ from fedsim.records.read import (
     read,
     select,
 )
+from fedsim.scenario.privacy import is_private
 
 
 class RunFolder:
@@ -72,7 +73,7 @@ class RunFolder:
             self._rounds = Journal(path / "rounds.jsonl")
             self._metrics = Journal(path / "metrics.jsonl")
             self._journals = {"rounds": self._rounds, "metrics": self._metrics}
-            if record.scenario.get("privacy") is not None:
+            if is_private(record.scenario):
                 self._journals["ledger"] = Journal(path / LEDGER)
 
     @staticmethod
@@ -223,7 +224,8 @@ class RunFolder:
         state = checkpoint.load_of(self._digest, checkpoint.path_of(self.path, round))
         recorded = state.pop("recorded")
         for name, journal in self._journals.items():
-            journal.skip(recorded[name])
+            if name in recorded:  # runs with label privacy alone once had no ledger
+                journal.skip(recorded[name])
         return state
 
     def _way_out(self, before: Iterable[int]) -> str:
