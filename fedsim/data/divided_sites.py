@@ -173,9 +173,9 @@ def _settle_patients(
         return
     if shares:
         raise DataError(
-            "population.held_out: where patients are at several sites, shares that every site holds "
-            "out for itself could put one patient into training here and into test there: give the "
-            "data a split column, each patient in one split, and held_out: official"
+            "population.held_out: where patients are at several sites, shares that each of them "
+            "holds out could put one patient into training here and into test there: give the data "
+            "a split column, each patient in one split, and held_out: official"
         )
     for known in columns.values():
         at_site = np.char.add(np.char.add(known[partition.column], "/"), known[PATIENT])

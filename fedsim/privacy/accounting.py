@@ -53,8 +53,8 @@ def pure_epsilon(history: History) -> float | None:
 
     Exactly: it is the largest privacy loss of any outcome, and those of several releases add up.
 
-    >>> pure_epsilon({dp_event.LaplaceDpEvent(2.0): 3}), pure_epsilon({dp_event.GaussianDpEvent(1.0): 1})
-    (1.5, None)
+    >>> pure_epsilon({dp_event.LaplaceDpEvent(2.0): 3})
+    1.5
     """
     losses = [(_largest_loss(event), count) for event, count in history.items()]
     if any(math.isinf(loss) for loss, _ in losses):

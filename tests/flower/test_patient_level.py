@@ -8,13 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from clients.dpsgd import train_private
-from fedsim.errors import ScenarioError
+from fedsim.cli import app
+from fedsim.errors import DataError, ScenarioError
 from fedsim.flower import private_training
+from fedsim.privacy.accounting import epsilon
+from fedsim.privacy.balance import balance
 from fedsim.privacy.dp_sgd import Steps
+from fedsim.privacy.events import history
 from fedsim.privacy.ledger import entries
 from fedsim.records import RunRecord, checkpoint
+from fedsim.report.privacy import balance_of
 from fedsim.scenario import Scenario, from_data, open_population
 from fedsim.simulate import run
 
@@ -22,15 +28,16 @@ NUM = 48
 Changes = dict[str, Any]
 
 
-def npz(folder: Path, patients: list[str]) -> Path:
+def npz(folder: Path, patients: list[str], **columns: list[str]) -> Path:
     """Return a file of images, the even ones of class 0, of these patients."""
     rng = np.random.default_rng(0)
     file = folder / "images.npz"
     np.savez(
         file,
-        images=rng.integers(0, 256, (NUM, 16, 16), dtype=np.uint8),
-        labels=np.arange(NUM) % 2,
+        images=rng.integers(0, 256, (len(patients), 16, 16), dtype=np.uint8),
+        labels=np.arange(len(patients)) % 2,
         patient=np.array(patients),
+        **{name: np.array(values) for name, values in columns.items()},
     )
     return file
 
@@ -51,13 +58,14 @@ def scenario(source: Changes, kind: str = "patient_level", **more: Any) -> Scena
     return from_data(content, "FILE")
 
 
-def arrays(file: Path) -> Changes:
+def arrays(file: Path, *columns: str, **more: Any) -> Changes:
     return {
+        **more,
         "kind": "npz",
         "path": str(file),
         "images": "images",
         "labels": "labels",
-        "columns": {"patient": "patient"},
+        "columns": {name: name for name in ("patient", *columns)},
     }
 
 
@@ -142,3 +150,49 @@ def test_data_that_name_no_patients_are_refused_with_how_to_name_them(tmp_path: 
     some = arrays(npz(tmp_path, [f"p{n // 2}" if n < NUM / 2 else "" for n in range(NUM)]))
     with pytest.raises(ScenarioError, match="training images do not say whose they are"):
         open_population(scenario(some))
+
+
+def at_two_sites(folder: Path) -> Changes:
+    """Return data of 24 patients with 3 images each, 4 of whom were at both sites."""
+    rows = [
+        (f"p{patient}", ("a", "b")[(patient + (image == 2 and patient < 4)) % 2], split)
+        for patient in range(24)
+        for image in range(3)
+        for split in [("train", "train", "val", "test")[patient // 2 % 4]]
+    ]
+    patients, sites, splits = (list(column) for column in zip(*rows, strict=True))
+    file = npz(folder, patients, site=sites, split=splits)
+    return arrays(file, "site", splits="split")
+
+
+APART = {"partition": {"kind": "by_column"}, "held_out": "official"}
+SHARED = {**APART, "partition": {"kind": "by_column", "patients": "at_any_sites"}}
+
+
+def test_patients_at_several_sites_are_refused_unless_asked_for(tmp_path: Path) -> None:
+    source = at_two_sites(tmp_path)
+    with pytest.raises(DataError, match="at more than one site"):
+        open_population(scenario(source, population=APART))
+    shares = {**SHARED, "held_out": {"validation": 0.2, "test": 0.2}}
+    with pytest.raises(DataError, match="each patient in one split"):
+        open_population(scenario(source, population=shares))
+
+
+def test_a_patient_at_two_sites_spends_what_both_release(tmp_path: Path) -> None:
+    asked = scenario(at_two_sites(tmp_path), population=SHARED)
+    record = run(asked, out=tmp_path, device="cpu")
+    assert record.population["shared_patients"] == [{"sites": ["a", "b"], "num_patients": 4}]
+    written = entries(record.ledger)
+    found = balance_of(record)
+    assert found is not None
+    (shared,) = found.shared
+    both = history((entry.event, 1) for entry in written if entry.event is not None)
+    assert (shared.sites, shared.num_patients) == (("a", "b"), 4)
+    assert shared.epsilon == pytest.approx(epsilon(both, 1e-3), abs=2e-3)
+    assert shared.epsilon > max(account.epsilon for account in found.accounts)
+    said = " ".join(CliRunner().invoke(app, ["ledger", str(record.folder)]).stdout.split())
+    assert "4 patients have images at several sites" in said
+    assert f"epsilon {shared.epsilon:.4f}, at a and b" in said
+    images = scenario(at_two_sites(tmp_path), "example_level", population=SHARED)
+    assert open_population(images).shared_patients() == record.population["shared_patients"]
+    assert balance(written, 1e-3).shared == []
