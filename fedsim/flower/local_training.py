@@ -119,7 +119,7 @@ def train(
         REGULARISER: left.memory,
         PRIVATE: {name: trained[name] for name in sorted(network.private)},
         PERSONAL: personal_models.train_beside(
-            workplace, site, round, examples, plan, local, memory
+            workplace, site, round, examples, plan, local, memory, steps
         ),
     }
     return Trained(

@@ -14,6 +14,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, cached_property, partial
 from typing import Any
 
@@ -84,7 +85,12 @@ class PrivateRounds:
         Raises:
             InputError: if no noise keeps epsilon to the budget.
         """
-        return self.privacy.mechanism.release(self._noise(releaser), self._setting(releaser))
+        return self._priced(self._setting(releaser))
+
+    def alone(self, site: int) -> Release:
+        """Return what a site releases in every round if it trains alone, for the same price."""
+        setting = self._setting(site)
+        return self._priced(replace(setting, num_rounds=self.scenario.rounds, num_models=1))
 
     def rounds_of(self, releaser: Releaser) -> Sequence[int]:
         """Return the rounds in which something is released, ascending."""
@@ -172,15 +178,26 @@ class PrivateRounds:
             rate,
             max(1, num_rounds),
             None if releaser is None else self.num_examples(releaser),
+            self._num_models,
         )
 
-    def _noise(self, releaser: Releaser) -> float:
+    @cached_property
+    def _num_models(self) -> int:
+        beside = self.scenario.client.personalisation
+        return 2 if beside is not None and beside.beside is not None else 1
+
+    def _priced(self, setting: Setting) -> Release:
+        """Return what is released with the noise that the scenario gives, or its budget asks for.
+
+        Raises:
+            InputError: if no noise is enough.
+        """
         mechanism, budget = self.privacy.mechanism, self.privacy.budget
-        if mechanism.noise_multiplier != "auto":
-            return mechanism.noise_multiplier
-        assert budget is not None
-        setting = self._setting(releaser)
-        return _calibrated(mechanism, setting, budget.epsilon, self.privacy.delta)
+        noise = mechanism.noise_multiplier
+        if noise == "auto":
+            assert budget is not None
+            noise = _calibrated(mechanism, setting, budget.epsilon, self.privacy.delta)
+        return mechanism.release(noise, setting)
 
 
 @cache

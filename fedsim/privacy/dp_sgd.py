@@ -69,7 +69,7 @@ class DpSgdMechanism(Mechanism):
         """Return the private steps of one site in one round."""
         num, plan = setting.num_examples or setting.num_units, setting.plan
         rate = sampling_rate(plan.batch_size, num)
-        return Steps(noise_multiplier, rate, plan.num_steps(num))
+        return Steps(noise_multiplier, rate, plan.num_steps(num), setting.num_models)
 
     def read(self, fields: dict[str, Any]) -> Steps:
         """Return the private steps whose fields travelled to a site."""
@@ -92,10 +92,12 @@ class Steps(Release):
         noise_multiplier: sigma.
         sampling_rate: q.
         num_steps: one whose batch is empty is a release like any other.
+        num_models: that take so many steps, each with samples and noise of its own.
     """
 
     sampling_rate: float
     num_steps: int
+    num_models: int = 1
 
     def event(self) -> DpEvent:
         """Return what dp_accounting calls this; the sensitivity is C, so sigma is its noise."""
@@ -105,4 +107,4 @@ class Steps(Release):
             return dp_event.NonPrivateDpEvent()
         gaussian = dp_event.GaussianDpEvent(self.noise_multiplier)
         step = dp_event.PoissonSampledDpEvent(self.sampling_rate, gaussian)
-        return dp_event.SelfComposedDpEvent(step, self.num_steps)
+        return dp_event.SelfComposedDpEvent(step, self.num_steps * self.num_models)

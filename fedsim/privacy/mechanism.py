@@ -54,6 +54,7 @@ class Setting:
             knows whether it is; 1 otherwise.
         num_rounds: in which something is released.
         num_examples: that the units have together; None where all sites release together.
+        num_models: that a site trains on its units in a round: 2 with a personal one beside.
     """
 
     num_units: int
@@ -61,6 +62,7 @@ class Setting:
     sampling_rate: float = 1.0
     num_rounds: int = 1
     num_examples: int | None = None
+    num_models: int = 1
 
 
 class Mechanism(Part):

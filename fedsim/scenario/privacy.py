@@ -94,6 +94,11 @@ class Unprotected:
     way_out: str = ""
 
 
+def trains_alone_privately(scenario: Scenario) -> bool:
+    """Return whether a site that trains alone does so with the noise of the privacy section."""
+    return scenario.privacy is not None and scenario.privacy.mechanism.clips == "gradients"
+
+
 def unprotected(scenario: Scenario) -> Iterator[Unprotected]:
     """Yield what a scenario with a privacy section releases beside what its mechanism protects."""
     privacy = scenario.privacy
@@ -120,7 +125,15 @@ def unprotected(scenario: Scenario) -> Iterator[Unprotected]:
             ("evaluation", "loss_decomposition"),
             "set it to false",
         )
-    if scenario.baselines:
+    alone = ("local",) if trains_alone_privately(scenario) else ()
+    if alone and "local" in scenario.baselines:
+        yield Unprotected(
+            "each site alone (yardstick), with the same mechanism and for the same price: what it "
+            "could release in place of its part in the federation, not beside it",
+            ("baselines",),
+            "leave this key out",
+        )
+    if set(scenario.baselines) - set(alone):
         yield Unprotected(
             "yardsticks, trained without privacy: no part of what sites would release",
             ("baselines",),

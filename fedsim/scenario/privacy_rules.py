@@ -88,11 +88,12 @@ def _gradients(scenario: Scenario) -> Iterator[Problem]:
             "clipped nor noised: use one of the parameters alone (proximal, dynamic, "
             "control_variates), or none",
         )
-    if client.personalisation is not None:
+    if client.personalisation is not None and client.personalisation.tuning(client.plan):
         yield Problem(
             ("client", "personalisation"),
-            f"{client.personalisation.kind} trains a model of each site without noise, and what it "
-            "says of images is released: leave it out",
+            f"{client.personalisation.kind} trains a model of each site anew before every "
+            "evaluation, and what each of them says of images would have to be paid for: use "
+            "private_parameters or ditto, or leave it out",
         )
     copies = getattr(scenario.privacy and scenario.privacy.mechanism, "num_augmentations", 1)
     if copies > 1 and not scenario.data.augmentation.changes_anything:

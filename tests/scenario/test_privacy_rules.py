@@ -47,6 +47,8 @@ def test_a_plain_private_scenario_is_fine() -> None:
         privately(mechanism={**MECHANISM, "noise_multiplier": 0}),
         changed("client", regulariser={"kind": "proximal"}),
         changed("client", objective={"kind": "margin", "form": "logits"}),
+        changed("client", personalisation={"kind": "ditto"}),
+        changed("client", personalisation={"kind": "private_parameters"}),
         {**CONTENT, "strategy": {"kind": "principal_gradient"}},
         {**CONTENT, "cohort": {"kind": "poisson", "sampling_rate": 0.5}},
     ):
@@ -101,8 +103,8 @@ def test_every_value_is_in_the_digest() -> None:
         (
             changed("client", personalisation={"kind": "fine_tuning", "epochs": 1}),
             "client.personalisation",
-            "without noise",
-            "leave it out",
+            "anew before every evaluation",
+            "ditto",
         ),
         (changed("client", drop_last=True), "client.drop_last", "Poisson samples", "false"),
         (
