@@ -48,7 +48,10 @@ def test_a_plain_private_scenario_is_fine() -> None:
         changed("client", regulariser={"kind": "proximal"}),
         changed("client", objective={"kind": "margin", "form": "logits"}),
         changed("client", personalisation={"kind": "ditto"}),
-        changed("client", personalisation={"kind": "private_parameters"}),
+        {
+            **changed("client", personalisation={"kind": "private_parameters"}),
+            "evaluation": {"loss_decomposition": False},
+        },
         {**CONTENT, "strategy": {"kind": "principal_gradient"}},
         {**CONTENT, "cohort": {"kind": "poisson", "sampling_rate": 0.5}},
     ):
