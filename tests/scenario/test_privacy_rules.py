@@ -172,9 +172,15 @@ def test_every_value_is_in_the_digest() -> None:
             "set it to false",
         ),
         (
-            {**privately(strict=True), "baselines": ["local"]},
+            {**privately(strict=True), "baselines": ["pooled"]},
             "baselines",
             "without privacy",
+            "leave this key out",
+        ),
+        (
+            {**privately(strict=True), "baselines": ["local"]},
+            "baselines",
+            "in place of its part",
             "leave this key out",
         ),
     ],
