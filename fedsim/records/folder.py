@@ -35,7 +35,6 @@ from fedsim.records.read import (
     read,
     select,
 )
-from fedsim.scenario.privacy import is_private
 
 
 class RunFolder:
@@ -73,7 +72,7 @@ class RunFolder:
             self._rounds = Journal(path / "rounds.jsonl")
             self._metrics = Journal(path / "metrics.jsonl")
             self._journals = {"rounds": self._rounds, "metrics": self._metrics}
-            if is_private(record.scenario):
+            if (path / LEDGER).exists():
                 self._journals["ledger"] = Journal(path / LEDGER)
 
     @staticmethod
@@ -148,6 +147,9 @@ class RunFolder:
 
     def add_releases(self, rows: Iterable[dict[str, Any]]) -> None:
         """Write into the ledger what is about to be released; on disk when this returns."""
+        if "ledger" not in self._journals:
+            with writing(self.path):
+                self._journals["ledger"] = Journal(self.path / LEDGER)
         self._journals["ledger"].append(rows)
 
     def releases(self) -> list[dict[str, Any]]:
