@@ -196,3 +196,13 @@ def test_a_patient_at_two_sites_spends_what_both_release(tmp_path: Path) -> None
     images = scenario(at_two_sites(tmp_path), "example_level", population=SHARED)
     assert open_population(images).shared_patients() == record.population["shared_patients"]
     assert balance(written, 1e-3).shared == []
+
+
+@pytest.mark.slow
+def test_workers_sample_and_clip_the_same_patients(tmp_path: Path) -> None:
+    one, two = (
+        run(scenario(synthetic()), out=tmp_path, name=f"by{num}", device="cpu", workers=num)
+        for num in (1, 2)
+    )
+    assert one.ledger == two.ledger
+    assert all(torch.equal(final(two)[name], tensor) for name, tensor in final(one).items())
