@@ -55,6 +55,14 @@ class DpSgdMechanism(Mechanism):
         "to rounding",
     )
 
+    average_decay: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="of a moving average of the global model over rounds, which is judged and "
+        "exported in its place at no cost; default: the global model itself",
+    )
+
     relation: ClassVar[Relation] = "replace_special"
     clips: ClassVar[Literal["gradients", "updates"]] = "gradients"
     reference: ClassVar[str] = """@inproceedings{abadi2016deep,

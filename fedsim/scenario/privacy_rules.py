@@ -95,6 +95,12 @@ def _gradients(scenario: Scenario) -> Iterator[Problem]:
             "evaluation, and what each of them says of images would have to be paid for: use "
             "private_parameters or ditto, or leave it out",
         )
+    averages = getattr(scenario.privacy and scenario.privacy.mechanism, "average_decay", None)
+    if client.personalisation is not None and averages is not None:
+        yield Problem(
+            ("privacy", "mechanism", "average_decay"),
+            "averages the global model, and sites are judged by models of their own: leave it out",
+        )
     copies = getattr(scenario.privacy and scenario.privacy.mechanism, "num_augmentations", 1)
     if copies > 1 and not scenario.data.augmentation.changes_anything:
         yield Problem(

@@ -25,8 +25,14 @@ DELTA, BUDGET = 1e-4, 4.0
 DITTO = {"kind": "ditto", "weight": 0.5}
 
 
-def private(tiny: Make, personalisation: Any = None, noise: Any = 1.5, **more: Any) -> Scenario:
-    mechanism = {"kind": "example_level", "noise_multiplier": noise}
+def private(
+    tiny: Make,
+    personalisation: Any = None,
+    noise: Any = 1.5,
+    decay: float | None = None,
+    **more: Any,
+) -> Scenario:
+    mechanism = {"kind": "example_level", "noise_multiplier": noise, "average_decay": decay}
     budget = {"budget": {"epsilon": BUDGET}} if noise == "auto" else {}
     return tiny(
         client={"epochs": 1, "batch_size": 16, "personalisation": personalisation},
@@ -36,9 +42,13 @@ def private(tiny: Make, personalisation: Any = None, noise: Any = 1.5, **more: A
     )
 
 
-def final(record: RunRecord) -> dict[str, torch.Tensor]:
-    path = checkpoint.path_of(record.folder, record.scenario["rounds"])
-    model: dict[str, torch.Tensor] = checkpoint.load(path)["model"]
+def state(record: RunRecord, round: int) -> dict[str, Any]:
+    found: dict[str, Any] = checkpoint.load(checkpoint.path_of(record.folder, round))
+    return found
+
+
+def final(record: RunRecord, round: int = 3) -> dict[str, torch.Tensor]:
+    model: dict[str, torch.Tensor] = state(record, round)["model"]
     return model
 
 
@@ -115,3 +125,25 @@ def test_a_site_alone_has_the_noise_that_all_rounds_take_and_no_other_s(
     said = [entry.purpose for entry in entries(record.ledger) if entry.event is None]
     assert any("in place of its part in the federation" in purpose for purpose in said)
     assert any("trained without privacy" in purpose for purpose in said)
+
+
+def test_the_moving_average_is_judged_and_changes_nothing_of_the_training(
+    tiny: Make, tmp_path: Path, broken: Callable[[Scenario, int], Path]
+) -> None:
+    plain = run(private(tiny), out=tmp_path, name="plain", device="cpu", keep_every=1)
+    scenario = private(tiny, decay=0.25)
+    whole = run(scenario, out=tmp_path, name="averaged", device="cpu", keep_every=1)
+    assert [row["train_loss"] for row in whole.rounds] == [
+        row["train_loss"] for row in plain.rounds
+    ]
+    average = {name: tensor.double() for name, tensor in final(plain, 0).items()}
+    for round in (1, 2, 3):
+        kept = min(0.25, (1 + round) / (10 + round))
+        for name, tensor in final(plain, round).items():
+            assert torch.equal(state(whole, round)["current"][name], tensor)
+            average[name] = kept * average[name] + (1 - kept) * tensor.double()
+            torch.testing.assert_close(final(whole, round)[name].double(), average[name])
+    assert whole.metrics != plain.metrics
+    again = resume(broken(scenario, 1))
+    assert again.metrics == whole.metrics
+    assert torch.equal(next(iter(final(again).values())), next(iter(final(whole).values())))

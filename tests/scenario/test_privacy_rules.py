@@ -75,6 +75,7 @@ def test_every_value_is_in_the_digest() -> None:
                 {"clipping": "per_layer"},
                 {"num_augmentations": 2},
                 {"max_physical_batch": 64},
+                {"average_decay": 0.9},
             )
         ),
     ]
@@ -164,6 +165,15 @@ def test_every_value_is_in_the_digest() -> None:
             "privacy.mechanism.num_augmentations",
             "would be equal",
             "data.augmentation",
+        ),
+        (
+            {
+                **privately(mechanism={**MECHANISM, "average_decay": 0.9}),
+                "client": {**CONTENT["client"], "personalisation": {"kind": "ditto"}},
+            },
+            "privacy.mechanism.average_decay",
+            "models of their own",
+            "leave it out",
         ),
         (
             privately(strict=True),
