@@ -46,7 +46,8 @@ class PrivateRounds:
         names: of the sites.
         num_units: function of a site -> how many units of the mechanism's kind it has; of the unit
             "site", how many sites there are.
-        num_examples: function of a site -> the number of its training examples.
+        num_examples: function of a site -> the number of its training examples; by default each is
+            a unit.
     """
 
     def __init__(
@@ -54,11 +55,12 @@ class PrivateRounds:
         scenario: Scenario,
         names: Sequence[str],
         num_units: Callable[[int], int],
-        num_examples: Callable[[int], int],
+        num_examples: Callable[[int], int] | None = None,
     ) -> None:
         assert scenario.privacy is not None
         self.scenario, self.privacy = scenario, scenario.privacy
-        self.names, self.num_units, self.num_examples = names, num_units, num_examples
+        self.names, self.num_units = names, num_units
+        self.num_examples = num_examples or num_units
 
     @staticmethod
     def of(scenario: Scenario, population: Population) -> PrivateRounds:
