@@ -28,8 +28,8 @@ accountant needs is in `DpSgd`. The noise is drawn for each trainable parameter 
 `model.parameters()`, as Opacus' DPOptimizer draws it: on the same sample and generator both make
 the same step. That optimiser is not used because it divides by the number of accumulated parts,
 clips rows where a unit has several, lets one gradient that is not finite spoil all parameters,
-and leaves attributes on them. Averaging of parameters over steps (De et al.) is left out: what a
-client sends is what the server averages.
+and leaves attributes on them. Averaging of parameters over steps (De et al.) is left to the server,
+over rounds: what a client sends is what the server averages.
 
 Floating-point noise is not secure against an adversary who reads its lowest bits (Mironov 2012);
 this is a simulator.

@@ -102,6 +102,7 @@ def execute(
             bags,
             private,
         )
+        _open_ledger(population, folder)
         server.run(network.initial, watch)
         _conclude(workplace, population, folder, watch)
         log.info("finished; the run folder holds %.1f MB", folder.num_bytes() / 1e6)
@@ -124,6 +125,16 @@ def _strategy(
     mean = None if desk is None else desk.mean()
     untouched = network.buffers if mean is None else frozenset(network.initial) - network.trained
     return build(scenario, untouched, num_sites, device, mean)
+
+
+def _open_ledger(population: Population, folder: RunFolder) -> None:
+    """Write down what sites told of their labels, unless that was done before a crash."""
+    from fedsim.data.label_releases import label_releases
+
+    if folder.checkpoints() and folder.releases():
+        return
+    if told := label_releases(population):
+        folder.add_releases(entry.row() for entry in told)
 
 
 def own(

@@ -26,6 +26,7 @@ from fedsim.bag_theory.advice import Advice
 from fedsim.data import drawn_sites
 from fedsim.data.aggregates import is_known
 from fedsim.data.duplicates import Duplicates, look_at
+from fedsim.data.label_releases import label_releases
 from fedsim.data.population import SERVER, Population
 from fedsim.data.source import HELD_OUT, PATIENT, SPLITS, Split
 from fedsim.engines.inline import repeatable
@@ -39,6 +40,7 @@ from fedsim.flower.workplace import Workplace
 from fedsim.probe import Probe, first_step, measure
 from fedsim.scenario import AllSites, FixedSize, Poisson, Scenario
 from fedsim.scenario.messages import UnmetError
+from fedsim.scenario.privacy import delta_of, is_private
 from fedsim.scenario.yaml_tree import dotted
 from fedsim.seeds import Streams
 
@@ -278,18 +280,21 @@ def _fleet(workplace: Workplace, problems: list[str]) -> Forecast | None:
 
 def _privacy(workplace: Workplace, problems: list[str]) -> Balance | None:
     """Return what the ledger of the whole run would come to, None if that cannot be."""
-    scenario = workplace.scenario
-    if scenario.privacy is None:
+    scenario, population = workplace.scenario, workplace.population
+    if not is_private(scenario.resolved()):
         return None
     from fedsim.flower.private_rounds import PrivateRounds
     from fedsim.privacy.balance import balance
 
+    planned = label_releases(population)
     with _noting(problems, "training cannot be private"):
         workplace.check_private()
     with _noting(problems, "the epsilon cannot be planned"):
-        rounds = PrivateRounds.of(scenario, workplace.population)
-        rounds.mean()
-        return balance(rounds.planned(), scenario.privacy.delta)
+        if scenario.privacy is not None:
+            rounds = PrivateRounds.of(scenario, population)
+            rounds.mean()
+            planned += rounds.planned()
+        return balance(planned, delta_of(scenario.resolved()), population.shared_patients())
     return None
 
 

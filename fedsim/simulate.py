@@ -323,6 +323,7 @@ def describe(
         "drawn": drawn_sites.describe(population),
         "external": population.external_table(),
         "duplicates": dict(duplicates),
+        "shared_patients": population.shared_patients(),
         "licence": facts.licence,
         "citation": facts.citation,
         "checksums": checksums,

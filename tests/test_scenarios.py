@@ -20,7 +20,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "scenarios"
 OWN = FOLDER / "own_images.yaml"
 STUDIES = sorted(file for file in FOLDER.glob("*.yaml") if is_study_file(file))
 FILES = sorted(file for file in FOLDER.glob("*.yaml") if file not in (OWN, *STUDIES))
-SYNTHETIC = {"quickstart", "regression", "bag_regression"}
+SYNTHETIC = {"quickstart", "regression", "bag_regression", "patient_dp"}
 FEW = ["data.source.num_examples=200"]
 TWINS = sorted(file.stem.removesuffix("_fedld") for file in FOLDER.glob("*_fedld.yaml"))
 each = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

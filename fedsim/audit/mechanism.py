@@ -36,7 +36,7 @@ from fedsim.flower.private_rounds import PrivateRounds
 from fedsim.flower.private_training import dp_sgd
 from fedsim.privacy import ClientLevel, ExampleLevel, Mechanism
 from fedsim.privacy.balance import ALL_SITES
-from fedsim.privacy.example_level import Steps
+from fedsim.privacy.dp_sgd import Steps
 from fedsim.privacy.ledger import Entry
 
 NUM_DIRECTIONS = 250

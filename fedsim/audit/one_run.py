@@ -41,7 +41,7 @@ from fedsim.flower import private_training
 from fedsim.flower.workplace import Workplace
 from fedsim.privacy.accounting import epsilon
 from fedsim.privacy.events import history
-from fedsim.privacy.example_level import Steps
+from fedsim.privacy.dp_sgd import Steps
 from fedsim.privacy.ledger import Entry
 
 AT_ONCE = 64

@@ -17,7 +17,7 @@ def print_balance(found: Balance) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from fedsim.privacy.balance import HEADINGS, promise, summary
+    from fedsim.privacy.balance import HEADINGS, promise, summary, together
 
     shown = console()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -27,12 +27,14 @@ def print_balance(found: Balance) -> None:
         table.add_row(*map(Text, account.cells()))
     if len(found.accounts) > SITES_SHOWN:
         table.add_row(f"... {len(found.accounts) - SITES_SHOWN} more")
-    shown.print(f"Privacy: epsilon at delta {found.delta:g}, by privacy loss distributions")
+    shown.print("Privacy: epsilon by privacy loss distributions")
     shown.print(table)
     for verdict in found.federation:
-        for text in (summary(verdict), promise(verdict.account, found.delta)):
+        for text in (summary(verdict), promise(verdict.account)):
             shown.print(Text(f"\n{text}"))
         shown.print(Text(f"\n{verdict.attack.text(verdict.account.unit)}"))
+    for text in together(found):
+        shown.print(Text(f"\n{text}"))
     if found.unprotected:
         shown.print("\nReleased without noise:")
         for purpose in found.unprotected:

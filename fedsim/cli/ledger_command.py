@@ -24,19 +24,27 @@ def ledger(
 ) -> None:
     """Recompute what a run costs in privacy, from its ledger alone and by several accountants."""
     from fedsim.cli.balance_sheet import print_balance
-    from fedsim.privacy.balance import balance
+    from fedsim.privacy.balance import balance, needs_delta
     from fedsim.privacy.ledger import entries
+    from fedsim.records import read
     from fedsim.records.files import read_lines
+    from fedsim.scenario.privacy import delta_of
 
     file = path / "ledger.jsonl" if path.is_dir() else path
     if not file.is_file():
         raise InputError(
-            f"{path}: has no ledger; runs of scenarios with a privacy section write one"
+            f"{path}: has no ledger; runs of scenarios with a privacy section, or with "
+            "label_privacy, write one"
         )
-    at = _delta(path) if delta is None else delta
-    if not 0 < at < 1:
-        raise InputError(f"--delta: expected a number above 0 and below 1, got {at:g}")
-    found = balance(entries(read_lines(file)), at)
+    if delta is not None and not 0 < delta < 1:
+        raise InputError(f"--delta: expected a number above 0 and below 1, got {delta:g}")
+    released = entries(read_lines(file))
+    record = read(path) if (path / "run.json").is_file() else None
+    at = delta or (0.0 if record is None else delta_of(record.scenario))
+    if not at and needs_delta(released):
+        raise InputError(f"{path}: does not say at which delta: give --delta, such as 1e-5")
+    shared = () if record is None else record.population.get("shared_patients", ())
+    found = balance(released, at, shared)
     if as_json:
         typer.echo(json.dumps(found.as_data()))
     else:
@@ -45,16 +53,3 @@ def ledger(
         typer.echo(f"Warning: {warning}", err=True)
     if alarms := [alarm for verdict in found.federation for alarm in verdict.alarms()]:
         raise RunError("\n".join(alarms))
-
-
-def _delta(path: Path) -> float:
-    """Return the delta of a run.
-
-    Raises:
-        InputError: if this is no run folder.
-    """
-    from fedsim.records import read
-
-    if not path.is_dir():
-        raise InputError(f"{path}: does not say at which delta: give --delta, such as 1e-5")
-    return float(read(path).scenario["privacy"]["delta"])

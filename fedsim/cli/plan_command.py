@@ -143,7 +143,6 @@ def _about_images(found: Plan) -> dict[str, str]:
         "duplicates": duplicates,
         "wrong labels": ", ".join(f"{name} {num}" for name, num in found.num_mislabelled.items()),
         "labels": aggregates.text(found.knowledge, found.num_sites),
-        "promise": f"\n{'':14}".join(aggregates.promises(found.knowledge)),
         "truncation": aggregates.truncation(found.knowledge),
         "attack": adversaries.text(found.adversaries, found.num_sites),
         "appearance": f"\n{'':14}".join(looks),

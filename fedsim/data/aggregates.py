@@ -70,7 +70,8 @@ class Knowledge:
         aggregates: for each split, its bags; several divisions of the same examples if they were
             drawn several times.
         confusion: P(label that is shown | label), (class, class), where labels were randomised.
-        release: what protects its labels, as plain data for the record; empty if nothing does.
+        release: what the ledger is to have of its labels, as plain data; empty if nothing protects
+            them. See `fedsim.data.label_releases`.
     """
 
     kind: Supervision = "labels"
@@ -81,7 +82,7 @@ class Knowledge:
     def describe(self) -> dict[str, Any]:
         """Return it as plain data: its kind, and for each split the first division into bags."""
         bags = {split: found[0].describe() for split, found in self.aggregates.items()}
-        return {"knows": self.kind, "bags": bags, "release": dict(self.release)}
+        return {"knows": self.kind, "bags": bags}
 
 
 @dataclass(frozen=True)
@@ -187,16 +188,6 @@ def text(described: Mapping[str, Mapping[str, Any]], num_sites: int) -> str:
         for kind, what in said.items()
         if counts[kind]
     )
-
-
-def promises(described: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return what is promised about labels, each promise once.
-
-    Args:
-        described: site -> `Knowledge.describe()`.
-    """
-    said = (known["release"].get("promise") for known in described.values())
-    return list(dict.fromkeys(filter(None, said)))
 
 
 def truncation(described: Mapping[str, Mapping[str, Any]]) -> str:

@@ -17,8 +17,9 @@ from fedsim.data.normalisation import Normalisation
 from fedsim.data.partition import ByColumn, Partition
 from fedsim.data.pooled import Pooled
 from fedsim.data.population import ExternalSet, Indices, Population
-from fedsim.data.source import PATIENT, SPLITS, Dataset, Split
+from fedsim.data.source import PATIENT, SPLITS, Dataset, Split, Texts
 from fedsim.data.units import Units, check_patients, check_sites
+from fedsim.errors import DataError
 from fedsim.seeds import Streams
 
 
@@ -129,8 +130,7 @@ def place(
     if all(PATIENT in known for known in columns.values()):
         check_patients({split: known[PATIENT] for split, known in columns.items()})
         if isinstance(partition, ByColumn):
-            for known in columns.values():
-                check_sites(known[PATIENT], known[partition.column], partition.column)
+            _settle_patients(partition, columns, shares)
     units = {
         split: Units.of(pooled.labels[at], columns[split], num_classes)
         for split, at in divided.items()
@@ -155,6 +155,31 @@ def place(
             {split: divided[s][units[s].examples(at)] for split, (s, at) in chosen.items()}
         )
     return sites
+
+
+def _settle_patients(
+    partition: ByColumn,
+    columns: Mapping[Split, dict[str, Texts]],
+    shares: Mapping[Split, float],
+) -> None:
+    """Refuse patients at several sites, or make them one at each: their names are changed in place.
+
+    Raises:
+        DataError: if they may not be, or a site could train on whom another one tests.
+    """
+    if partition.patients == "at_one_site":
+        for known in columns.values():
+            check_sites(known[PATIENT], known[partition.column], partition.column)
+        return
+    if shares:
+        raise DataError(
+            "population.held_out: where patients are at several sites, shares that each of them "
+            "holds out could put one patient into training here and into test there: give the data "
+            "a split column, each patient in one split, and held_out: official"
+        )
+    for known in columns.values():
+        at_site = np.char.add(np.char.add(known[partition.column], "/"), known[PATIENT])
+        known[PATIENT] = np.where(known[PATIENT] == "", "", at_site)
 
 
 def _mislabel(

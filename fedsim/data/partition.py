@@ -286,11 +286,19 @@ class ByColumn(Partition):
     Args:
         column: `site`, or another column that the source has, such as scanner.
         min_examples: of the training split that every site must have.
+        patients: whether a patient may have images at several sites. That is refused if not asked
+            for, as most often it is a name given twice; it needs splits of the data's own, each
+            patient in one of them, or a site would train on whom another one tests.
     """
 
     kind: Literal["by_column"] = "by_column"
     column: str = SITE
     min_examples: PositiveInt = 1
+    patients: Literal["at_one_site", "at_any_sites"] = Field(
+        default="at_one_site",
+        description="a patient with images at several sites is refused, or may be "
+        "(held_out: official)",
+    )
 
     def site_names(self, facts: Facts) -> tuple[str, ...]:
         """Return the values of the column."""

@@ -6,6 +6,7 @@ kept, shifted by the site's scanner and normalised.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from clients.targets import CLASSES, Target
 from fedsim.data.aggregates import Aggregates, Hidden, Knowledge
 from fedsim.data.normalisation import Normalisation
 from fedsim.data.source import PATIENT, SPLITS, Numbers, Split, Texts
+from fedsim.data.units import numbered
 
 Indices = NDArray[np.int64]
 Pixels = Callable[[Indices], NDArray[np.uint8]]
@@ -265,6 +267,27 @@ class Population:
         """Return whose image each of the examples is, or None if that is not known."""
         known = self.columns.get(PATIENT)
         return None if known is None else known[self.held(holder)[split]]
+
+    def patient_numbers(self, holder: int, split: Split) -> Indices:
+        """Return a number for the patient of each of a holder's examples, (example,), from 0.
+
+        An example whose patient is not known is that of another one.
+        """
+        known = self.patients(holder, split)
+        return np.arange(len(self.held(holder)[split])) if known is None else numbered(known)
+
+    def shared_patients(self) -> list[dict[str, Any]]:
+        """Return the sites that train on images of the same patients, and how many those are.
+
+        Nothing where patients are not known, or where sites draw their examples.
+        """
+        at: dict[str, list[str]] = {}
+        for site in range(len(self)) if self.server is None and PATIENT in self.columns else ():
+            known = self.patients(site, "train")
+            for patient in np.unique([] if known is None else known[known != ""]).tolist():
+                at.setdefault(patient, []).append(self.names[site])
+        counts = Counter(tuple(sites) for sites in at.values() if len(sites) > 1)
+        return [{"sites": list(sites), "num_patients": num} for sites, num in counts.items()]
 
     def units(self, split: Split) -> tuple[str, dict[str, Indices]]:
         """Return what is drawn anew when results are resampled: "image" or "patient".

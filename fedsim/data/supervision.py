@@ -34,8 +34,8 @@ from fedsim.privacy.label import (
     RandomisedResponse,
     Truncation,
     project,
-    promise,
 )
+from fedsim.privacy.mechanism import digest
 
 Indices = NDArray[np.int64]
 Size = Annotated[int, Field(ge=1)]
@@ -358,13 +358,15 @@ def _few(labels: Indices, per_class: int, rng: np.random.Generator) -> NDArray[n
 
 
 def _described(mechanism: Part, release: LabelRelease) -> dict[str, Any]:
-    """Return how labels are protected, as plain data."""
+    """Return what the ledger is to have of labels, as plain data."""
+    from fedsim.privacy.events import to_data
+
     return {
-        "mechanism": mechanism.model_dump(mode="json"),
+        "what": release.what,
+        "public": release.public,
         "relation": release.relation,
-        "epsilon": release.cost.epsilon,
-        "delta": release.cost.delta,
-        "promise": promise(release),
+        "digest": digest(mechanism),
+        "event": to_data(release.event),
     }
 
 

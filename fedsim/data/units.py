@@ -68,6 +68,24 @@ class Units:
         return np.flatnonzero(chosen[self.of_example])
 
 
+def numbered(patients: Texts) -> Indices:
+    """Return a number for the patient of each example, from 0 in the order of their first images.
+
+    Args:
+        patients: whose image each is, (example,); an empty text is of a patient of its own.
+
+    >>> numbered(np.array(["bob", "ann", "", "bob", ""])).tolist()
+    [0, 1, 2, 0, 3]
+    """
+    alone = -1 - np.arange(len(patients))
+    _, named = np.unique(patients, return_inverse=True)
+    _, first, found = np.unique(
+        np.where(patients == "", alone, named), return_index=True, return_inverse=True
+    )
+    rank: Indices = np.argsort(np.argsort(first))[found]
+    return rank
+
+
 def check_patients(patients: Mapping[str, Texts]) -> None:
     """Refuse patients who have images in several splits.
 

@@ -3,7 +3,9 @@
 Both start from the run's initial model and train as often as a site does in the run, rounds times
 local epochs (or steps), with the same local objective, optimiser and schedule. They are plain
 training: the optimiser lives from the first round to the last, and no site attacks. No hospital
-could do the first, as no image would leave it; any could do the second without the others.
+could do the first, as no image would leave it; any could do the second without the others. Where
+sites train with clipped gradients and noise, the second does as well, with noise for the same
+price: it is what a site could release in place of its part in the federation.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ from clients.batch import Batch, joined
 from clients.metrics import METRICS
 from fedsim.data.aggregates import Aggregates
 from fedsim.data.source import HELD_OUT, POOLED, Split
+from fedsim.flower import private_training
 from fedsim.flower.predictions import everywhere
 from fedsim.flower.scoring import Predictions, revealed, score, values
 from fedsim.flower.unshrinking import UNSHRUNK
 from fedsim.flower.workplace import Workplace
+from fedsim.privacy.dp_sgd import Steps
 from fedsim.records import RunFolder
 from fedsim.scenario import Scenario
+from fedsim.scenario.privacy import trains_alone_privately
 
 Kind = Literal["pooled", "local"]
 MODELS = ("final", "best")
@@ -97,13 +102,18 @@ def _train(
     scenario, network = workplace.scenario, workplace.network
     network.load(network.initial)
     examples = together(workplace, training.holders, "train")
-    optimizer = workplace.optimizer(1)
+    optimizer, steps = workplace.optimizer(1), _private_steps(workplace, training)
     best, best_round, best_value = network.initial, 0, -torch.inf
     for round in range(scenario.rounds + 1):
         if round:
             for group in optimizer.param_groups:
                 group["lr"] = workplace.learning_rate(round)
-            workplace.fit(examples, round, optimizer, scenario.client.plan, None, **training.keys)
+            if steps is None:
+                plan = scenario.client.plan
+                workplace.fit(examples, round, optimizer, plan, None, **training.keys)
+            else:
+                (site,) = training.holders
+                private_training.train(workplace, examples, round, optimizer, steps, site, "alone")
         if round % scenario.evaluation.every == 0 or round == scenario.rounds:
             value = _selecting(workplace, training.holders)
             if value > best_value:
@@ -121,6 +131,19 @@ def _train(
             for model, state in zip(MODELS, (final, best), strict=True)
         },
     }
+
+
+def _private_steps(workplace: Workplace, training: Training) -> Steps | None:
+    """Return the private steps of a site alone in a round, None where it trains plainly."""
+    scenario = workplace.scenario
+    if training.kind != "local" or not trains_alone_privately(scenario):
+        return None
+    from fedsim.flower.private_rounds import PrivateRounds
+
+    (site,) = training.holders
+    steps = PrivateRounds.of(scenario, workplace.population).alone(site)
+    assert isinstance(steps, Steps)
+    return steps
 
 
 def together(workplace: Workplace, holders: tuple[int, ...], split: Split) -> Batch:

@@ -19,7 +19,7 @@ from fedsim.flower.client_memory import Memory
 from fedsim.flower.personal_models import PERSONAL, PRIVATE
 from fedsim.flower.workplace import Workplace
 from fedsim.privacy.clipping import noisy_model
-from fedsim.privacy.example_level import Steps
+from fedsim.privacy.dp_sgd import Steps
 from fedsim.privacy.mechanism import Release
 from fedsim.privacy.site_noise import SiteNoise
 from fedsim.scenario import Scenario
@@ -119,7 +119,7 @@ def train(
         REGULARISER: left.memory,
         PRIVATE: {name: trained[name] for name in sorted(network.private)},
         PERSONAL: personal_models.train_beside(
-            workplace, site, round, examples, plan, local, memory
+            workplace, site, round, examples, plan, local, memory, steps
         ),
     }
     return Trained(

@@ -9,10 +9,11 @@ from torch import Tensor
 from clients.batch import Batch
 from clients.regularisers import Local
 from clients.training import Plan
-from fedsim.flower import regularised
+from fedsim.flower import private_training, regularised
 from fedsim.flower.client_memory import Memory
 from fedsim.flower.network import Network
 from fedsim.flower.workplace import Workplace
+from fedsim.privacy.dp_sgd import Steps
 
 PRIVATE, PERSONAL = "private", "personal"
 """Where a site's memory has what never leaves it, and the model that is trained beside."""
@@ -42,6 +43,7 @@ def train_beside(
     plan: Plan,
     local: Local,
     memory: Memory,
+    steps: Steps | None = None,
 ) -> dict[str, Tensor]:
     """Return the personal model that is trained beside the global one, nothing if none is.
 
@@ -53,13 +55,21 @@ def train_beside(
         plan: what is done, as for the global model.
         local: what is known of the round.
         memory: of the site, after its last round.
+        steps: the private steps that it takes, None if training is not private.
     """
     personalisation = workplace.scenario.client.personalisation
     if personalisation is None or personalisation.beside is None:
         return {}
     workplace.network.load(memory.get(PERSONAL) or local.start)
     optimizer, near = workplace.optimizer(round), personalisation.beside
-    regularised.fit(workplace, examples, round, optimizer, plan, near, local, site=site, personal=1)
+    if steps is not None:
+        private_training.fit(
+            workplace, examples, round, optimizer, steps, near, local, site, "personal"
+        )
+    else:
+        regularised.fit(
+            workplace, examples, round, optimizer, plan, near, local, site=site, personal=1
+        )
     return workplace.network.snapshot()
 
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property
+from dataclasses import replace
+from functools import cache, cached_property, partial
 from typing import Any
 
 from dp_accounting.dp_event import DpEvent
@@ -30,7 +31,7 @@ from fedsim.privacy.mechanism import Release, Setting
 from fedsim.privacy.private_mean import PrivateMean
 from fedsim.records import RunFolder
 from fedsim.scenario import AllSites, Cyclic, FixedSize, Poisson, Scenario
-from fedsim.scenario.privacy import unprotected
+from fedsim.scenario.privacy import num_units, unprotected
 from fedsim.seeds import Streams
 
 Releaser = int | None
@@ -45,23 +46,31 @@ class PrivateRounds:
         names: of the sites.
         num_units: function of a site -> how many units of the mechanism's kind it has; of the unit
             "site", how many sites there are.
+        num_examples: function of a site -> the number of its training examples; by default each is
+            a unit.
     """
 
     def __init__(
-        self, scenario: Scenario, names: Sequence[str], num_units: Callable[[int], int]
+        self,
+        scenario: Scenario,
+        names: Sequence[str],
+        num_units: Callable[[int], int],
+        num_examples: Callable[[int], int] | None = None,
     ) -> None:
         assert scenario.privacy is not None
         self.scenario, self.privacy = scenario, scenario.privacy
         self.names, self.num_units = names, num_units
+        self.num_examples = num_examples or num_units
 
     @staticmethod
     def of(scenario: Scenario, population: Population) -> PrivateRounds:
         """Return the private rounds of the sites of a population."""
-        assert scenario.privacy is not None
-        names, held = population.names, population.held
-        if scenario.privacy.mechanism.unit == "site":
-            return PrivateRounds(scenario, names, lambda site: len(names))
-        return PrivateRounds(scenario, names, lambda site: len(held(site)["train"]))
+        return PrivateRounds(
+            scenario,
+            population.names,
+            cache(partial(num_units, scenario, population)),
+            lambda site: len(population.held(site)["train"]),
+        )
 
     @property
     def by_server(self) -> bool:
@@ -78,7 +87,12 @@ class PrivateRounds:
         Raises:
             InputError: if no noise keeps epsilon to the budget.
         """
-        return self.privacy.mechanism.release(self._noise(releaser), self._setting(releaser))
+        return self._priced(self._setting(releaser))
+
+    def alone(self, site: int) -> Release:
+        """Return what a site releases in every round if it trains alone, for the same price."""
+        setting = self._setting(site)
+        return self._priced(replace(setting, num_rounds=self.scenario.rounds, num_models=1))
 
     def rounds_of(self, releaser: Releaser) -> Sequence[int]:
         """Return the rounds in which something is released, ascending."""
@@ -165,15 +179,27 @@ class PrivateRounds:
             self.scenario.client.plan,
             rate,
             max(1, num_rounds),
+            None if releaser is None else self.num_examples(releaser),
+            self._num_models,
         )
 
-    def _noise(self, releaser: Releaser) -> float:
+    @cached_property
+    def _num_models(self) -> int:
+        beside = self.scenario.client.personalisation
+        return 2 if beside is not None and beside.beside is not None else 1
+
+    def _priced(self, setting: Setting) -> Release:
+        """Return what is released with the noise that the scenario gives, or its budget asks for.
+
+        Raises:
+            InputError: if no noise is enough.
+        """
         mechanism, budget = self.privacy.mechanism, self.privacy.budget
-        if mechanism.noise_multiplier != "auto":
-            return mechanism.noise_multiplier
-        assert budget is not None
-        setting = self._setting(releaser)
-        return _calibrated(mechanism, setting, budget.epsilon, self.privacy.delta)
+        noise = mechanism.noise_multiplier
+        if noise == "auto":
+            assert budget is not None
+            noise = _calibrated(mechanism, setting, budget.epsilon, self.privacy.delta)
+        return mechanism.release(noise, setting)
 
 
 @cache
@@ -213,7 +239,8 @@ class Desk:
         """Go on after a round with what `state` returned then."""
         self._stopped = state["stopped"]
         for entry in entries(self._folder.releases()):
-            if entry.round <= last and entry.event is not None:
+            of_training = entry.unit == self._rounds.privacy.mechanism.unit
+            if entry.round <= last and entry.event is not None and of_training:
                 self._note(entry.site or self._rounds.name(None), entry.event)
 
     def state(self) -> dict[str, Any]:

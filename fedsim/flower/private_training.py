@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from clients.dpsgd import DpSgd, train_private
 from clients.regularisers import Finished, Local, Regulariser
 from fedsim.flower.workplace import Workplace
-from fedsim.privacy import ExampleLevel
+from fedsim.privacy.dp_sgd import DpSgdMechanism, Steps
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
     from clients.batch import Batch
     from clients.per_example import Mode
-    from fedsim.privacy.example_level import Steps
+
+Model = Literal["shared", "personal", "alone"]
+"""The local model of the global one, one beside it, or that of a site that trains alone."""
+MODELS: tuple[Model, ...] = get_args(Model)
 
 
 def fit(
@@ -28,6 +32,7 @@ def fit(
     regulariser: Regulariser | None,
     local: Local,
     site: int,
+    model: Model = "shared",
 ) -> tuple[float, Finished]:
     """Train the network as it stands with noise; return the loss and what is left of the round.
 
@@ -40,35 +45,64 @@ def fit(
         regulariser: of the parameters alone, if any.
         local: what it knows of the round.
         site: whose examples they are.
+        model: which of the site's models it is.
 
     Returns:
         The mean objective, and what the regulariser leaves, a function of the noisy model and of
         what the site had received.
     """
-    scenario, streams, module = workplace.scenario, workplace.streams, workplace.network.module
+    penalty = None if regulariser is None else partial(_penalty, regulariser, examples, local)
+    loss = train(workplace, examples, round, optimizer, steps, site, model, penalty)
+    if regulariser is None:
+        return loss, Finished()
+    return loss, regulariser.finish(workplace.network.module, local)
+
+
+def train(
+    workplace: Workplace,
+    examples: Batch,
+    round: int,
+    optimizer: torch.optim.Optimizer,
+    steps: Steps,
+    site: int,
+    model: Model,
+    penalty: Callable[[nn.Module], Tensor] | None = None,
+) -> float:
+    """Train the network as it stands with noise and return the mean objective.
+
+    Args:
+        workplace: whose network is trained.
+        examples: to train on.
+        round: which one, 1-based.
+        optimizer: over the network.
+        steps: what the ledger has of this round.
+        site: whose examples they are.
+        model: which of the site's models it is; each has samples and noise of its own.
+        penalty: of the parameters alone.
+    """
+    scenario, streams = workplace.scenario, workplace.streams
     assert scenario.privacy is not None
     mechanism = scenario.privacy.mechanism
-    assert isinstance(mechanism, ExampleLevel)
-    with streams.torch_default("training", str(workplace.device), round=round, site=site):
-        trained = train_private(
-            module,
+    assert isinstance(mechanism, DpSgdMechanism)
+    keys = {"site": site} if model == "shared" else {"site": site, model: 1}
+    block = MODELS.index(model) * (scenario.rounds + 1) + round
+    with streams.torch_default("training", str(workplace.device), round=round, **keys):
+        return train_private(
+            workplace.network.module,
             examples,
             dp_sgd(mechanism, steps, workplace.gradient_mode),
             scenario.client.objective,
             optimizer,
             context=workplace.context(examples, round),
-            sampling=streams.torch("sampling", round=round, site=site),
-            noise=streams.torch_apart("noise", round * len(workplace.population) + site),
-            augment=workplace.augment(round, site=site),
-            penalty=None
-            if regulariser is None
-            else partial(_penalty, regulariser, examples, local),
-        )
-    left = Finished() if regulariser is None else regulariser.finish(module, local)
-    return trained.loss, left
+            sampling=streams.torch("sampling", round=round, **keys),
+            noise=streams.torch_apart("noise", block * len(workplace.population) + site),
+            unit_of_example=workplace.patients(site) if mechanism.unit == "patient" else None,
+            augment=workplace.augment(round, **keys),
+            penalty=penalty,
+        ).loss
 
 
-def dp_sgd(mechanism: ExampleLevel, steps: Steps, mode: Mode) -> DpSgd:
+def dp_sgd(mechanism: DpSgdMechanism, steps: Steps, mode: Mode) -> DpSgd:
     """Return what a site does: how the scenario's mechanism says, as often as the ledger does."""
     return DpSgd(
         mechanism.clip_norm,

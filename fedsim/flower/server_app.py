@@ -31,6 +31,7 @@ from fedsim.flower.attack import Attack
 from fedsim.flower.cohort_grid import CohortGrid
 from fedsim.flower.dispatcher import Dispatcher
 from fedsim.flower.loss_decomposition import LossDecomposition
+from fedsim.flower.moving_average import averaged
 from fedsim.flower.recollection import Recollection
 from fedsim.flower.scoring import Predictions, revealed, score
 from fedsim.flower.strategy import restore, rounded_like, snapshot
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fedsim")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+CURRENT = "current"
+"""Where a checkpoint has the model to go on from, if another one is judged."""
 
 
 @dataclass(frozen=True)
@@ -176,12 +179,14 @@ class Server:
             watch: called after every round.
 
         Returns:
-            The final global model.
+            The final global model, or the moving average if that is judged in its place.
         """
-        model, first = initial, 0
+        model = shown = initial
+        first = 0
         if saved := self.folder.last_checkpoint():
             last, state = saved
-            model, first = state["model"], last + 1
+            shown, first = state["model"], last + 1
+            model = state.get(CURRENT, shown)
             restore(self.strategy, state["strategy"])
             self.dispatcher.restore(state["dispatcher"])
             if self.recollection is not None:
@@ -195,13 +200,16 @@ class Server:
             train_loss = value = None
             if round:
                 model, train_loss = self._round(round, model)
+                shown = self._shown(round, shown, model)
             if self._is_evaluated(round):
-                value = self._evaluate(round, model)
+                value = self._evaluate(round, shown)
             state = {
-                "model": model,
+                "model": shown,
                 "strategy": snapshot(self.strategy),
                 "dispatcher": self.dispatcher.state(),
             }
+            if shown is not model:
+                state[CURRENT] = model
             if self.recollection is not None:
                 state["recollection"] = self.recollection.state()
             if self.desk is not None:
@@ -218,7 +226,13 @@ class Server:
                     value,
                 )
             )
-        return model
+        return shown
+
+    def _shown(self, round: int, before: Model, model: Model) -> Model:
+        """Return what is judged after a round: the global model, or its moving average."""
+        privacy = self.scenario.privacy
+        decay = None if privacy is None else getattr(privacy.mechanism, "average_decay", None)
+        return model if decay is None else averaged(before, model, decay, round)
 
     def _is_evaluated(self, round: int) -> bool:
         return round % self.scenario.evaluation.every == 0 or round == self.scenario.rounds

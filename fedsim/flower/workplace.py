@@ -60,6 +60,11 @@ class Workplace:
             self._batches[holder, split] = batch
         return batch
 
+    def patients(self, site: int) -> Tensor:
+        """Return whose each training example of a site is, by number, (example,), int64."""
+        found = self.population.patient_numbers(site, "train")
+        return torch.from_numpy(found).to(self.device)
+
     @cached_property
     def external(self) -> list[Batch]:
         """The examples of the external sets on the device."""

@@ -12,9 +12,10 @@ from fedsim.privacy.dp_ftrl import DpFtrl
 from fedsim.privacy.example_level import ExampleLevel
 from fedsim.privacy.local import Local
 from fedsim.privacy.mechanism import AggregateMechanism, Mechanism
+from fedsim.privacy.patient_level import PatientLevel
 from fedsim.privacy.units import Relation, Unit
 
-BUILTIN = (ExampleLevel, ClientLevel, Local, Distributed, DpFtrl)
+BUILTIN = (ExampleLevel, PatientLevel, ClientLevel, Local, Distributed, DpFtrl)
 
 __all__ = [
     "BUILTIN",
@@ -26,6 +27,7 @@ __all__ = [
     "ExampleLevel",
     "Local",
     "Mechanism",
+    "PatientLevel",
     "Relation",
     "Unit",
 ]

@@ -48,6 +48,20 @@ class Bounds:
     interval: float
 
 
+def pure_epsilon(history: History) -> float | None:
+    """Return the epsilon that holds at a delta of 0, None if there is none.
+
+    Exactly: it is the largest privacy loss of any outcome, and those of several releases add up.
+
+    >>> pure_epsilon({dp_event.LaplaceDpEvent(2.0): 3})
+    1.5
+    """
+    losses = [(_largest_loss(event), count) for event, count in history.items()]
+    if any(math.isinf(loss) for loss, _ in losses):
+        return None
+    return math.fsum(loss * count for loss, count in losses)
+
+
 def epsilon(history: History, delta: float, interval: float = FINE) -> float:
     """Return the epsilon that holds at `delta`; inf where something was released without noise."""
     return _epsilon(_key(history), delta, _suited(history, interval), True)
@@ -91,6 +105,18 @@ def _suited(history: History, interval: float) -> float:
     """Return the interval, or a larger one where epsilon would have too many of them."""
     largest = rough_epsilon(history, delta=1e-5)
     return max(interval, largest / MOST_INTERVALS) if math.isfinite(largest) else interval
+
+
+def _largest_loss(event: DpEvent) -> float:
+    """Return the largest privacy loss of any outcome, inf if there is no largest one."""
+    match event:
+        case dp_event.LaplaceDpEvent(scale) if scale > 0:
+            return float(1 / scale)
+        case dp_event.DiscreteLaplaceDpEvent(parameter, sensitivity):
+            return float(parameter * sensitivity)
+        case dp_event.RandomizedResponseDpEvent(rate, num_classes) if rate > 0:
+            return math.log((1 - rate) * num_classes / rate + 1)
+    return math.inf
 
 
 def _lacks_noise(event: DpEvent) -> bool:

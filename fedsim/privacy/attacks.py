@@ -12,6 +12,7 @@ Source: Kairouz, Oh and Viswanath, ICML 2015; Dong, Roth and Su, JRSS-B 2022, pr
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,13 @@ class Attack:
             f"may be taken for used, at most {100 * self.true_positive_rate:.1f} in a hundred used "
             "ones are found."
         )
+
+
+def strongest_on_pure(epsilon: float) -> Attack:
+    """Return what no attacker exceeds where epsilon holds at a delta of 0 (Kairouz et al.)."""
+    rate = FALSE_POSITIVE_RATE
+    found = min(math.exp(min(epsilon, 100.0)) * rate, 1 - math.exp(-epsilon) * (1 - rate))
+    return Attack(math.tanh(epsilon / 2), found)
 
 
 def strongest(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,19 +11,19 @@ from typing import Any
 from dp_accounting import dp_event
 from dp_accounting.dp_event import DpEvent
 
-from fedsim.privacy.accounting import COARSE, FINE, Bounds, bounds, epsilon
-from fedsim.privacy.attacks import Attack, strongest
+from fedsim.privacy.accounting import COARSE, FINE, Bounds, bounds, epsilon, pure_epsilon
+from fedsim.privacy.attacks import Attack, strongest, strongest_on_pure
 from fedsim.privacy.cross_checks import contradictions, cross_checks
 from fedsim.privacy.events import History, history
 from fedsim.privacy.ledger import Entry
-from fedsim.privacy.trust import LOCAL_MODEL, OF_SERVER, TRUSTED
+from fedsim.privacy.trust import LOCAL_MODEL, OF_SERVER, TRUSTED, TRUSTED_WITH_LABELS
 from fedsim.privacy.units import RELATIONS, UNITS, Relation, Unit
 
 MOST_FINE = 16
 """Different histories up to which all epsilons are made at the fine interval."""
 ALL_SITES = "all sites"
 """Whose account it is if the server releases and all sites spend alike."""
-HEADINGS = ("site", "unit", "n", "rounds", "released", "epsilon")
+HEADINGS = ("site", "unit", "n", "rounds", "released", "delta", "epsilon")
 """Of a table of accounts."""
 
 
@@ -39,7 +39,8 @@ class Account:
             say.
         num_rounds: in which something was released.
         released: the events, in words.
-        epsilon: at the balance's delta.
+        delta: 0 where epsilon is exact without one, else that of the balance.
+        epsilon: at this delta.
         purposes: of the releases.
     """
 
@@ -49,14 +50,15 @@ class Account:
     num_units: int | None
     num_rounds: int
     released: str
+    delta: float
     epsilon: float
     purposes: tuple[str, ...] = ()
 
     def cells(self) -> list[str]:
         """Return what stands under `HEADINGS`."""
         num = "" if self.num_units is None else str(self.num_units)
-        rounds, epsilon = str(self.num_rounds), f"{self.epsilon:.4f}"
-        return [self.site, self.unit, num, rounds, self.released, epsilon]
+        rounds, delta, epsilon = str(self.num_rounds), f"{self.delta:g}", f"{self.epsilon:.4f}"
+        return [self.site, self.unit, num, rounds, self.released, delta, epsilon]
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,31 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Shared:
+    """What patients spend whose images are at several sites: those sites' releases together.
+
+    Args:
+        sites: where they are.
+        num_patients: that are at these.
+        epsilon: at the balance's delta.
+    """
+
+    sites: tuple[str, ...]
+    num_patients: int
+    epsilon: float
+
+
+@dataclass(frozen=True)
 class Balance:
     """What a whole ledger comes to.
 
     Args:
-        delta: at which epsilon is given.
+        delta: at which epsilon is given, where it needs one.
         interval: to which the privacy losses of the accounts are rounded.
         accounts: by kind of unit, then in the order of the ledger.
         federation: a verdict for each kind of unit.
         unprotected: what is released without noise.
+        shared: what patients at several sites spend, if patients are hidden; the most first.
     """
 
     delta: float
@@ -103,6 +121,7 @@ class Balance:
     accounts: list[Account]
     federation: list[Verdict]
     unprotected: list[str]
+    shared: list[Shared]
 
     def as_data(self) -> dict[str, Any]:
         """Return the balance as plain data; JSON has no infinity, so that is null."""
@@ -111,7 +130,8 @@ class Balance:
 
     def warnings(self) -> Iterator[str]:
         """Yield what makes the figures empty."""
-        largest = max((account.num_units or 0 for account in self.accounts), default=0)
+        counts = (account.num_units or 0 for account in self.accounts if account.delta)
+        largest = max(counts, default=0)
         if largest and self.delta >= 1 / largest:
             yield (
                 f"delta {self.delta:g} is not below 1 / {largest}: publishing one unit at random "
@@ -119,14 +139,17 @@ class Balance:
             )
 
 
-def balance(entries: Iterable[Entry], delta: float) -> Balance:
+def balance(
+    entries: Iterable[Entry], delta: float, shared: Iterable[Mapping[str, Any]] = ()
+) -> Balance:
     """Return what the entries of a ledger come to.
 
     Equal histories are computed once.
 
     Args:
         entries: of the ledger, each release once.
-        delta: at which epsilon is wanted.
+        delta: at which epsilon is wanted; of what is exact at a delta of 0, it is given there.
+        shared: as `Population.shared_patients` has them.
     """
     entries = list(entries)
     groups = _groups(entries)
@@ -139,7 +162,7 @@ def balance(entries: Iterable[Entry], delta: float) -> Balance:
             group[0].num_units,
             len({entry.round for entry in group}),
             in_words(composed[key]),
-            epsilon(composed[key], delta, interval),
+            *_epsilon(composed[key], delta, interval),
             tuple(dict.fromkeys(entry.purpose for entry in group)),
         )
         for key, group in groups.items()
@@ -155,7 +178,14 @@ def balance(entries: Iterable[Entry], delta: float) -> Balance:
         sorted(accounts.values(), key=lambda account: list(UNITS).index(account.unit)),
         [_verdict(accounts[key], composed[key], delta) for key in largest.values()],
         list(dict.fromkeys(entry.purpose for entry in entries if entry.event is None)),
+        _shared(groups, shared, delta),
     )
+
+
+def needs_delta(entries: Iterable[Entry]) -> bool:
+    """Return whether something was released of which no epsilon holds at a delta of 0."""
+    events = [(entry.event, 1) for entry in entries if entry.event is not None]
+    return pure_epsilon(history(events)) is None
 
 
 def in_words(found: History) -> str:
@@ -179,6 +209,8 @@ def summary(verdict: Verdict) -> str:
         text += f"; a {UNITS[account.unit]} that is at two sites spends more"
     if math.isinf(bounds.high):
         return f"{text}."
+    if not account.delta:
+        return f"{text}; exactly, and at a delta of 0."
     checks = ", ".join(f"{name} {value:.4f}" for name, value in verdict.checks.items())
     return (
         f"{text}; no accountant could say less than {bounds.low:.4f}, the difference is rounding "
@@ -186,17 +218,36 @@ def summary(verdict: Verdict) -> str:
     )
 
 
-def promise(account: Account, delta: float) -> str:
+def together(found: Balance) -> Iterator[str]:
+    """Yield what holds of units at several sites, and of units of several kinds."""
+    if found.shared:
+        worst, num = found.shared[0], sum(part.num_patients for part in found.shared)
+        yield (
+            f"{num} patients have images at several sites, whose releases compose: the most that "
+            f"one of them spends is epsilon {worst.epsilon:.4f}, at {' and '.join(worst.sites)}."
+        )
+    kinds = [verdict.account.unit for verdict in found.federation]
+    if "label" in kinds and len(kinds) > 1:
+        yield (
+            "The epsilon of labels and that of other units are different promises, and neither is "
+            "added to the other. That of labels holds against everybody who sees what was told of "
+            "them, whoever trains included; to learn from it costs no label more. The other one "
+            "holds against those who see the models, and not what was told of labels."
+        )
+
+
+def promise(account: Account) -> str:
     """Return in sentences what an epsilon promises."""
     name = UNITS[account.unit]
     by_server = OF_SERVER.intersection(account.purposes)
     what = "the models" if by_server else f"what {account.site} released"
     if math.isinf(account.epsilon):
         return f"No {name} is protected: something was released without noise."
+    slack = f", but for a probability of {account.delta:g} (delta)" if account.delta else ""
     return (
         f"Take the data with one {name} and {RELATIONS[account.relation]}. Whatever is done with "
         f"{what}, no outcome is more than e^{account.epsilon:.4g} times as probable in one case as "
-        f"in the other, but for a probability of {delta:g} (delta). {_trusted(account)} The noise "
+        f"in the other{slack}. {_trusted(account)} The noise "
         "of a simulation can be repeated by whoever has the scenario: the promise is that of the "
         "simulated mechanism."
     )
@@ -217,6 +268,8 @@ def _groups(entries: list[Entry]) -> dict[tuple[str, Unit, Relation], list[Entry
 
 def _trusted(account: Account) -> str:
     """Return who has to be trusted for an account's promise."""
+    if account.unit == "label":
+        return TRUSTED_WITH_LABELS
     return " ".join(dict.fromkeys(TRUSTED.get(p, TRUSTED[LOCAL_MODEL]) for p in account.purposes))
 
 
@@ -224,9 +277,37 @@ def _composed(group: list[Entry]) -> History:
     return history((entry.event, 1) for entry in group if entry.event is not None)
 
 
+def _epsilon(found: History, delta: float, interval: float) -> tuple[float, float]:
+    """Return at which delta epsilon is given, and epsilon."""
+    pure = pure_epsilon(found)
+    return (delta, epsilon(found, delta, interval)) if pure is None else (0.0, pure)
+
+
+def _shared(
+    groups: Mapping[tuple[str, Unit, Relation], list[Entry]],
+    shared: Iterable[Mapping[str, Any]],
+    delta: float,
+) -> list[Shared]:
+    """Return what patients at several sites spend: all that is released of them, composed."""
+    found = []
+    for part in shared:
+        there = [
+            entry
+            for (site, unit, _), group in groups.items()
+            if unit == "patient" and site in part["sites"]
+            for entry in group
+        ]
+        if there:
+            spent = epsilon(_composed(there), delta, COARSE)
+            found.append(Shared(tuple(part["sites"]), part["num_patients"], spent))
+    return sorted(found, key=lambda one: -one.epsilon)
+
+
 def _verdict(account: Account, found: History, delta: float) -> Verdict:
-    figures = _figures(frozenset(found.items()), delta)
-    return Verdict(account, *figures)
+    if not account.delta:
+        exact = account.epsilon
+        return Verdict(account, Bounds(exact, exact, 0.0), {}, strongest_on_pure(exact))
+    return Verdict(account, *_figures(frozenset(found.items()), delta))
 
 
 @lru_cache(maxsize=64)
@@ -245,6 +326,10 @@ def _words(event: DpEvent) -> str:
             return f"Gaussian {z:g}"
         case dp_event.LaplaceDpEvent(b):
             return f"Laplace {b:g}"
+        case dp_event.DiscreteLaplaceDpEvent(a, _):
+            return f"two-sided geometric {a:g}"
+        case dp_event.RandomizedResponseDpEvent(rate, _):
+            return f"randomised response, {rate:.4g} drawn"
         case dp_event.PoissonSampledDpEvent(q, inner):
             return f"{_words(inner)}, q {q:.4g}"
     return type(event).__name__.removesuffix("DpEvent")

@@ -53,12 +53,16 @@ class Setting:
         sampling_rate: with which each site is in a round's cohort, if nobody but a trusted server
             knows whether it is; 1 otherwise.
         num_rounds: in which something is released.
+        num_examples: that the units have together; None where all sites release together.
+        num_models: that a site trains on its units in a round: 2 with a personal one beside.
     """
 
     num_units: int
     plan: Plan
     sampling_rate: float = 1.0
     num_rounds: int = 1
+    num_examples: int | None = None
+    num_models: int = 1
 
 
 class Mechanism(Part):
@@ -100,9 +104,8 @@ class Mechanism(Part):
 
     @property
     def digest(self) -> str:
-        """The beginning of the SHA-256 of all that the scenario says of it."""
-        written = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(written.encode()).hexdigest()[:10]
+        """What the ledger has of all that the scenario says of it."""
+        return digest(self)
 
 
 class AggregateMechanism(Mechanism):
@@ -128,3 +131,9 @@ class AggregateMechanism(Mechanism):
         Raises:
             InputError: if there are too few sites in a round.
         """
+
+
+def digest(part: Part) -> str:
+    """Return the beginning of the SHA-256 of all that a scenario says of a mechanism."""
+    written = json.dumps(part.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(written.encode()).hexdigest()[:10]

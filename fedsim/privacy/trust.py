@@ -22,3 +22,8 @@ TRUSTED: dict[str, str] = {
     "as the noise is made for.",
 }
 """Who is trusted, in a sentence."""
+TRUSTED_WITH_LABELS = (
+    "Who tells of the site's labels is trusted; whoever trains on what is told is not, at the site "
+    "or elsewhere. Images, and which image is in which bag, are taken to be known to all."
+)
+"""Who is trusted with labels that are told before the first round."""

@@ -6,8 +6,8 @@
     environment.jsonl    versions and hardware, one line per start of the run
     rounds.jsonl         one line per round: cohort, losses, bytes, loss decomposition
     metrics.jsonl        one line per value; pandas.read_json(path, lines=True)
-    ledger.jsonl         what leaves the sites of a private run, one line per release, written
-                         before it; see `fedsim.privacy.ledger`
+    ledger.jsonl         what leaves the sites of a run that protects anything, one line per
+                         release, written before it; see `fedsim.privacy.ledger`
     timing.jsonl         real seconds, one line per round executed
     baselines.jsonl      values of the yardsticks, one line each; written at the end
     test_units.json      whose each test image is
@@ -92,12 +92,12 @@ examples per class; drawn (how sites draw their training images from a pool, see
 `fedsim.data.drawn_sites`; then sites holds one row of the name "server", whose train is the pool;
 else null); duplicates (images that are there twice, see `fedsim.data.duplicates`); licence,
 citation and checksums of the data; appearance {site: parameters}, empty for drawn sites;
-num_mislabelled {site: training examples}; knowledge {site: knows ("labels", "bags" or "nothing"),
-bags {split: num_bags, smallest, largest, num_pure (null of real numbers)}, release (what protects
-its labels), and where numbers were truncated what the simulator alone knows, truncated {split: num,
-num_moved, shift of the mean}}, but for sites that plainly know all labels; devices {site: name of
-its device}, empty without any; adversaries [{kind, from_round, sites}], one of each in the
-scenario, with the sites that attack.
+num_mislabelled {site: training examples}; shared_patients [{sites, num_patients}], of training
+images; knowledge {site: knows ("labels", "bags" or "nothing"), bags {split: num_bags, smallest,
+largest, num_pure (null of real numbers)}, and where numbers were truncated what the simulator alone
+knows, truncated {split: num, num_moved, shift of the mean}}, but for sites that plainly know all
+labels; devices {site: name of its device}, empty without any; adversaries [{kind, from_round,
+sites}], one of each in the scenario, with the sites that attack.
 
 `rounds.jsonl`, `metrics.jsonl`, `ledger.jsonl`, `baselines.jsonl`, `intervals.jsonl`, the
 predictions and the checkpoints hold the same bytes whenever the same scenario

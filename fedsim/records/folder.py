@@ -72,7 +72,7 @@ class RunFolder:
             self._rounds = Journal(path / "rounds.jsonl")
             self._metrics = Journal(path / "metrics.jsonl")
             self._journals = {"rounds": self._rounds, "metrics": self._metrics}
-            if record.scenario.get("privacy") is not None:
+            if (path / LEDGER).exists():
                 self._journals["ledger"] = Journal(path / LEDGER)
 
     @staticmethod
@@ -147,6 +147,9 @@ class RunFolder:
 
     def add_releases(self, rows: Iterable[dict[str, Any]]) -> None:
         """Write into the ledger what is about to be released; on disk when this returns."""
+        if "ledger" not in self._journals:
+            with writing(self.path):
+                self._journals["ledger"] = Journal(self.path / LEDGER)
         self._journals["ledger"].append(rows)
 
     def releases(self) -> list[dict[str, Any]]:
@@ -223,7 +226,8 @@ class RunFolder:
         state = checkpoint.load_of(self._digest, checkpoint.path_of(self.path, round))
         recorded = state.pop("recorded")
         for name, journal in self._journals.items():
-            journal.skip(recorded[name])
+            if name in recorded:  # runs with label privacy alone once had no ledger
+                journal.skip(recorded[name])
         return state
 
     def _way_out(self, before: Iterable[int]) -> str:

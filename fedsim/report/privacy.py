@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fedsim.scenario.privacy import delta_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -13,13 +15,13 @@ if TYPE_CHECKING:
 
 def balance_of(record: RunRecord) -> Balance | None:
     """Return what the ledger comes to at the run's delta, None if nothing was to be private."""
-    privacy = record.scenario.get("privacy")
-    if privacy is None:
+    if not record.ledger:
         return None
     from fedsim.privacy.balance import balance
     from fedsim.privacy.ledger import entries
 
-    return balance(entries(record.ledger), privacy["delta"])
+    shared = record.population.get("shared_patients", ())
+    return balance(entries(record.ledger), delta_of(record.scenario), shared)
 
 
 def table(found: Balance) -> tuple[Sequence[str], list[list[str]]]:
@@ -31,13 +33,14 @@ def table(found: Balance) -> tuple[Sequence[str], list[list[str]]]:
 
 def said(record: RunRecord, found: Balance) -> Iterator[str]:
     """Yield what a reader must know of the figures."""
-    from fedsim.privacy.balance import promise, summary
+    from fedsim.privacy.balance import promise, summary, together
 
     for verdict in found.federation:
         yield summary(verdict)
-        yield promise(verdict.account, found.delta)
+        yield promise(verdict.account)
         yield verdict.attack.text(verdict.account.unit)
         yield from verdict.alarms()
+    yield from together(found)
     if across := record.population["duplicates"]["across_sites"]:
         yield f"{across} images are at several sites, pixel for pixel: their epsilons add up."
     yield f"Released without noise: {'; '.join(found.unprotected)}."

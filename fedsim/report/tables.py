@@ -81,7 +81,7 @@ def to_markdown(record: RunRecord) -> str:
     ]
     if (found := privacy.balance_of(record)) is not None:
         lines += [
-            f"## Privacy (epsilon at delta {found.delta:g})",
+            "## Privacy",
             markdown.table(*privacy.table(found)),
             *privacy.said(record, found),
         ]
@@ -115,7 +115,6 @@ def warnings(record: RunRecord) -> Iterable[str]:
         yield f"Training labels were made wrong on purpose (label noise): {listed}."
     if said := aggregates.text(record.population["knowledge"], len(record.population["sites"])):
         yield f"What sites know of their labels: {said}."
-    yield from (f"{promise}." for promise in aggregates.promises(record.population["knowledge"]))
     if said := aggregates.truncation(record.population["knowledge"]):
         yield f"{said}."
     if chosen := record.run["chosen"]:

@@ -19,6 +19,7 @@ from fedsim.data.supervised import supervise
 from fedsim.fleet.assignment import assign
 from fedsim.privacy.units import UNITS
 from fedsim.scenario.messages import Problem, UnmetError
+from fedsim.scenario.privacy import num_units
 from fedsim.scenario.scenario import External, HeldOut, Scenario
 from fedsim.seeds import Streams
 
@@ -48,6 +49,7 @@ def completed(scenario: Scenario, population: Population) -> Population:
         *_metrics(scenario, population),
         *_bags(scenario, population),
         *_delta(scenario, population),
+        *_patients(scenario, population),
     ]
     if problems:
         raise UnmetError(scenario.name, problems)
@@ -145,7 +147,7 @@ def _delta(scenario: Scenario, population: Population) -> Iterator[Problem]:
     if privacy is None:
         return
     unit = privacy.mechanism.unit
-    num = len(population) if unit == "site" else max(population.sizes())
+    num = max(num_units(scenario, population, site) for site in range(len(population)))
     whose = "there are" if unit == "site" else "a site has"
     if num and privacy.delta >= 1 / num:
         yield Problem(
@@ -153,6 +155,24 @@ def _delta(scenario: Scenario, population: Population) -> Iterator[Problem]:
             f"{whose} {num} {UNITS[unit]}s, and at a delta of 1 / {num} = {1 / num:.2g} or more, "
             "publishing one of them at random would count as private: use less, such as "
             f"{0.1 / num:.0e}",
+        )
+
+
+def _patients(scenario: Scenario, population: Population) -> Iterator[Problem]:
+    """Where patients are hidden, every training image must be known to be somebody's."""
+    if scenario.privacy is None or scenario.privacy.mechanism.unit != "patient":
+        return
+    nobodys = sum(
+        int((known == "").sum())
+        for site in range(len(population))
+        if (known := population.patients(site, "train")) is not None
+    )
+    if nobodys:
+        yield Problem(
+            ("privacy", "mechanism", "kind"),
+            f"{nobodys} training images do not say whose they are, and a patient with several of "
+            "them would not be hidden: name their patients, each by a name of its own if they are "
+            "different people, or leave these images out",
         )
 
 

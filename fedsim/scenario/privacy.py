@@ -8,9 +8,9 @@ a budget that is kept and a figure that is reported all have the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ from fedsim.scenario.flower_strategy import FlowerStrategy
 from fedsim.scenario.yaml_tree import Path
 
 if TYPE_CHECKING:
+    from fedsim.data.population import Population
     from fedsim.scenario.scenario import Scenario
     from strategies import Strategy
 
@@ -41,6 +42,43 @@ class Privacy(Part):
     )
 
 
+def is_private(resolved: Mapping[str, Any]) -> bool:
+    """Return whether a scenario protects anything, and so keeps a ledger.
+
+    Args:
+        resolved: the scenario as plain data.
+    """
+    return resolved.get("privacy") is not None or bool(_label_privacies(resolved))
+
+
+def delta_of(resolved: Mapping[str, Any]) -> float:
+    """Return the delta at which the epsilons of a run are given; 0 if no mechanism needs one.
+
+    Args:
+        resolved: the scenario as plain data.
+    """
+    if resolved.get("privacy") is not None:
+        return float(resolved["privacy"]["delta"])
+    return max((part.get("delta", 0.0) for part in _label_privacies(resolved)), default=0.0)
+
+
+def _label_privacies(resolved: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    parts = resolved.get("population", {}).get("supervision") or ()
+    return [part["label_privacy"] for part in parts if part.get("label_privacy") is not None]
+
+
+def num_units(scenario: Scenario, population: Population, site: int) -> int:
+    """Return how many units of its mechanism's kind a site has; of sites, how many there are."""
+    assert scenario.privacy is not None
+    match scenario.privacy.mechanism.unit:
+        case "site":
+            return len(population)
+        case "patient":
+            return int(population.patient_numbers(site, "train").max(initial=-1)) + 1
+        case _:
+            return len(population.held(site)["train"])
+
+
 @dataclass(frozen=True)
 class Unprotected:
     """What is released without noise.
@@ -56,6 +94,11 @@ class Unprotected:
     way_out: str = ""
 
 
+def trains_alone_privately(scenario: Scenario) -> bool:
+    """Return whether a site that trains alone does so with the noise of the privacy section."""
+    return scenario.privacy is not None and scenario.privacy.mechanism.clips == "gradients"
+
+
 def unprotected(scenario: Scenario) -> Iterator[Unprotected]:
     """Yield what a scenario with a privacy section releases beside what its mechanism protects."""
     privacy = scenario.privacy
@@ -64,6 +107,10 @@ def unprotected(scenario: Scenario) -> Iterator[Unprotected]:
     mechanism = privacy.mechanism
     if mechanism.unit != "site":
         yield Unprotected("number of training images of each site (public under replace-special)")
+        if mechanism.unit == "patient":
+            yield Unprotected(
+                "number of patients of each site, and of images of each patient (public likewise)"
+            )
     elif _weighted(scenario.strategy):
         yield Unprotected(
             "number of training images of each site, by which updates are weighted",
@@ -78,7 +125,15 @@ def unprotected(scenario: Scenario) -> Iterator[Unprotected]:
             ("evaluation", "loss_decomposition"),
             "set it to false",
         )
-    if scenario.baselines:
+    alone = ("local",) if trains_alone_privately(scenario) else ()
+    if alone and "local" in scenario.baselines:
+        yield Unprotected(
+            "each site alone (yardstick), with the same mechanism and for the same price: what it "
+            "could release in place of its part in the federation, not beside it",
+            ("baselines",),
+            "leave this key out",
+        )
+    if set(scenario.baselines) - set(alone):
         yield Unprotected(
             "yardsticks, trained without privacy: no part of what sites would release",
             ("baselines",),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fedsim.data.resampled import Resampled
+from fedsim.data.source import PATIENT, Facts
 from fedsim.fleet.round_policy import Synchronous
 from fedsim.scenario import update_privacy_rules
 from fedsim.scenario.flower_strategy import FlowerStrategy
@@ -18,11 +19,12 @@ from fedsim.scenario.scenario import Scenario
 from strategies.q_fed_avg import START_LOSS
 
 
-def broken(scenario: Scenario) -> Iterator[Problem]:
+def broken(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
     """Yield the rules that the privacy section of a scenario breaks."""
     if scenario.privacy is None:
         return
     yield from _noise(scenario)
+    yield from _units(scenario, facts)
     if scenario.privacy.mechanism.clips == "gradients":
         yield from _gradients(scenario)
     else:
@@ -56,6 +58,18 @@ def _noise(scenario: Scenario) -> Iterator[Problem]:
         )
 
 
+def _units(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
+    """Who is hidden must be known."""
+    assert scenario.privacy is not None
+    if scenario.privacy.mechanism.unit == "patient" and PATIENT not in facts.columns:
+        yield Problem(
+            ("privacy", "mechanism", "kind"),
+            "the data do not say whose images they are: give a patient column (images: a manifest "
+            "with one, npz: columns: {patient: NAME}, synthetic: images_per_patient above 1), or "
+            "hide single images with example_level",
+        )
+
+
 def _gradients(scenario: Scenario) -> Iterator[Problem]:
     """The sum of clipped gradients must move by no more than C when one image becomes a blank."""
     client = scenario.client
@@ -74,11 +88,18 @@ def _gradients(scenario: Scenario) -> Iterator[Problem]:
             "clipped nor noised: use one of the parameters alone (proximal, dynamic, "
             "control_variates), or none",
         )
-    if client.personalisation is not None:
+    if client.personalisation is not None and client.personalisation.tuning(client.plan):
         yield Problem(
             ("client", "personalisation"),
-            f"{client.personalisation.kind} trains a model of each site without noise, and what it "
-            "says of images is released: leave it out",
+            f"{client.personalisation.kind} trains a model of each site anew before every "
+            "evaluation, and what each of them says of images would have to be paid for: use "
+            "private_parameters or ditto, or leave it out",
+        )
+    averages = getattr(scenario.privacy and scenario.privacy.mechanism, "average_decay", None)
+    if client.personalisation is not None and averages is not None:
+        yield Problem(
+            ("privacy", "mechanism", "average_decay"),
+            "averages the global model, and sites are judged by models of their own: leave it out",
         )
     copies = getattr(scenario.privacy and scenario.privacy.mechanism, "num_augmentations", 1)
     if copies > 1 and not scenario.data.augmentation.changes_anything:

@@ -56,7 +56,7 @@ def broken(scenario: Scenario) -> list[Problem]:
         broken_by_fleet(scenario),
         _server(scenario),
         broken_by_strategy(scenario),
-        privacy_rules.broken(scenario),
+        privacy_rules.broken(scenario, facts),
         _evaluation(scenario),
         _external(scenario, facts),
     )

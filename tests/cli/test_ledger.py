@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from fedsim.cli import app, ledger_command
 from fedsim.errors import InputError, RunError
 from fedsim.privacy import balance, cross_checks
-from fedsim.privacy.example_level import Steps
+from fedsim.privacy.dp_sgd import Steps
 from fedsim.privacy.ledger import Entry
 
 

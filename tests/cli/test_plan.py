@@ -72,12 +72,16 @@ BAGS = [
 ]
 
 
-def test_what_is_known_of_labels_and_promised_is_shown(fedsim: Any, quickstart: Path) -> None:
+def test_what_is_known_of_labels_and_what_they_cost_is_shown(fedsim: Any, quickstart: Path) -> None:
     code, out, err = fedsim("plan", quickstart, *BAGS)
     assert (code, err) == (0, "")
     assert "sites have" in out
     assert "training bags of 8 to" in out
-    assert "promise:      epsilon = 2 label-DP at each site" in out
+    said = " ".join(out.split())
+    assert "1 x Laplace 0.5 0 2.0000" in said
+    assert "Whole federation, label level: epsilon 2.0000" in said
+    assert "no outcome is more than e^2 times as probable" in said
+    assert "bag membership, bag sizes and images" in said
     assert "bag size:" not in out
 
 

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from clients.batch import Batch
+from clients.dpsgd import DpSgd, train_private
+from clients.objectives import Context, CrossEntropy
 from clients.per_example import Mode, PerUnit
 from clients.private_models import made_private, suited_mode, unsuitable
 from clients.unit_gradients import Formed, Outer, clip
@@ -319,3 +322,25 @@ def test_every_network_of_ours_can_be_trained_privately_as_it_is_or_after_replac
     private, changes = made_private(model)
     assert bool(changes) == normalised
     assert suited_mode(private, (1, image_size, image_size)) == "layers"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "image_size"), [("EfficientNetB0", 64), ("ResNet18", 33)])
+def test_networks_of_monai_take_a_private_step_within_its_bound(name: Any, image_size: int) -> None:
+    model = MonaiNetwork(name=name, normalisation="group").build(1, 2, image_size)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    examples = Batch(torch.rand(5, 1, image_size, image_size), torch.tensor([0, 1, 1, 0, 1]))
+    found = train_private(
+        model,
+        examples,
+        DpSgd(0.05, 0.0, 1.0, 1, max_physical_batch=2),
+        CrossEntropy(),
+        torch.optim.SGD(model.parameters(), 1.0),
+        context=Context(torch.tensor([2, 3])),
+        sampling=torch.Generator().manual_seed(0),
+        noise=torch.Generator().manual_seed(1),
+    )
+    moved = torch.stack([(p.detach() - before[n]).norm() for n, p in model.named_parameters()])
+    assert (found.num_units, found.num_not_finite) == (5, 0)
+    assert found.num_clipped > 0
+    assert 0 < float(moved.norm()) <= 0.05 * (1 + 1e-3)

@@ -18,6 +18,8 @@ from fedsim.data.population import Population
 from fedsim.data.supervision import Held, InBags, Taught
 from fedsim.errors import InputError
 from fedsim.flower.workplace import Workplace
+from fedsim.privacy.accounting import pure_epsilon
+from fedsim.privacy.events import from_data, history
 from fedsim.scenario import Scenario, open_population
 
 Make = Callable[..., Scenario]
@@ -81,12 +83,13 @@ def test_projected_means_lie_in_the_range() -> None:
 
 def test_the_promise_names_the_range_and_redrawing_costs_anew() -> None:
     release = taught(truncation=RANGE, label_privacy=LAPLACE).knowledge.release
-    assert release["epsilon"] == 0.5
-    assert "released mean targets" in release["promise"]
-    said = "bag membership, bag sizes, images and the range of targets from 0 to 8 are public"
-    assert release["promise"].endswith(said)
+    assert pure_epsilon({from_data(release["event"]): 1}) == pytest.approx(0.5)
+    assert release["what"] == "mean targets of bags"
+    said = "bag membership, bag sizes, images and the range of targets from 0 to 8"
+    assert release["public"] == said
     thrice = taught(truncation=RANGE, label_privacy=LAPLACE, num_draws=3)
-    assert thrice.knowledge.release["epsilon"] == 1.5
+    event = from_data(thrice.knowledge.release["event"])
+    assert pure_epsilon(history([(event, 1)])) == pytest.approx(1.5)
     assert len(thrice.knowledge.aggregates["train"]) == 3
 
 

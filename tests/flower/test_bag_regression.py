@@ -124,8 +124,8 @@ def test_the_report_says_what_was_told_and_promised(tiny: Make, tmp_path: Path) 
     fedsim.write_report(record)
     page = (record.folder / "report" / "index.html").read_text(encoding="utf-8")
     said = (record.folder / "report" / "results.md").read_text(encoding="utf-8")
-    assert "epsilon = 4 label-DP at each site" in said
-    assert "released mean targets" in said
+    assert "label level: epsilon 4.0000" in said
+    assert "the range of targets from" in said
     assert "of the numbers in bags were outside their public range" in said
     assert "of one class" not in page
     assert "nats" not in page

@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from fedsim import report
+from fedsim.cli import app
 from fedsim.data.aggregates import Aggregates
 from fedsim.flower.scoring import bag_loss, score
 from fedsim.flower.unshrinking import unshrunk
+from fedsim.privacy.balance import balance, promise, summary
+from fedsim.privacy.ledger import entries
 from fedsim.records import RunRecord
 from fedsim.scenario import Scenario, from_data, open_population
 from fedsim.simulate import resume, run
@@ -137,12 +141,25 @@ def test_what_protects_labels_is_recorded(
     record = run(
         scenario(tiny, [supervision], objective=objective, rounds=1), out=tmp_path, device="cpu"
     )
-    release = record.population["knowledge"]["site-00"]["release"]
-    assert release["mechanism"]["kind"] == supervision["label_privacy"]["kind"]
-    assert release["epsilon"] == pytest.approx(supervision.get("num_draws", 1))
-    assert "label-DP" in release["promise"]
+    protected = [entry for entry in entries(record.ledger) if entry.event is not None]
+    assert [(entry.round, entry.site, entry.unit) for entry in protected] == [
+        (0, name, "label") for name in ("site-00", "site-01", "site-02")
+    ]
+    mechanism, draws = supervision["label_privacy"], supervision.get("num_draws", 1)
+    for entry, row in zip(protected, record.population["sites"], strict=True):
+        assert entry.num_units == sum(row["train"]) + sum(row["validation"])
+    found = balance(entries(record.ledger), mechanism.get("delta", 0.0))
+    (verdict,) = found.federation
+    assert verdict.account.delta == mechanism.get("delta", 0.0)
+    assert verdict.bounds.high == pytest.approx(draws, rel=1e-3)
+    assert any("images" in what for what in found.unprotected)
     report.write(record)
-    assert release["promise"] in (record.folder / "report" / "results.md").read_text()
+    told = (record.folder / "report" / "results.md").read_text()
+    assert summary(verdict) in told
+    assert promise(verdict.account) in told
+    said = CliRunner().invoke(app, ["ledger", str(record.folder)])
+    assert said.exit_code == 0
+    assert f"{verdict.account.epsilon:.4f}" in said.stdout
 
 
 def test_randomised_labels_are_told_apart_from_true_ones(tiny: Make) -> None:

@@ -22,8 +22,8 @@ from fedsim.flower.private_rounds import PrivateRounds
 from fedsim.flower.workplace import Workplace
 from fedsim.privacy.accounting import epsilon
 from fedsim.privacy.balance import balance
+from fedsim.privacy.dp_sgd import Steps
 from fedsim.privacy.events import History, history
-from fedsim.privacy.example_level import Steps
 from fedsim.privacy.ledger import Entry, entries
 from fedsim.records import RunRecord, checkpoint, read
 from fedsim.scenario import Scenario, from_data, open_population

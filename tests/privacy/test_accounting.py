@@ -12,7 +12,15 @@ from dp_accounting.dp_event import DpEvent
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from fedsim.privacy.accounting import COARSE, FINE, bounds, deltas, epsilon, rough_epsilon
+from fedsim.privacy.accounting import (
+    COARSE,
+    FINE,
+    bounds,
+    deltas,
+    epsilon,
+    pure_epsilon,
+    rough_epsilon,
+)
 from fedsim.privacy.cross_checks import (
     GDP,
     OPACUS_RDP,
@@ -163,3 +171,14 @@ def test_a_bound_below_what_is_possible_is_noticed() -> None:
     assert contradictions(found, checks) == []
     assert contradictions(found, {**checks, OPACUS_RDP: 0.9 * found.low}) == [OPACUS_RDP]
     assert contradictions(found, {**checks, GDP: 0.5}) == []
+
+
+def test_pure_releases_have_an_exact_epsilon_that_adds_up() -> None:
+    laplace, whole = dp_event.LaplaceDpEvent(4.0), dp_event.DiscreteLaplaceDpEvent(0.5, 2)
+    flipped = dp_event.RandomizedResponseDpEvent(3 / (math.exp(1.2) + 2), 3)
+    assert pure_epsilon({laplace: 2, whole: 1, flipped: 3}) == pytest.approx(0.5 + 1.0 + 3.6)
+    assert pure_epsilon({laplace: 1, dp_event.GaussianDpEvent(9.0): 1}) is None
+    assert pure_epsilon({dp_event.LaplaceDpEvent(0.0): 1}) is None
+    assert pure_epsilon({}) == 0
+    by_losses = epsilon({laplace: 2, whole: 1, flipped: 3}, 1e-9)
+    assert by_losses == pytest.approx(5.1, abs=0.05)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from dp_accounting import dp_event
 from scipy.stats import norm
 
-from fedsim.privacy.attacks import strongest
+from fedsim.privacy.attacks import strongest, strongest_on_pure
 from fedsim.privacy.events import history
 
 
@@ -33,3 +35,14 @@ def test_without_noise_every_attack_is_possible_and_without_release_none() -> No
     none = strongest({})
     assert none.advantage == 0
     assert none.true_positive_rate == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 1.0, 4.0])
+def test_of_a_pure_release_the_bounds_are_those_of_its_epsilon_alone(epsilon: float) -> None:
+    """They are attained by randomised response, which the profile of losses also says."""
+    rate = 2 / (math.exp(epsilon) + 1)
+    pure = strongest_on_pure(epsilon)
+    by_profile = strongest({dp_event.RandomizedResponseDpEvent(rate, 2): 1})
+    assert pure.advantage == pytest.approx(by_profile.advantage, abs=1e-3)
+    assert pure.true_positive_rate == pytest.approx(by_profile.true_positive_rate, abs=1e-3)
+    assert strongest_on_pure(1e6).advantage == 1

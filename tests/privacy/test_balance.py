@@ -50,7 +50,7 @@ def test_a_site_spends_its_own_releases_and_those_of_all() -> None:
 )
 def test_it_is_said_who_has_to_be_trusted(purpose: str, who: str) -> None:
     found = balance([replace(OF_ALL, purpose=purpose, site="a")], DELTA)
-    said = promise(found.accounts[0], DELTA)
+    said = promise(found.accounts[0])
     assert who in said
     assert ("what a released" in said) == (purpose == "local model")
     assert "at two sites" not in summary(found.federation[0])  # a hospital is at one

@@ -8,8 +8,8 @@ from dp_accounting import get_sigma_gaussian
 from fedsim.errors import InputError
 from fedsim.privacy.accounting import COARSE, FINE, epsilon
 from fedsim.privacy.calibration import least_noise
+from fedsim.privacy.dp_sgd import Steps
 from fedsim.privacy.events import History, history
-from fedsim.privacy.example_level import Steps
 
 
 def rounds(rate: float, num: int, noise: float) -> History:

@@ -534,6 +534,7 @@ def test_the_other_files_are_as_documented(record: RunRecord) -> None:
         "checksums",
         "appearance",
         "num_mislabelled",
+        "shared_patients",
         "knowledge",
         "target_unit",
         "devices",

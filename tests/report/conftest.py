@@ -165,6 +165,7 @@ def record(
             for r in range(1, rounds + 1)
         ],
         metrics=scores,
+        ledger=[],
         selection=SimpleNamespace(
             metric=metrics[0],
             best_round=max(1, rounds - rounds // 4),

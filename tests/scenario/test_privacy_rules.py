@@ -47,6 +47,11 @@ def test_a_plain_private_scenario_is_fine() -> None:
         privately(mechanism={**MECHANISM, "noise_multiplier": 0}),
         changed("client", regulariser={"kind": "proximal"}),
         changed("client", objective={"kind": "margin", "form": "logits"}),
+        changed("client", personalisation={"kind": "ditto"}),
+        {
+            **changed("client", personalisation={"kind": "private_parameters"}),
+            "evaluation": {"loss_decomposition": False},
+        },
         {**CONTENT, "strategy": {"kind": "principal_gradient"}},
         {**CONTENT, "cohort": {"kind": "poisson", "sampling_rate": 0.5}},
     ):
@@ -70,6 +75,7 @@ def test_every_value_is_in_the_digest() -> None:
                 {"clipping": "per_layer"},
                 {"num_augmentations": 2},
                 {"max_physical_batch": 64},
+                {"average_decay": 0.9},
             )
         ),
     ]
@@ -101,8 +107,8 @@ def test_every_value_is_in_the_digest() -> None:
         (
             changed("client", personalisation={"kind": "fine_tuning", "epochs": 1}),
             "client.personalisation",
-            "without noise",
-            "leave it out",
+            "anew before every evaluation",
+            "ditto",
         ),
         (changed("client", drop_last=True), "client.drop_last", "Poisson samples", "false"),
         (
@@ -161,15 +167,30 @@ def test_every_value_is_in_the_digest() -> None:
             "data.augmentation",
         ),
         (
+            {
+                **privately(mechanism={**MECHANISM, "average_decay": 0.9}),
+                "client": {**CONTENT["client"], "personalisation": {"kind": "ditto"}},
+            },
+            "privacy.mechanism.average_decay",
+            "models of their own",
+            "leave it out",
+        ),
+        (
             privately(strict=True),
             "evaluation.loss_decomposition",
             "privacy.strict forbids",
             "set it to false",
         ),
         (
-            {**privately(strict=True), "baselines": ["local"]},
+            {**privately(strict=True), "baselines": ["pooled"]},
             "baselines",
             "without privacy",
+            "leave this key out",
+        ),
+        (
+            {**privately(strict=True), "baselines": ["local"]},
+            "baselines",
+            "in place of its part",
             "leave this key out",
         ),
     ],

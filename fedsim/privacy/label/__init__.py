@@ -9,7 +9,7 @@ from fedsim.privacy.label.gaussian import Gaussian
 from fedsim.privacy.label.geometric import Geometric
 from fedsim.privacy.label.laplace import Laplace
 from fedsim.privacy.label.randomised_response import RandomisedResponse
-from fedsim.privacy.label.release import LabelRelease, promise
+from fedsim.privacy.label.release import LabelRelease
 from fedsim.privacy.label.sensitivity import Relation, Sensitivity, of_counts, of_sums
 from fedsim.privacy.label.simplex import project
 from fedsim.privacy.label.truncation import Truncation
@@ -30,5 +30,4 @@ __all__ = [
     "of_counts",
     "of_sums",
     "project",
-    "promise",
 ]

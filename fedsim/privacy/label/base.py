@@ -19,8 +19,14 @@ from pydantic import Field
 
 from fedsim.errors import InputError
 from fedsim.plugins import Part
-from fedsim.privacy.label.release import Cost, LabelRelease
-from fedsim.privacy.label.sensitivity import Relation, Sensitivity, of_counts, of_sums
+from fedsim.privacy.label.release import LabelRelease
+from fedsim.privacy.label.sensitivity import (
+    NEIGHBOURS,
+    Relation,
+    Sensitivity,
+    of_counts,
+    of_sums,
+)
 from fedsim.privacy.label.truncation import Truncation
 
 if TYPE_CHECKING:
@@ -98,8 +104,7 @@ class LabelPrivacy(Part, ABC):
             num_classes: of the task.
             num_draws: how many bags hold the same example: those of all divisions together.
         """
-        told = of_counts(num_classes, self.relation), of_counts(num_classes, "replace_one")
-        return self._event(*told, num_draws, "class proportions")
+        return self._event(of_counts(num_classes, self.relation), num_draws, "class proportions")
 
     def event_of_means(self, truncation: Truncation, num_draws: int = 1) -> LabelRelease:
         """Return what releases of mean targets cost.
@@ -111,9 +116,9 @@ class LabelPrivacy(Part, ABC):
         Raises:
             InputError: if the noise is for counts alone.
         """
-        told = self._of_sums(truncation), of_sums(truncation, "replace_one")
         within = f"the range of targets from {truncation.low:g} to {truncation.high:g}"
-        return self._event(*told, num_draws, "mean targets", ("images", within))
+        told = self._of_sums(truncation)
+        return self._event(told, num_draws, "mean targets", ("images", within))
 
     @abstractmethod
     def scale(self, sensitivity: Sensitivity) -> float:
@@ -130,10 +135,6 @@ class LabelPrivacy(Part, ABC):
         """Return the variance of noise of this scale."""
 
     @abstractmethod
-    def cost(self, scale: float, sensitivity: Sensitivity, num_draws: int) -> Cost:
-        """Return what so many releases with noise of this scale cost together."""
-
-    @abstractmethod
     def dp_event(self, scale: float, sensitivity: Sensitivity) -> DpEvent:
         """Return one release with noise of this scale, in dp_accounting's words."""
 
@@ -148,20 +149,16 @@ class LabelPrivacy(Part, ABC):
     def _event(
         self,
         sensitivity: Sensitivity,
-        replace_one: Sensitivity,
         num_draws: int,
         what: str,
         public: Sequence[str] = ("images",),
     ) -> LabelRelease:
         from dp_accounting.dp_event import SelfComposedDpEvent
 
-        scale = self.scale(sensitivity)
-        event = self.dp_event(scale, sensitivity)
+        event = self.dp_event(self.scale(sensitivity), sensitivity)
         return LabelRelease(
-            what=what,
+            what=f"{what} of bags",
             public=", ".join(("bag membership", "bag sizes", *public[:-1])) + f" and {public[-1]}",
-            relation=self.relation,
-            cost=self.cost(scale, sensitivity, num_draws),
-            cost_replace_one=self.cost(scale, replace_one, num_draws),
+            relation=NEIGHBOURS[self.relation],
             event=event if num_draws == 1 else SelfComposedDpEvent(event, num_draws),
         )

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fedsim.privacy.label.base import LabelPrivacy
-from fedsim.privacy.label.release import Cost
 from fedsim.privacy.label.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
@@ -64,11 +63,6 @@ class Gaussian(LabelPrivacy):
         """Return sigma^2."""
         return scale**2
 
-    def cost(self, scale: float, sensitivity: Sensitivity, num_draws: int) -> Cost:
-        """Return that of the one release that all draws together are equal to."""
-        u = scale / sensitivity.l2 / sqrt(num_draws)
-        return Cost(epsilon_of(u, self.delta), self.delta)
-
     def dp_event(self, scale: float, sensitivity: Sensitivity) -> DpEvent:
         """Return the Gaussian mechanism."""
         from dp_accounting.dp_event import GaussianDpEvent
@@ -98,13 +92,3 @@ def noise_multiplier(epsilon: float, delta: float) -> float:
 
     root = brentq(lambda t: delta_of(epsilon, exp(t)) - delta, log(1e-5), log(1e10), xtol=ROUNDING)
     return exp(root + 2 * ROUNDING)
-
-
-def epsilon_of(u: float, delta: float) -> float:
-    """Return the least epsilon at which noise of u = sigma / Delta_2 is (epsilon, delta)-DP."""
-    from scipy.optimize import brentq
-
-    if delta_of(0.0, u) <= delta:
-        return 0.0
-    enough = 0.5 / u**2 + sqrt(-2 * log(delta)) / u
-    return float(brentq(lambda epsilon: delta_of(epsilon, u) - delta, 0.0, enough))

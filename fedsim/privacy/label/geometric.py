@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsim.privacy.label.base import LabelPrivacy
-from fedsim.privacy.label.release import Cost
 from fedsim.privacy.label.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
@@ -55,10 +54,6 @@ class Geometric(LabelPrivacy):
     def variance(self, scale: float) -> float:
         """Return 2 alpha / (1 - alpha)^2."""
         return 2 * exp(-1 / scale) / expm1(-1 / scale) ** 2
-
-    def cost(self, scale: float, sensitivity: Sensitivity, num_draws: int) -> Cost:
-        """Return the sum over the draws."""
-        return Cost(num_draws * sensitivity.l1 / scale)
 
     def dp_event(self, scale: float, sensitivity: Sensitivity) -> DpEvent:
         """Return the discrete Laplace mechanism."""

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from fedsim.plugins import Part
 from fedsim.privacy.label.base import Epsilon
-from fedsim.privacy.label.release import Cost, LabelRelease
+from fedsim.privacy.label.release import LabelRelease
 
 
 class RandomisedResponse(Part):
@@ -68,11 +68,9 @@ class RandomisedResponse(Part):
         from dp_accounting.dp_event import RandomizedResponseDpEvent
 
         return LabelRelease(
-            what="labels",
+            what="labels by randomised response",
             public="images",
             relation="replace_one",
-            cost=Cost(self.epsilon),
-            cost_replace_one=Cost(self.epsilon),
             event=RandomizedResponseDpEvent(self._drawn_rate(num_classes), num_classes),
         )
 

@@ -17,10 +17,16 @@ from __future__ import annotations
 from math import sqrt
 from typing import Literal, NamedTuple
 
+from fedsim.privacy import units
 from fedsim.privacy.label.truncation import Truncation
 
 Relation = Literal["replace_one", "zero_out"]
 """What two sets of labels differ by that must be hard to tell apart."""
+NEIGHBOURS: dict[Relation, units.Relation] = {
+    "replace_one": "replace_one",
+    "zero_out": "replace_special",
+}
+"""What the ledger calls it."""
 
 
 class Sensitivity(NamedTuple):

@@ -301,7 +301,7 @@ def _privacy(run: Run) -> Section:
     headings, lines = privacy.table(found)
     numbers = [account.epsilon for account in found.accounts]
     table = Table(
-        f"What sites released, and epsilon at delta {found.delta:g}",
+        "What was released, and what it costs",
         headings,
         [
             [*map(word, line[:-1]), Cell(line[-1], number)]

@@ -10,17 +10,16 @@ from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.stats import dlaplace, laplace, norm
 
+from fedsim.privacy.accounting import pure_epsilon
 from fedsim.privacy.label import (
     Gaussian,
     Geometric,
     LabelPrivacy,
     Laplace,
-    RandomisedResponse,
     Relation,
     Truncation,
     of_counts,
     of_sums,
-    promise,
 )
 
 SIZE = 3
@@ -99,8 +98,7 @@ def test_the_scale_of_the_paper_hides_a_label_that_is_replaced_half_as_well() ->
         for moved in (tau, 2 * tau)
     ]
     assert apart == pytest.approx([epsilon, 2 * epsilon])
-    cost = paper.event_of_means(truncation)
-    assert (cost.cost.epsilon, cost.cost_replace_one.epsilon) == pytest.approx(tuple(apart))
+    assert pure_epsilon({paper.event_of_means(truncation).event: 1}) == pytest.approx(apart[0])
 
 
 def test_the_oracles_agree(oracles: object) -> None:
@@ -130,31 +128,3 @@ def test_the_oracles_agree(oracles: object) -> None:
     valid = np.isfinite(classic)
     assert valid.sum() == 12
     assert (sigmas[valid] < classic[valid]).all()
-
-
-REPLACED = (
-    "epsilon = 2 label-DP at each site: replacing one example's label changes the probability of "
-    "any released class proportions by at most a factor of e^2; bag membership, bag sizes and "
-    "images are public"
-)
-
-
-def test_a_promise_says_what_epsilon_means_and_what_is_public() -> None:
-    assert promise(Laplace(epsilon=2.0).event(2)) == REPLACED
-    assert promise(Geometric(epsilon=2.0).event(5)) == REPLACED
-    told = promise(RandomisedResponse(epsilon=2.0).event(3), "at site north")
-    assert told.startswith("epsilon = 2 label-DP at site north: replacing one example's label")
-    assert told.endswith("any released labels by at most a factor of e^2; images are public")
-
-
-def test_a_promise_says_delta_and_draws_and_the_weaker_relation() -> None:
-    gaussian = Gaussian(epsilon=1.0, delta=1e-5)
-    assert "epsilon = 1, delta = 1e-05 label-DP" in promise(gaussian.event(3))
-    assert "a factor of e^1 plus 1e-05;" in promise(gaussian.event(3))
-    assert promise(Laplace(epsilon=2.0).event(3, num_draws=4)).startswith("epsilon = 8 label-DP")
-    weaker = Laplace(epsilon=2.0, relation="zero_out")
-    assert (
-        "counting one example's label as nothing (replacing it by another: epsilon = 4) changes"
-    ) in promise(weaker.event(3))
-    assert "(replacing it by another: epsilon = 2)" in promise(weaker.event(2))
-    assert "mean targets" in promise(weaker.event_of_means(Truncation(low=-1, high=1)))
