@@ -58,7 +58,7 @@ class Kill:
     at_operation: int | None = None
 
 
-def execute(arguments: Sequence[str], folder: Path, kill: Kill = Kill()) -> Ended:  # noqa: B008
+def execute(arguments: Sequence[str], folder: Path, kill: Kill = Kill()) -> Ended:
     """Run `fedsim ARGUMENT...` in a fork of this process, and kill it if told to.
 
     Args:

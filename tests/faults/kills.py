@@ -11,7 +11,6 @@ fifth run has two workers. One line of JSON is written for each, and one at the 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 import sys
@@ -26,6 +25,7 @@ import numpy as np
 import yaml
 
 from tests.faults.commands import Ended, Kill, execute, marked, new_mark, num_operations
+from tests.faults.trees import tree
 
 SCENARIO: dict[str, Any] = {
     "version": 1,
@@ -49,19 +49,8 @@ PRIVATE = {
         "delta": 1e-4,
     }
 }
-DIFFER = {"environment.jsonl", "timing.jsonl", "log.txt", ".lock"}
-"""Files that say when and where, and so differ from run to run."""
 PATIENCE_S = 60.0
 """Seconds that processes get to end after the main one was killed."""
-
-
-def tree(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file that must repeat."""
-    return {
-        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name not in DIFFER
-    }
 
 
 class Trial:
@@ -114,9 +103,7 @@ class Trial:
 
     def _run(self, folder: Path, kill: Kill = Kill()) -> Ended:  # noqa: B008
         out = ["--out", str(folder / "runs"), "--run-name", "run", "--device", "cpu"]
-        return execute(
-            ["run", str(self._file), *out, "--workers", self._workers], folder, kill
-        )
+        return execute(["run", str(self._file), *out, "--workers", self._workers], folder, kill)
 
     def _go_on(self, folder: Path, kill: Kill = Kill()) -> Ended:  # noqa: B008
         """Do what a user does: resume what has a folder, run what has none."""
