@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from fedsim import report
 from fedsim.errors import FedsimError, InputError, RunError
 from fedsim.records import RunFolder, RunRecord, read
 from fedsim.scenario import Scenario
@@ -152,6 +153,15 @@ def test_a_second_process_is_told_who_is_at_it(
     folder.close()
     assert tree(path) == before
     assert tree(resume(path).folder) == tree(whole.folder)
+
+
+def test_what_a_killed_report_left_goes_with_the_next_one(whole: RunRecord, tmp_path: Path) -> None:
+    record = read(shutil.copytree(whole.folder, tmp_path / "run"))
+    folder = report.write(record)[-1].parent
+    before = tree(folder)
+    (folder / ".index.html.1.tmp").write_text("<html>")
+    report.write(record)
+    assert tree(folder) == before
 
 
 def test_a_clock_that_jumps_changes_no_bit_and_no_duration(
