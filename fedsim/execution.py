@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -201,11 +201,23 @@ def _note_environment(folder: RunFolder, devices: Sequence[torch.device]) -> Non
     log.info("started on %s with %d thread", ", ".join(names), torch.get_num_threads())
 
 
+class _Log(logging.FileHandler):
+    """A log that drops what a full disk does not take: the run itself says what is the matter."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Drop the record."""
+
+    def close(self) -> None:
+        """Close the file, whether or not all of it could be written."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def _logged(folder: Path) -> Iterator[None]:
     """Write what fedsim logs into the folder, and keep Flower's round messages off the screen."""
     with writing(folder / "log.txt"):
-        handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+        handler = _Log(folder / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     flower = logging.getLogger("flwr")
     levels = log.level, flower.level

@@ -250,7 +250,11 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tiny: Make, tmp_path: Path) 
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"fedsim resume {folder}" in said
+    assert "Stopping after this round" in said
     assert "Traceback" not in said
+    assert f"round-{len(read_lines(folder / 'rounds.jsonl')):05d}" in str(
+        max((folder / "checkpoints").iterdir())
+    )
     assert "interrupted" in (folder / "log.txt").read_text()
 
 

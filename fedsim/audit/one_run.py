@@ -40,8 +40,8 @@ from fedsim.audit.subject import Subject
 from fedsim.flower import private_training
 from fedsim.flower.workplace import Workplace
 from fedsim.privacy.accounting import epsilon
-from fedsim.privacy.events import history
 from fedsim.privacy.dp_sgd import Steps
+from fedsim.privacy.events import history
 from fedsim.privacy.ledger import Entry
 
 AT_ONCE = 64

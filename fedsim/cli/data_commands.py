@@ -83,7 +83,10 @@ def fetch(
         finding = "any" if REGISTRY[name].multi_label else None
         options = {"name": name, "image_size": int(image_size), "finding": finding}
         source = MedMnist.model_validate(options)
-        typer.echo(f"{source.file}: {'is here' if source.is_local() else 'downloading'}", err=True)
+        here = source.is_local()
+        typer.echo(f"{source.file}: {'is here' if here else 'downloading'}", err=True)
+        if not here:
+            source.fetch()
         (checksum,) = source.open(Streams(0)).checksums.values()
         typer.echo(f"{source.local()} {checksum}")
 

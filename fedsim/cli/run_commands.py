@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from fedsim.cli import opening
+from fedsim.cli.interruption import finishing_rounds
 from fedsim.cli.options import File, Set, number_of
 from fedsim.cli.progress import watching
 from fedsim.cli.streams import console
@@ -92,7 +93,12 @@ def run(
     from fedsim import simulate
 
     folder = simulate.run_folder(scenario, out, run_name)
-    with watching(quiet, as_json) as watch, _resumable(folder), draft.pointing():
+    with (
+        _resumable(folder),
+        watching(quiet, as_json) as shown,
+        _stopping(shown, engine) as watch,
+        draft.pointing(),
+    ):
         record = simulate.run(
             scenario,
             out=out,
@@ -120,11 +126,16 @@ def resume(
     """Go on with a run after a crash or Ctrl-C, to the same bits."""
     from fedsim import simulate
 
-    with watching(quiet, as_json) as watch, _resumable(folder):
+    with _resumable(folder), watching(quiet, as_json) as shown, _stopping(shown, engine) as watch:
         record = simulate.resume(
             folder, device=device, workers=number_of(workers), engine=engine, watch=watch
         )
     conclude(record, quiet, as_json)
+
+
+def _stopping(watch: Watcher, engine: EngineName) -> AbstractContextManager[Watcher]:
+    """Return what decides what Ctrl-C does; Flower's processes get it too, and end at once."""
+    return finishing_rounds(watch) if engine == "own" else nullcontext(watch)
 
 
 @contextmanager

@@ -11,12 +11,13 @@ import hashlib
 import io
 import logging
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fedsim.drafts import whole_file
 
 _log = logging.getLogger("fedsim")
 DIGEST_BYTES = 32
@@ -86,18 +87,11 @@ def _store(path: Path, array: NDArray[np.uint8]) -> None:
     Raises:
         OSError: if that is impossible, or if something other than a regular file is in the way.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise FileExistsError(f"{path} is no regular file")
     content = io.BytesIO()
     np.save(content, array, allow_pickle=False)
     digest = hashlib.sha256(content.getbuffer()).digest()
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.getbuffer())
-            file.write(digest)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        file.write(content.getbuffer())
+        file.write(digest)

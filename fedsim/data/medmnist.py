@@ -131,7 +131,7 @@ class MedMnist(Source):
         )
 
     def is_local(self) -> bool:
-        """Return whether the file is on this machine, so that `open` needs no download.
+        """Return whether the file is on this machine, so that `open` finds it.
 
         Raises:
             DataError: if FEDSIM_DATA_DIR names no folder.
@@ -139,13 +139,19 @@ class MedMnist(Source):
         return self.local() is not None
 
     def open(self, streams: Streams) -> Dataset:
-        """Find or download the file, check it, and return its labels and images.
+        """Find the file, check it, and return its labels and images; nothing is downloaded.
 
         Raises:
-            DataError: if FEDSIM_DATA_DIR names no folder, or the file is neither here nor to be
-                had, is not the official one (nor a copy of it with equal arrays), or is damaged.
+            DataError: if FEDSIM_DATA_DIR names no folder, or the file is not here, is not the
+                official one (nor a copy of it with equal arrays), or is damaged.
         """
-        path = self.local() or self._download()
+        path = self.local()
+        if path is None:
+            size = "" if self.image_size == 28 else f" --image-size {self.image_size}"
+            raise DataError(
+                f"{self.file} is not in {' or '.join(map(str, _folders()))}: get it with "
+                f"`fedsim data fetch {self.name}{size}`, or put {URL.format(file=self.file)} there"
+            )
         stat = path.stat()
         entry = REGISTRY[self.name]
         arrays, identity = _load(path, (stat.st_mtime_ns, stat.st_size), entry, self.image_size)
@@ -173,7 +179,12 @@ class MedMnist(Source):
         """
         return next((f / self.file for f in _folders() if (f / self.file).is_file()), None)
 
-    def _download(self) -> Path:
+    def fetch(self) -> Path:
+        """Download the file into the cache, and return where it is.
+
+        Raises:
+            DataError: if it cannot be had, or is not the one that was published.
+        """
         url, entry = URL.format(file=self.file), REGISTRY[self.name]
         md5 = entry.md5[SIZES.index(self.image_size)]
         try:
@@ -235,7 +246,10 @@ def _load(path: Path, stamp: tuple[int, int], entry: Entry, image_size: int) -> 
 
 
 def _mend(path: Path) -> str:
-    return f"Delete it to have it downloaded, or put {URL.format(file=path.name)} in its place"
+    return (
+        "Delete it and get it with `fedsim data fetch`, or put "
+        f"{URL.format(file=path.name)} in its place"
+    )
 
 
 def _md5(path: Path) -> str:

@@ -110,7 +110,7 @@ class Source(Part, ABC):
         """
 
     def is_local(self) -> bool:
-        """Return whether `open` needs no download."""
+        """Return whether the data are on this computer, so that `open` finds them."""
         return True
 
     @abstractmethod

@@ -31,6 +31,7 @@ from fedsim.flower.attack import Attack
 from fedsim.flower.cohort_grid import CohortGrid
 from fedsim.flower.dispatcher import Dispatcher
 from fedsim.flower.loss_decomposition import LossDecomposition
+from fedsim.flower.misfit import misfit
 from fedsim.flower.moving_average import averaged
 from fedsim.flower.recollection import Recollection
 from fedsim.flower.scoring import Predictions, revealed, score
@@ -251,7 +252,7 @@ class Server:
         bytes_down = sum(map(wire.num_bytes, messages))
         lens = self.decomposition if self._is_evaluated(round) else None
         tally = Tally(lens is not None, losses_needed=self.desk is None, models_needed=not alone)
-        replies = self.attack.forged(self._trained(round, messages, tally), shared)
+        replies = self.attack.forged(self._trained(round, messages, shared, tally), shared)
         after = self._aggregate(round, model, replies, tally, alone)
         if self.recollection is not None:
             self.recollection.note(round, tally.losses)
@@ -312,13 +313,14 @@ class Server:
             raise RunError(f"no reply from {', '.join(self.names[site] for site in due)}")
 
     def _trained(
-        self, round: int, messages: list[Message], tally: Tally
+        self, round: int, messages: list[Message], model: Model, tally: Tally
     ) -> Iterator[tuple[int, Message]]:
         """Yield sites that trained and their replies, in site order, and note what these say."""
         for site, reply in self._replies(messages):
-            if reply.has_error():
+            why = str(reply.error.reason) if reply.has_error() else misfit(reply, model)
+            if why:
                 tally.failed.append(site)
-                self._refuse_or_note(round, site, str(reply.error.reason))
+                self._refuse_or_note(round, site, why)
             else:
                 tally.note(site, reply)
                 self.dispatcher.bring_up_to_date(site, reply)
@@ -406,7 +408,12 @@ class Server:
             if reply.has_error():
                 why = reply.error.reason
                 raise RunError(f"round {round}: {self.names[site]} failed to evaluate: {why}")
-            answers[self.names[site]] = wire.read_predictions(reply)
+            try:
+                answers[self.names[site]] = wire.read_predictions(reply)
+            except (KeyError, TypeError, ValueError) as error:
+                raise RunError(
+                    f"round {round}: the evaluation of {self.names[site]} cannot be read: {error!r}"
+                ) from error
         return {
             split: {name: answer[split] for name, answer in answers.items()}
             for split in next(iter(answers.values()))

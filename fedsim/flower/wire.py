@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clients.training import Plan
+from fedsim.data.source import HELD_OUT
 from fedsim.privacy.mechanism import Mechanism, Release
 from strategies.q_fed_avg import START_LOSS
 
@@ -253,11 +254,13 @@ def evaluate_reply(
 
 
 def read_predictions(reply: Message) -> dict[str, tuple[NDArray[np.float32], NDArray[Any]]]:
-    """Return from an answer to `evaluate` the scores and labels of each split."""
-    return {
-        split: (arrays["scores"].numpy(), arrays["labels"].numpy())
-        for split, arrays in reply.content.array_records.items()
-    }
+    """Return from an answer to `evaluate` the scores and labels of each split.
+
+    Raises:
+        KeyError, ValueError: if it is no such answer.
+    """
+    found = {split: reply.content.array_records[split] for split in HELD_OUT}
+    return {split: (a["scores"].numpy(), a["labels"].numpy()) for split, a in found.items()}
 
 
 def num_bytes(message: Message) -> int:

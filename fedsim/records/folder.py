@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -10,12 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-
 from fedsim.data.source import POOLED
 from fedsim.drafts import whole_folder
 from fedsim.errors import InputError, RunError
-from fedsim.records import checkpoint
+from fedsim.records import checkpoint, lock
 from fedsim.records.files import (
     Journal,
     cut_torn_line,
@@ -35,6 +32,7 @@ from fedsim.records.read import (
     read,
     select,
 )
+from fedsim.scenario.yaml_tree import plain, write
 
 
 class RunFolder:
@@ -50,13 +48,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         read(path)  # so that nothing is written into what is no run folder
-        with writing(path / ".lock"):
-            self._lock = (path / ".lock").open("a")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise InputError(f"{path}: another process is running this; wait for it") from None
+        self._lock = lock.hold(path)
         record = read(path)  # anew: until now another process may have gone on
         self._digest, self._keep_every = record.run["digest"], record.run["keep_every"]
         self._select_by = record.scenario["evaluation"]["select_by"]
@@ -98,6 +90,8 @@ class RunFolder:
         Raises:
             InputError: if the folder exists or cannot be made.
         """
+        text = write(dict(scenario))
+        plain(text)  # what could not be read again is refused before anything is trained
         if path.parent.is_file():
             raise InputError(f"{path.parent}: is a file; expected a folder for run folders")
         if path.exists():
@@ -115,10 +109,7 @@ class RunFolder:
                 }
                 write_text(draft / "run.json", json.dumps(run, indent=2) + "\n")
                 write_text(draft / "population.json", json.dumps(population, indent=2) + "\n")
-                write_text(
-                    draft / "scenario.yaml",
-                    yaml.safe_dump(dict(scenario), sort_keys=False, allow_unicode=True),
-                )
+                write_text(draft / "scenario.yaml", text)
         except RunError as error:
             raise InputError(f"{path}: cannot be made: {error}") from error
         return RunFolder(path)

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from clients.metrics import METRICS
 from fedsim.data.source import POOLED
-from fedsim.errors import InputError
+from fedsim.errors import InputError, ScenarioError
 from fedsim.records import notebook
 from fedsim.records.checkpoint import load_of, path_of, rounds
 from fedsim.records.files import read_lines
+from fedsim.scenario.yaml_tree import plain
 
 FORMAT = 4
 """Version of the run folder; to be raised when older readers would misread it."""
@@ -222,7 +222,7 @@ def read(folder: str | Path) -> RunRecord:
 
 
 def _scenario(path: Path) -> dict[str, Any]:
-    found = _section(path, yaml.safe_load)
+    found = _section(path, plain)
     with _checked(path):
         evaluation = found["evaluation"]
         if not isinstance(evaluation, dict) or evaluation.get("select_by") not in METRICS:
@@ -262,5 +262,5 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 def _checked(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, ScenarioError) as error:
         raise InputError(f"{path}: is damaged: {error}") from error

@@ -38,10 +38,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from fedsim.errors import InputError
+from fedsim.errors import InputError, ScenarioError
 from fedsim.records.files import read_lines
+from fedsim.scenario.yaml_tree import plain
 
 FORMAT = 1
 """Version of the study folder; to be raised when older readers would misread it."""
@@ -136,7 +135,7 @@ def read_study(folder: str | Path) -> StudyRecord:
                 f"{folder}: was written in format {head['format']}, this fedsim reads format "
                 f"{FORMAT}; run the study anew, its runs are used again"
             )
-        study = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
+        study = plain((folder / "study.yaml").read_text(encoding="utf-8"))
         return StudyRecord(
             folder=folder,
             study=study,
@@ -148,7 +147,7 @@ def read_study(folder: str | Path) -> StudyRecord:
             cells=_cells(folder, list(head["methods"]), list(head["settings"])),
             comparison=_comparison(folder / COMPARISON),
         )
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ScenarioError) as error:
         raise InputError(f"{folder}: is damaged: {error!r}") from error
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fedsim.records.files import write_bytes, writing
+from fedsim.records.files import sweep, write_bytes, writing
 from fedsim.report import canvas, figures, rows, samples, tables
 from fedsim.report.document import render as render_page
 from fedsim.report.document import run as run_page
@@ -68,6 +68,7 @@ def write(record: RunRecord) -> list[Path]:
 def _put(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     with writing(folder):
         folder.mkdir(exist_ok=True)
+        sweep(folder)
     for name, data in contents.items():
         write_bytes(folder / name, data)
     return [folder / name for name in contents]

@@ -86,6 +86,24 @@ def parse(text: str, origin: str) -> Tree:
     return Tree(data, {(): (1, 1), **places}, origin)
 
 
+def plain(text: str) -> Any:
+    """Return the data of a document that fedsim wrote, read as carefully as any other.
+
+    Raises:
+        ScenarioError: as `parse`.
+    """
+    return parse(text, "the text").data
+
+
+def write(data: dict[str, Any]) -> str:
+    r"""Return plain data as a document that `parse` reads back as they are.
+
+    >>> write({"name": "1e5", "rate": 1e-5})
+    "name: '1e5'\nrate: 1.0e-05\n"
+    """
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
 def dotted(path: Path) -> str:
     """Return the path as `--set` takes it; what is invisible is escaped, what is long is cut.
 
@@ -123,6 +141,10 @@ class _Loader(yaml.SafeLoader):
         return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML that quotes text which either version of YAML takes for something else."""
+
+
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -131,9 +153,10 @@ for _tag, _pattern, _first in (
     ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
     ("merge", r"<<", ["<"]),
 ):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _first
-    )
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _first
+        )
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
 
 

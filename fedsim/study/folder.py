@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fedsim.drafts import whole_folder
 from fedsim.errors import InputError
+from fedsim.records import lock
 from fedsim.records.files import cut_torn_line, sweep, to_line, write_text, writing
 from fedsim.records.study import CELLS, FORMAT, STUDY, StudyRecord, read_study
+from fedsim.scenario.yaml_tree import write
 from fedsim.study.cells import PlannedCell
 from fedsim.study.design import Design
 
@@ -46,13 +45,7 @@ class StudyFolder:
         if not self.path.exists():
             _create(self.path, design)
         _check(self.path, design)
-        with writing(self.path / ".lock"):
-            self._lock = (self.path / ".lock").open("a")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise InputError(f"{self.path}: another process runs this study; wait") from None
+        self._lock = lock.hold(self.path)
         sweep(self.path)
         cut_torn_line(self.path / CELLS)
 
@@ -124,4 +117,4 @@ def _head(design: Design) -> dict[str, Any]:
 
 
 def _text(design: Design) -> str:
-    return yaml.safe_dump(design.resolved(), sort_keys=False, allow_unicode=True)
+    return write(design.resolved())

@@ -219,7 +219,17 @@ def test_the_named_folder_comes_before_the_cache(
         opened(source)
 
 
-def test_a_missing_file_is_downloaded_once(
+def test_a_missing_file_is_never_downloaded_unasked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(medmnist, "download", lambda *_: pytest.fail("a download was begun"))
+    with pytest.raises(DataError, match="`fedsim data fetch breastmnist --image-size 64`") as found:
+        opened(MedMnist(name="breastmnist", image_size=64))
+    assert str(folder) in str(found.value)
+    assert medmnist.URL.format(file="breastmnist_64.npz") in str(found.value)
+
+
+def test_a_missing_file_is_downloaded_when_asked(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pooch = pytest.importorskip("pooch")
@@ -235,7 +245,7 @@ def test_a_missing_file_is_downloaded_once(
 
     monkeypatch.setattr(pooch, "retrieve", retrieve)
     assert not source.is_local()
-    opened(source)
+    source.fetch()
     assert source.is_local()
     opened(source)
     assert calls == [
@@ -255,7 +265,7 @@ def test_a_failed_download_says_what_to_put_where(
 
     monkeypatch.setattr(pooch, "retrieve", retrieve)
     with pytest.raises(DataError, match="could not be downloaded") as raised:
-        opened(MedMnist(name="breastmnist", image_size=64))
+        MedMnist(name="breastmnist", image_size=64).fetch()
     message = str(raised.value)
     assert "\n" not in message
     assert "breastmnist_64.npz" in message
@@ -267,7 +277,7 @@ def test_a_failed_download_says_what_to_put_where(
 
 def test_an_address_that_pooch_cannot_open_is_a_data_error(folder: Path) -> None:
     with pytest.raises(DataError, match="could not be downloaded"):
-        opened(MedMnist(name="breastmnist"))
+        MedMnist(name="breastmnist").fetch()
 
 
 def test_a_named_folder_that_does_not_exist_is_an_error_not_a_download(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -168,7 +169,7 @@ def test_the_lock_holds_between_processes_and_dies_with_its_owner(
     command = [sys.executable, "-c", make_writer, str(path)]
     refused = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert refused.returncode
-    assert "another process is running this" in refused.stderr
+    assert f"another process is running this (process {os.getpid()} on " in refused.stderr
     folder.close()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None

@@ -293,7 +293,7 @@ def test_a_pilot_has_seeds_of_its_own(make: Make, tmp_path: Path) -> None:
 
 def test_one_process_runs_a_study_at_a_time(make: Make, tmp_path: Path) -> None:
     def again(progress: StudyProgress) -> None:
-        with pytest.raises(InputError, match="another process runs this study"):
+        with pytest.raises(InputError, match="another process is running this"):
             run(make(), out=tmp_path / "runs", device="cpu")
         raise KeyboardInterrupt
 
