@@ -146,5 +146,5 @@ def _constants(option: Schema) -> list[Any]:
 
 
 def _range(option: Schema) -> str:
-    bounds = [f"{sign} {option[name]:g}" for name, sign in BOUNDS.items() if name in option]
+    bounds = [f"{sign} {option[name]:.15g}" for name, sign in BOUNDS.items() if name in option]
     return " " * bool(bounds) + " and ".join(bounds)

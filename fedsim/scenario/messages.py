@@ -100,7 +100,8 @@ def unfit(data: Any, expected: Expectation | None, path: Path = ()) -> Iterator[
             below = expected.child(part, data) if expected is not None else None
             yield from unfit(value, below, (*path, part))
     elif isinstance(data, float) and not math.isfinite(data):
-        yield Problem(path, f"expected a finite number, got {data}")
+        end = " (numbers end at 1.8e308)" if math.isinf(data) else ""
+        yield Problem(path, f"expected a finite number, got {data}{end}")
     elif isinstance(data, int) and abs(data) > LARGEST_INT:
         yield Problem(path, "expected a whole number of at most 18 digits")
     elif isinstance(data, str) and UNSHOWABLE.search(data):

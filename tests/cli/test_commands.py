@@ -197,7 +197,7 @@ def test_a_kind_is_listed_with_its_keys(fedsim: Any) -> None:
     code, out, _ = fedsim("list", "dirichlet")
     assert code == 0
     assert out.startswith("kind: dirichlet  (population.partition:, one of the partitions)\n")
-    assert "- alpha: a number > 0 and <= 1e+06; required" in out
+    assert "- alpha: a number > 0 and <= 1000000; required" in out
     assert "- min_examples: a whole number > 0; default 8" in out
 
 
@@ -223,17 +223,17 @@ def test_every_kind_can_be_looked_up(fedsim: Any, kind: str) -> None:
 
 
 SECTIONS = {
-    "scenario": "- rounds: a whole number > 0 and <= 1e+06; required",
+    "scenario": "- rounds: a whole number > 0 and <= 1000000; required",
     "data": "- positive_class: a whole number >= 0; default 1; binary tasks: the disease",
     "augmentation": "- max_shift: a whole number >= 0; default 0; pixels",
-    "population": "- num_sites: a whole number > 0 and <= 1e+09; not set by default; hospitals",
+    "population": "- num_sites: a whole number > 0 and <= 1000000000; not set by default; hospitals",
     "held_out": "- test: a number > 0 and < 1 or `official`; default 0.2",
     "devices": "- uplink_mbps: a number > 0; default 100.0; 10^6 bits per second from the site",
     "profile": "- fp32_tflops: a number > 0; required; 10^12 floating-point operations per second",
     "outages": "- to_round: a whole number >= 1; not set by default; the last round; null for good",
     "client": "how a site takes its steps",
     "privacy": "- delta: a number > 0 and < 1; required; of every epsilon",
-    "budget": "- epsilon: a number > 0 and <= 1e+06; required; at the section's delta",
+    "budget": "- epsilon: a number > 0 and <= 1000000; required; at the section's delta",
     "evaluation": "- every: a whole number > 0; default 1; rounds",
     "external": "- name: text; required; as tables and figures call it",
 }

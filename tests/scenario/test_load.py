@@ -184,7 +184,7 @@ def test_two_changes_can_swap_epochs_for_steps(author: Any) -> None:
         ("rounds=[1", "--set rounds=[1: value:1:3: not valid YAML"),
         (
             "rounds=",
-            "--set rounds=: rounds\n  expected a whole number > 0 and <= 1e+06, got nothing",
+            "--set rounds=: rounds\n  expected a whole number > 0 and <= 1000000, got nothing",
         ),
         ("ronds=3", "--set ronds=3: ronds\n  unknown key; did you mean 'rounds'?"),
         (

@@ -213,7 +213,7 @@ def test_a_base_with_a_mistake_is_told_as_a_scenario(
     (tmp_path / "broken.yaml").write_text(yaml.safe_dump({**base, "rounds": 0}))
     said = complaint("base: base.yaml", "base: broken.yaml")
     assert f"{tmp_path}/broken.yaml:" in said
-    assert "rounds\n  expected a whole number > 0 and <= 1e+06, got 0" in said
+    assert "rounds\n  expected a whole number > 0 and <= 1000000, got 0" in said
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "a: [", "\tx: 1", "methods: {a: {b: *c}}"])
