@@ -474,7 +474,11 @@ CLAIMS: tuple[tuple[dict[str, Any], dict[str, Any], tuple[Claim, ...]], ...] = (
 )
 
 
-@pytest.mark.parametrize(("mechanism", "cohort", "wrong"), CLAIMS, ids=lambda v: str(v)[:30])
+@pytest.mark.parametrize(
+    ("mechanism", "cohort", "wrong"),
+    CLAIMS,
+    ids=[f"{mechanism['kind']}, {cohort['kind']}" for mechanism, cohort, _ in CLAIMS],
+)
 def test_claims_that_forget_something_are_caught(
     tiny: Callable[..., Scenario],
     mechanism: dict[str, Any],
