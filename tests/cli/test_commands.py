@@ -226,7 +226,7 @@ SECTIONS = {
     "scenario": "- rounds: a whole number > 0 and <= 1000000; required",
     "data": "- positive_class: a whole number >= 0; default 1; binary tasks: the disease",
     "augmentation": "- max_shift: a whole number >= 0; default 0; pixels",
-    "population": "- num_sites: a whole number > 0 and <= 1000000000; not set by default; hospitals",
+    "population": "- num_sites: a whole number > 0 and <= 1000000000; not set by default",
     "held_out": "- test: a number > 0 and < 1 or `official`; default 0.2",
     "devices": "- uplink_mbps: a number > 0; default 100.0; 10^6 bits per second from the site",
     "profile": "- fp32_tflops: a number > 0; required; 10^12 floating-point operations per second",
