@@ -49,7 +49,9 @@ class Curve:
 
 
 def learning(record: StudyRecord, metric: str) -> dict[str, dict[str, Curve]]:
-    """Return a curve for each setting and method that has finished runs.
+    """Return a curve for each setting and method that has finished runs with a value.
+
+    Where no site has a label for its validation images, most metrics have none.
 
     Args:
         record: of the study.
@@ -64,13 +66,17 @@ def learning(record: StudyRecord, metric: str) -> dict[str, dict[str, Curve]]:
         except InputError:
             continue
         runs.setdefault(cell.setting, {}).setdefault(cell.method, []).append(_seed(run, metric))
-    return {
+    curves = {
         setting: {
-            method: _curve(by_method[method]) for method in record.methods if method in by_method
+            method: curve
+            for method in record.methods
+            if method in by_method
+            and any(map(math.isfinite, (curve := _curve(by_method[method])).mean))
         }
         for setting in record.settings
         if (by_method := runs.get(setting))
     }
+    return {setting: by_method for setting, by_method in curves.items() if by_method}
 
 
 def _seed(run: RunRecord, metric: str) -> Seed:
