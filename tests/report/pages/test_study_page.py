@@ -157,6 +157,16 @@ def test_undefined_values_are_no_numbers(make_study: Any, tmp_path: Path) -> Non
     assert not re.search(r"\bnan\b", html)
 
 
+def test_curves_without_a_value_are_not_drawn(make_study: Any, tmp_path: Path) -> None:
+    """Sites without labels for their validation images tell no AUROC."""
+    folder = make_study(tmp_path / "study")
+    for file in (tmp_path / "cells").glob("*/metrics.jsonl"):
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        rows = [row | {"value": None} if row["split"] == "validation" else row for row in rows]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert sections(page_of(folder)) == [name for name in SECTIONS if name != "learning"]
+
+
 def test_a_run_that_is_gone_is_left_out(make_study: Any, tmp_path: Path) -> None:
     folder = make_study(tmp_path / "study")
     for file in (tmp_path / "cells").glob("fedavg-*/run.json"):
