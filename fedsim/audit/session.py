@@ -93,7 +93,7 @@ def _accounted(found: Subject) -> list[dict[str, Any]]:
         {
             "unit": verdict.account.unit,
             "site": verdict.account.site,
-            "delta": found.delta,
+            "delta": verdict.account.delta,
             "epsilon": verdict.bounds.high if math.isfinite(verdict.bounds.high) else None,
             "advantage": verdict.attack.advantage,
             "true_positive_rate": verdict.attack.true_positive_rate,

@@ -53,7 +53,7 @@ def _about(record: RunRecord) -> Iterator[str]:
     if record.population.get("images", {}).get("synthetic"):
         yield "synthetic images: results say nothing about patients"
     if record.ledger:
-        yield "trained with privacy; fedsim ledger says what that promises"
+        yield "has a privacy ledger; fedsim ledger says whose privacy it promises, and how much"
 
 
 def _table(record: RunRecord) -> str:

@@ -32,9 +32,9 @@ class Cohort(Part):
         """Return the largest number of successive rounds in which no site takes part twice."""
         return 1
 
+    @abstractmethod
     def num_expected(self, num_sites: int) -> float:
         """Return how many sites a round has on average."""
-        raise NotImplementedError(f"cohort {self.kind} does not say how many sites a round has")
 
 
 class AllSites(Cohort):

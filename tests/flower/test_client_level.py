@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import torch
 from dp_accounting import dp_event
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 
-from fedsim.engines.inline import flower_identity
 from fedsim.errors import InputError
 from fedsim.flower import client_app, local_training, wire
 from fedsim.flower.cohort_grid import CohortGrid
@@ -49,17 +47,6 @@ def client_level(tiny: Make) -> Make:
         return tiny(privacy=privacy, **{"strategy": UNIFORM, **sections})
 
     return make
-
-
-@pytest.fixture
-def identity() -> Iterator[None]:
-    """Let messages be made, and keep Flower's log off the screen."""
-    log = logging.getLogger("flwr")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    with flower_identity():
-        yield
-    log.setLevel(level)
 
 
 def model(record: RunRecord, round: int) -> Model:

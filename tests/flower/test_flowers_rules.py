@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -24,24 +23,14 @@ from flwr.serverapp.strategy import (
 )
 
 import strategies as ours
-from fedsim.engines.inline import InlineGrid, flower_identity
+from fedsim.engines.inline import InlineGrid
 from fedsim.flower.strategy import StrategyAdapter
 from fedsim.flower.wire import from_arrays, to_arrays
 from strategies import Strategy, WeightedMean, WithServerOptimizer
 
+pytestmark = pytest.mark.usefixtures("identity")
 NUM_SITES = 7
 Model = dict[str, torch.Tensor]
-
-
-@pytest.fixture(autouse=True)
-def identity() -> Iterator[None]:
-    """Let messages be made, and keep Flower's log off the screen."""
-    log = logging.getLogger("flwr")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    with flower_identity():
-        yield
-    log.setLevel(level)
 
 
 def model(seed: int) -> Model:

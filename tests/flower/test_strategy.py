@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg, FedAvgM, FedMedian
 
-from fedsim.engines.inline import InlineGrid, flower_identity
+from fedsim.engines.inline import InlineGrid
 from fedsim.errors import RunError, ScenarioError
 from fedsim.flower.strategy import StrategyAdapter, build, restore, snapshot
 from fedsim.flower.wire import from_arrays, to_arrays
@@ -33,19 +32,9 @@ from strategies import (
     WithServerOptimizer,
 )
 
+pytestmark = pytest.mark.usefixtures("identity")
 Make = Callable[..., Scenario]
 SIZES = (10, 30, 60)
-
-
-@pytest.fixture(autouse=True)
-def identity() -> Iterator[None]:
-    """Let messages be made, and keep Flower's log off the screen."""
-    log = logging.getLogger("flwr")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    with flower_identity():
-        yield
-    log.setLevel(level)
 
 
 def model(seed: int) -> dict[str, torch.Tensor]:
