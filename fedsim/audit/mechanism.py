@@ -65,7 +65,7 @@ def run(subject: Subject, tell: Callable[[int, int], None]) -> Outcome:
     """Put everything that the ledger says of the run's mechanism to the test."""
     privacy = subject.scenario.privacy
     if privacy is None:
-        return does_not_apply("nothing in this run is private")
+        return does_not_apply("the training of this run is not private")
     bench = _bench(subject, privacy.mechanism)
     if bench is None:
         return does_not_apply(f"there is no bench for {privacy.mechanism.kind} yet")

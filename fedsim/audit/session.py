@@ -19,6 +19,7 @@ from fedsim.errors import InputError
 from fedsim.privacy.balance import balance
 from fedsim.records import read
 from fedsim.records.audit import read_audit, write_audit
+from fedsim.scenario.privacy import delta_of
 from fedsim.seeds import Streams
 
 Tell = Callable[[str, int, int], None]
@@ -86,9 +87,9 @@ def audit(found: Subject, tell: Tell = lambda *_: None) -> dict[str, Any]:
 
 def _accounted(found: Subject) -> list[dict[str, Any]]:
     """Return what the ledger comes to, by kind of unit."""
-    if found.scenario.privacy is None:
+    if not found.ledger:
         return []
-    verdicts = balance(found.ledger, found.delta).federation
+    verdicts = balance(found.ledger, delta_of(found.record.scenario)).federation
     return [
         {
             "unit": verdict.account.unit,

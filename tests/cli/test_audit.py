@@ -114,6 +114,24 @@ def test_where_nothing_is_private_it_is_said(
     assert "loss threshold" in " ".join(out.split())
 
 
+def test_labels_that_are_told_with_noise_are_accounted(
+    fedsim: Fedsim, tiny: Callable[..., Scenario], tmp_path: Path
+) -> None:
+    told = {"kind": "labels", "label_privacy": {"kind": "randomised_response", "epsilon": 2.0}}
+    scenario = tiny(
+        rounds=1,
+        population={"num_sites": 3, "supervision": [told]},
+        client={"epochs": 1, "batch_size": 16, "objective": {"kind": "forward_corrected"}},
+    )
+    record = run(scenario, out=tmp_path, device="cpu")
+    code, out, err = fedsim("audit", record.folder, "--only", "mechanism")
+    assert code == 0, err
+    assert "the training of this run is not private" in " ".join(out.split())
+    (verdict,) = json.loads((record.folder / "audit.json").read_text())["accounted"]
+    assert (verdict["unit"], verdict["delta"]) == ("label", 0.0)
+    assert verdict["epsilon"] == pytest.approx(2.0, rel=1e-9)
+
+
 def test_what_is_not_finished_is_refused(
     fedsim: Fedsim, tiny: Callable[..., Scenario], broken: Callable[[Scenario, int], Path]
 ) -> None:
