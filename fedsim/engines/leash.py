@@ -82,8 +82,8 @@ def _end_with(holder: int, last: Callable[[], None]) -> None:
 
 
 def _end_those_left(holder: int) -> None:
-    """Kill what has not ended long after the grace; now and then a daemon of Ray's does not."""
-    deadline = time.monotonic() + 2 * GRACE_S
+    """Kill what has not ended after its own grace; now and then a daemon of Ray's does not."""
+    deadline = time.monotonic() + GRACE_S
     while (left := _on_leash(holder)) and time.monotonic() < deadline:
         time.sleep(LOOK_S)
     for process in left:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pytest
 
 from fedsim.cli.interruption import finishing_rounds
 from fedsim.flower.server_app import Progress
+
+
+@pytest.fixture(autouse=True)
+def _default_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C mean what it does in a terminal, also where tests are a job in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def progress(round: int, stage: str = "") -> Progress:
