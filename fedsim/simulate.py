@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -226,11 +227,18 @@ def check_unchanged(record: RunRecord, now: Mapping[str, Any]) -> None:
         InputError: if that differs.
     """
     for part, what in (("checksums", "the data"), ("sites", "who holds which images")):
-        if now[part] != record.population[part]:
-            raise InputError(
-                f"{record.folder}: {what} changed since the run began, so it cannot go on; "
-                f"population.json has {record.population[part]}, now it is {now[part]}"
-            )
+        rows = zip_longest(_rows(record.population[part]), _rows(now[part]))
+        for then, today in rows:
+            if then != today:
+                raise InputError(
+                    f"{record.folder}: {what} changed since the run began, so it cannot go on; "
+                    f"population.json has {then}, now it is {today}. If data and folders are as "
+                    "they were, the run began with another version: see its environment.jsonl"
+                )
+
+
+def _rows(part: Mapping[str, Any] | Sequence[Any]) -> Iterable[Any]:
+    return sorted(part.items()) if isinstance(part, Mapping) else part
 
 
 def recorded_scenario(record: RunRecord) -> Scenario:
