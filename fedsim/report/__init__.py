@@ -13,7 +13,7 @@ from fedsim.report import canvas, figures, rows, samples, tables
 from fedsim.report.document import render as render_page
 from fedsim.report.document import run as run_page
 from fedsim.report.document.alternatives import alternative
-from fedsim.report.document.pictures import photograph, picture
+from fedsim.report.document.pictures import drawing
 from fedsim.report.terminal import render
 from fedsim.spreadsheet import to_csv
 
@@ -56,11 +56,11 @@ def write(record: RunRecord) -> list[Path]:
         for format in ("png", "svg"):
             contents[f"{name}.{format}"] = canvas.encode(figure, format)
         text += f"\n![{name.replace('_', ' ')}]({name}.png)\n"
-        pictures[name] = picture(figure, alternative(name, record), contents[f"{name}.svg"])
+        pictures[name] = drawing(contents[f"{name}.svg"], alternative(name, record))
     contents["results.md"] = text.encode()
     if sheet := samples.contact_sheet_of(record):
         contents[samples.FILE] = sheet
-        pictures["contact_sheet"] = photograph(sheet, alternative("contact_sheet", record))
+        pictures["contact_sheet"] = drawing(sheet, alternative("contact_sheet", record))
     contents[PAGE] = render_page(run_page.document(run_page.Run(record, pictures)))
     return _put(record.folder / FOLDER, contents)
 

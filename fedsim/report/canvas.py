@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fedsim.report.drawing import compact
+
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
@@ -48,6 +50,7 @@ STYLE = {
     "ytick.labelcolor": BLACK,
     "legend.frameon": False,
     "savefig.dpi": DOTS_PER_INCH,
+    "svg.fonttype": "none",
     "svg.hashsalt": "fedsim",
     "text.parse_math": False,  # a name may hold a dollar sign
 }
@@ -131,7 +134,7 @@ def encode(figure: Figure, format: str) -> bytes:
         warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not")
         _settle(figure)
         figure.savefig(stream, format=format, metadata=metadata)
-    return stream.getvalue()
+    return compact(stream.getvalue()) if format == "svg" else stream.getvalue()
 
 
 def _settle(figure: Figure) -> None:

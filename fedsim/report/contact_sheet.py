@@ -73,7 +73,7 @@ def contact_sheet(population: Population, split: Split, per_class: int, run: str
         0.4 + inches * sheet.shape[0] / sheet.shape[1] + SLOPING_HEIGHT * sloping, MARGIN + inches
     )
     axes = figure.subplots()
-    axes.imshow(sheet, interpolation="nearest", aspect="equal")
+    axes.imshow(sheet, interpolation="none", aspect="equal")
     width, height = per_class * size + gap, size + line
     axes.set_xticks([label * width + per_class * size / 2 for label in classes], names)
     axes.set_yticks(

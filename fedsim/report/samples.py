@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from fedsim.data.population import Population
     from fedsim.records import RunRecord
 
-FILE = "contact_sheet.png"
+FILE = "contact_sheet.svg"
 IMAGES_IN_A_ROW, MOST_PER_CLASS = 12, 6
 
 
 def contact_sheet_of(record: RunRecord) -> bytes | None:
-    """Return a contact sheet of the training images as PNG.
+    """Return a contact sheet of the training images as SVG.
 
     It is the one of an earlier report where the images are not at hand now. Images that not
     everyone may see are never drawn: a report is passed on, and `fedsim data preview` shows them.
@@ -31,7 +31,7 @@ def contact_sheet_of(record: RunRecord) -> bytes | None:
     if not labelled(population, "train"):
         return None
     per_class = max(2, min(MOST_PER_CLASS, IMAGES_IN_A_ROW // len(population.class_names)))
-    return canvas.encode(contact_sheet(population, "train", per_class, describe(record)), "png")
+    return canvas.encode(contact_sheet(population, "train", per_class, describe(record)), "svg")
 
 
 def _population(record: RunRecord) -> Population | None:

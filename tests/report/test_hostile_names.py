@@ -67,7 +67,7 @@ def test_markdown_holds_no_markup_of_names(folder: Path) -> None:
     text = (folder / "results.md").read_text(encoding="utf-8")
     found = rendered(text)
     images = {attributes["src"] for tag, attributes in found if tag == "img"}
-    assert images == {f.name for f in folder.glob("*.png")} - {"contact_sheet.png"}
+    assert images == {f.name for f in folder.glob("*.png")}
     assert not {tag for tag, _ in found} & (ACTIVE - {"img"})
     assert not [a for _, attributes in found for a in attributes if a.startswith("on")]
     columns = {line.count("|") - line.count("\\|") for line in text.splitlines() if line[:1] == "|"}

@@ -9,6 +9,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
+from urllib.parse import quote
 
 SIZES = ("B", "kB", "MB", "GB", "TB")
 Tone = Literal["", "good", "bad", "quiet"]
@@ -16,6 +17,9 @@ MAX_LINE = 40
 """Characters up to which a cell of a table is kept on one line."""
 MAX_ROWS = 24
 """Rows up to which a table is shown as long as it is."""
+
+PLAIN = " '+,-./:;=_"
+"""Signs that stand for themselves in an address, and in HTML between double quotes."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +121,10 @@ class Picture:
 
     @property
     def uri(self) -> str:
-        """The figure itself, as an address."""
-        media = {"png": "image/png", "svg": "image/svg+xml"}[self.format]
-        return f"data:{media};base64,{base64.b64encode(self.data).decode()}"
+        """The figure itself, as an address that may stand in an attribute as it is."""
+        if self.format == "svg":
+            return f"data:image/svg+xml,{quote(self.data, safe=PLAIN)}"
+        return f"data:image/png;base64,{base64.b64encode(self.data).decode()}"
 
 
 @dataclass(frozen=True)

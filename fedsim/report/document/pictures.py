@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -15,19 +16,26 @@ if TYPE_CHECKING:
 
 PIXELS_PER_INCH = 100
 """CSS pixels of the page for an inch of a figure."""
+POINTS_PER_INCH = 72
 
 
-def picture(figure: Figure, alt: str, svg: bytes | None = None) -> Picture:
+def picture(figure: Figure, alt: str) -> Picture:
     """Return a figure as a part of a page.
 
     Args:
         figure: that is drawn.
         alt: what it shows.
-        svg: its drawing, if that was made already.
     """
-    drawing = canvas.encode(figure, "svg") if svg is None else svg
-    width, height = (round(PIXELS_PER_INCH * float(x)) for x in figure.get_size_inches())
-    return Picture(drawing, "svg", alt, (width, height))
+    return drawing(canvas.encode(figure, "svg"), alt)
+
+
+def drawing(svg: bytes, alt: str) -> Picture:
+    """Return an SVG that `canvas.encode` made as a part of a page."""
+    width, height = (
+        round(PIXELS_PER_INCH / POINTS_PER_INCH * float(points))
+        for points in re.findall(rb" (?:width|height)='([\d.]+)pt'", svg)
+    )
+    return Picture(svg, "svg", alt, (width, height))
 
 
 def photograph(png: bytes, alt: str) -> Picture:

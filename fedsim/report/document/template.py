@@ -83,7 +83,7 @@ BLOCKS = """\
 
 {% macro picture(block) %}
 <figure><div class="scroll">
-<img src="{{ block.uri }}" alt="{{ block.alt }}" width="{{ block.size[0] }}"
+<img src="{{ block.uri | safe }}" alt="{{ block.alt }}" width="{{ block.size[0] }}"
  height="{{ block.size[1] }}"></div></figure>
 {% endmacro %}
 

@@ -11,7 +11,7 @@ import yaml
 from fedsim.report.document import provenance
 from fedsim.report.document.alternatives import alternative
 from fedsim.report.document.parts import Block, Code, Facts, Section, Table, Text, views, word
-from fedsim.report.document.pictures import photograph, picture
+from fedsim.report.document.pictures import drawing, picture
 from fedsim.report.document.words import in_words, without_places
 from fedsim.report.figures import label_distribution
 from fedsim.report.samples import contact_sheet_of
@@ -53,7 +53,7 @@ def population(study: Study) -> Section:
     """Return who held which images, in each setting."""
     runs = {titled(setting): run for setting, run in study.by_setting_alone.items()}
     sheets: dict[str, Block] = {
-        setting: photograph(sheet, alternative("contact_sheet", run))
+        setting: drawing(sheet, alternative("contact_sheet", run))
         for setting, run in runs.items()
         if (sheet := contact_sheet_of(run)) is not None
     }

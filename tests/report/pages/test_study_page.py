@@ -38,7 +38,8 @@ SECTIONS = [
 @pytest.fixture(autouse=True)
 def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put an empty drawing in the place of each figure: what they show is tested elsewhere."""
-    monkeypatch.setattr("fedsim.report.canvas.encode", lambda figure, format: b"<svg/>")
+    empty = b"<svg width='72pt' height='36pt'/>"
+    monkeypatch.setattr("fedsim.report.canvas.encode", lambda figure, format: empty)
 
 
 def page_of(folder: Path) -> str:
