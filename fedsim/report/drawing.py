@@ -58,9 +58,9 @@ def _shorten(element: Element) -> None:
 
 
 def _rounded(value: str) -> str:
-    """Return coordinates in few decimals.
+    r"""Return coordinates in few decimals.
 
-    >>> _rounded("M -0.001 20.756 \\nL 3 7.5 \\nz"), _rounded("rotate(-0 7.2 15)")
+    >>> _rounded("M -0.001 20.756 \nL 3 7.5 \nz"), _rounded("rotate(-0 7.2 15)")
     ('M0 20.76L3 7.5z', 'rotate(0 7.2 15)')
     """
     short = re.sub(r"-?\d+(\.\d+)?", lambda n: f"{round(float(n[0]), DECIMALS) + 0:g}", value)

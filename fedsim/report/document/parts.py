@@ -42,6 +42,11 @@ class Cell:
         return isinstance(self.key, int | float)
 
     @property
+    def order(self) -> float | str | None:
+        """The key, a number with as many digits as tell rows apart."""
+        return float(f"{self.key:.6g}") if isinstance(self.key, float) else self.key
+
+    @property
     def is_long(self) -> bool:
         """Whether the text takes several lines."""
         return len(self.text) > MAX_LINE

@@ -102,7 +102,7 @@ BLOCKS = """\
 {% for row in block.rows %}
 <tr>{% for cell in row %}{% set tag = "th" if loop.first else "td" %}\
 <{{ tag }}{% if loop.first %} scope="row"{% endif %}\
-{% if cell.key is not none %} data-key="{{ cell.key }}"{% endif %}\
+{% if cell.key is not none %} data-key="{{ cell.order }}"{% endif %}\
 {% set look = ["number" if block.is_numeric(loop.index0), "wide" if cell.is_long, cell.tone] \
 | select | join(" ") %}\
 {% if look %} class="{{ look }}"{% endif %}>{{ cell.text }}</{{ tag }}>{% endfor %}</tr>

@@ -21,7 +21,6 @@ from fedsim.report.study import (
     varied,
 )
 from fedsim.report.study.learning import Curve
-from fedsim.report.study.looks import titled
 from fedsim.report.study.subject import Study
 from fedsim.report.tables import number
 
@@ -40,22 +39,22 @@ def answer(study: Study) -> Section:
             rows = study.rows("differences", setting)
             found = [row["sentence"] for row in rows if row["metric"] == metric]
             if said := [sentence for sentence in comparison["sentences"] if sentence in found]:
-                by_setting[titled(setting)] = Sentences(said)
+                by_setting[setting] = Sentences(said)
     told = {text for part in by_setting.values() for text in part.sentences}  # type: ignore[union-attr]
     others = [text for text in comparison["sentences"] if text not in told]
-    blocks = [*views("Setting", by_setting), *([Sentences(others)] if others else [])]
+    blocks = [*study.by_setting(by_setting), *([Sentences(others)] if others else [])]
     return Section("answer", "What was found", blocks)
 
 
 def differences(study: Study) -> Section:
     """Return how the methods compare to the reference."""
     comparison = study.comparison
-    blocks = list(views("Setting", study.by_setting(tables.methods)))
+    blocks = list(study.tables(tables.methods))
     if any(row["metric"] == comparison["primary"]["metric"] for row in comparison["differences"]):
         figure = forest.forest(comparison, study.name)
         blocks.append(picture(figure, alternatives.of_forest(comparison)))
-    blocks += views("Setting", study.by_setting(tables.resampled))
-    blocks += views("Setting", study.by_setting(tables.metrics))
+    blocks += study.tables(tables.resampled)
+    blocks += study.tables(tables.metrics)
     return Section("methods", "Methods compared", blocks)
 
 
@@ -76,12 +75,12 @@ def against_numbers(study: Study) -> Section:
 
 def learning_curves(study: Study) -> Section:
     """Return how the methods learn, round by round."""
-    tabs = {
-        titled(setting): block
+    made = {
+        setting: block
         for setting, curves in study.curves.items()
         for block in views("Axis", _axes(study, curves))
     }
-    return Section("learning", "Learning", views("Setting", tabs))
+    return Section("learning", "Learning", study.by_setting(made))
 
 
 def _axes(study: Study, curves: Mapping[str, Curve]) -> dict[str, Block]:
@@ -100,15 +99,13 @@ def _axes(study: Study, curves: Mapping[str, Curve]) -> dict[str, Block]:
 
 def costs(study: Study) -> Section:
     """Return what the methods take."""
-    return Section("costs", "Time and traffic", [*views("Setting", study.by_setting(tables.costs))])
+    return Section("costs", "Time and traffic", [*study.tables(tables.costs)])
 
 
 def fairness(study: Study) -> Section:
     """Return what the worst site gets, and the yardsticks."""
     blocks = [
-        block
-        for make in (tables.fairness, tables.yardsticks)
-        for block in views("Setting", study.by_setting(make))
+        block for make in (tables.fairness, tables.yardsticks) for block in study.tables(make)
     ]
     return Section("fairness", "Worst site and yardsticks", blocks)
 
@@ -142,12 +139,10 @@ def join(study: Study) -> Section:
         rows = [row for row in study.rows("join", setting) if row["site"] != POOLED]
         if rows:
             figure = joining.joining(rows, study.comparison, study.name)
-            pictures[titled(setting)] = picture(
-                figure, alternatives.of_joining(rows, study.comparison)
-            )
+            pictures[setting] = picture(figure, alternatives.of_joining(rows, study.comparison))
     blocks = [
-        *views("Setting", pictures),
-        *views("Setting", study.by_setting(tables.join)),
+        *study.by_setting(pictures),
+        *study.tables(tables.join),
     ]
     return Section("join", "Should my hospital join?", blocks)
 
@@ -164,14 +159,14 @@ def clinical_use(study: Study) -> Section:
         if rows:
             figure = probabilities.calibration(rows, study.comparison, study.name)
             errors = ", ".join(f"{row['method']} {number(row['ece'])}" for row in rows)
-            believed[titled(setting)] = picture(
+            believed[setting] = picture(
                 figure, f"Reliability diagram. Calibration error of the decided class: {errors}."
             )
         if rows := study.rows("decision_curves", setting):
             figure = probabilities.decision_curves(rows, study.comparison, study.name)
-            useful[titled(setting)] = picture(figure, alternatives.of_decision_curves(rows))
+            useful[setting] = picture(figure, alternatives.of_decision_curves(rows))
     return Section(
         "probabilities",
         title,
-        [*views("Setting", believed), *views("Setting", useful)],
+        [*study.by_setting(believed), *study.by_setting(useful)],
     )

@@ -10,13 +10,12 @@ import yaml
 
 from fedsim.report.document import provenance
 from fedsim.report.document.alternatives import alternative
-from fedsim.report.document.parts import Block, Code, Facts, Section, Table, Text, views, word
+from fedsim.report.document.parts import Block, Code, Facts, Section, Table, Text, word
 from fedsim.report.document.pictures import drawing, picture
 from fedsim.report.document.words import in_words, without_places
 from fedsim.report.figures import label_distribution
 from fedsim.report.samples import contact_sheet_of
 from fedsim.report.study import ground_tables, tables
-from fedsim.report.study.looks import titled
 from fedsim.report.study.subject import Study
 
 
@@ -51,7 +50,7 @@ def setup(study: Study) -> Section:
 
 def population(study: Study) -> Section:
     """Return who held which images, in each setting."""
-    runs = {titled(setting): run for setting, run in study.by_setting_alone.items()}
+    runs = study.by_setting_alone
     sheets: dict[str, Block] = {
         setting: drawing(sheet, alternative("contact_sheet", run))
         for setting, run in runs.items()
@@ -66,7 +65,7 @@ def population(study: Study) -> Section:
         for setting, run in runs.items()
     }
     bags = ground_tables.bags(study.by_method_and_setting)
-    blocks = [block for tabs in (sheets, classes, counts) for block in views("Setting", tabs)]
+    blocks = [block for tabs in (sheets, classes, counts) for block in study.by_setting(tabs)]
     return Section("population", "Population", [*blocks, *([bags] if bags else [])])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ from fedsim.bag_advice import Assumed
 from fedsim.records import RunRecord
 from fedsim.records.examples import examples
 from fedsim.records.study import StudyRecord
-from fedsim.report.document.parts import Block, Table
+from fedsim.report.document.parts import Block, Table, views
 from fedsim.report.study import learning, tables
 from fedsim.report.study.learning import Curve
 from fedsim.report.study.looks import titled
@@ -64,12 +65,38 @@ class Study:
         """Learning curves by setting and method."""
         return learning.learning(self.record, self.comparison["primary"]["metric"])
 
-    def by_setting(
-        self, make: Callable[[Mapping[str, Any], str], Table | None]
-    ) -> dict[str, Block]:
-        """Return a table for each setting that has one."""
+    def tables(self, make: Callable[[Mapping[str, Any], str], Table | None]) -> tuple[Block, ...]:
+        """Return a table for each setting that has one, as `by_setting` shows them."""
         made = {setting: make(self.comparison, setting) for setting in self.settings}
-        return {titled(setting): table for setting, table in made.items() if table is not None}
+        return self.by_setting({s: table for s, table in made.items() if table is not None})
+
+    def by_setting(self, made: Mapping[str, Block]) -> tuple[Block, ...]:
+        """Return what there is to see of each setting; what is alike in several of them once.
+
+        Args:
+            made: setting -> what is seen.
+        """
+        alike: list[tuple[Block, list[str]]] = []
+        for setting, block in made.items():
+            members = next((members for seen, members in alike if seen == block), None)
+            if members is None:
+                alike.append((block, [setting]))
+            else:
+                members.append(setting)
+        return views("Setting", {self._title(members): block for block, members in alike})
+
+    def _title(self, alike: Sequence[str]) -> str:
+        """Return what some settings share, if that tells them from all others, or else each."""
+        parts = {setting: self._parts(setting) for setting in self.settings}
+        shared = [part for part in parts[alike[0]] if all(part in parts[s] for s in alike)]
+        if [s for s in parts if set(shared) <= set(parts[s])] == list(alike):
+            return titled(", ".join(shared)) or "All"
+        return "; ".join(map(titled, alike))
+
+    def _parts(self, setting: str) -> list[str]:
+        """Return what a setting is called, divided by what is varied."""
+        keys = "|".join(map(re.escape, self.record.varied[setting]))
+        return re.split(f", (?=(?:{keys})=)", setting)
 
     def rows(self, part: str, setting: str) -> list[Mapping[str, Any]]:
         """Return the rows of a part of the comparison that belong to a setting."""
