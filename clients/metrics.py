@@ -11,6 +11,7 @@ nan) and on how many of them it rests.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -96,6 +97,7 @@ class Metric:
         higher_is_better: the direction.
         undetermined_where: what leaves it undetermined however many examples there are.
         valid: predictions -> the number of examples that the value rests on.
+        bounds: between which every value lies.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Metric:
     higher_is_better: bool = True
     undetermined_where: str = ""
     valid: Callable[[Predictions], int] = lambda p: len(p.labels)
+    bounds: tuple[float, float] = (0, 1)
 
 
 def evaluate(
@@ -309,6 +312,7 @@ def _negatives(p: Predictions) -> int:
 
 ONE_CLASS = "the images are all of one class"
 ONE_NUMBER = "the true numbers are all equal"
+ERROR, CORRELATION = (0, math.inf), (-1, 1)
 
 _CATALOGUE = (
     Metric("auroc", "AUROC", auroc, undetermined_where=ONE_CLASS),
@@ -336,15 +340,32 @@ _CATALOGUE = (
         quadratic_kappa,
         ("ordinal",),
         undetermined_where=ONE_CLASS,
+        bounds=CORRELATION,
     ),
     Metric("ece", "calibration error", ece, higher_is_better=False),
-    Metric("loss", "loss", loss, higher_is_better=False),
-    Metric("bag_loss", "bag loss", bag_loss, CLASSIFICATION + REGRESSION, higher_is_better=False),
-    Metric("mse", "mean squared error", mse, REGRESSION, higher_is_better=False),
-    Metric("rmse", "root mean squared error", rmse, REGRESSION, higher_is_better=False),
-    Metric("mae", "mean absolute error", mae, REGRESSION, higher_is_better=False),
-    Metric("r2", "R²", r2, REGRESSION, undetermined_where=ONE_NUMBER),
-    Metric("spearman", "Spearman correlation", spearman, REGRESSION, undetermined_where=ONE_NUMBER),
+    Metric("loss", "loss", loss, higher_is_better=False, bounds=ERROR),
+    Metric(
+        "bag_loss",
+        "bag loss",
+        bag_loss,
+        CLASSIFICATION + REGRESSION,
+        higher_is_better=False,
+        bounds=ERROR,
+    ),
+    Metric("mse", "mean squared error", mse, REGRESSION, higher_is_better=False, bounds=ERROR),
+    Metric(
+        "rmse", "root mean squared error", rmse, REGRESSION, higher_is_better=False, bounds=ERROR
+    ),
+    Metric("mae", "mean absolute error", mae, REGRESSION, higher_is_better=False, bounds=ERROR),
+    Metric("r2", "R²", r2, REGRESSION, undetermined_where=ONE_NUMBER, bounds=(-math.inf, 1)),
+    Metric(
+        "spearman",
+        "Spearman correlation",
+        spearman,
+        REGRESSION,
+        undetermined_where=ONE_NUMBER,
+        bounds=CORRELATION,
+    ),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _CATALOGUE}
 """Every metric by its name."""

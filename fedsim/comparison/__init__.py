@@ -41,7 +41,8 @@ docs/statistics.md.
     sentences           [str]
 """
 
+from fedsim.comparison.bounds import within_bounds
 from fedsim.comparison.compare import compare, foresee
 from fedsim.comparison.tables import tables
 
-__all__ = ["compare", "foresee", "tables"]
+__all__ = ["compare", "foresee", "tables", "within_bounds"]

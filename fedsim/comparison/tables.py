@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from clients.metrics import METRICS
+from fedsim.comparison.bounds import within_bounds
 from fedsim.comparison.table import UNDEFINED, Table, bracketed, number
 from fedsim.comparison.verdicts import BETTER, EQUIVALENT, NOT_SHOWN, WORSE, p_text
 from fedsim.data.source import POOLED
@@ -45,7 +46,7 @@ def tables(comparison: Mapping[str, Any]) -> dict[str, str]:
         comparison: content of `comparison.json`.
     """
     files = {}
-    for name, table in readable(comparison).items():
+    for name, table in readable(within_bounds(comparison)).items():
         files[f"{name}.md"] = table.markdown()
         files[f"{name}.tex"] = table.latex()
     for name in RAW:
@@ -96,10 +97,11 @@ def _methods(comparison: Mapping[str, Any]) -> Table:
     better, worse, equivalent = (MARKS[v].strip() for v in (BETTER, WORSE, EQUIVALENT))
     return Table(
         f"Mean ± standard deviation over the seeds ({len(comparison['seeds'])}), in brackets the "
-        f"{100 * primary['confidence']:.0f} % interval of the mean (Student's t), on "
-        f"{_images(primary)}. {better} better, {worse} worse than {primary['reference']} (paired t "
-        f"test, Holm's correction within each metric), {equivalent} equivalent within the smallest "
-        "difference of interest; without a mark no difference was shown. The primary metric is "
+        f"{100 * primary['confidence']:.0f} % interval of the mean (Student's t, cut to the "
+        f"metric's range), on {_images(primary)}. {better} better, {worse} worse than "
+        f"{primary['reference']} (paired t test, Holm's correction within each metric), "
+        f"{equivalent} equivalent within the smallest difference of interest; without a mark "
+        "no difference was shown. The primary metric is "
         f"{METRICS[primary['metric']].title}, all others are exploratory.",
         ("setting", "method", *(_arrowed(metric) for metric in metrics)),
         tuple(rows),

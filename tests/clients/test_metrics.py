@@ -332,6 +332,23 @@ def test_the_catalogue_is_in_order() -> None:
     }
 
 
+@pytest.mark.parametrize("task", ["binary", "ordinal", "regression"])
+def test_every_value_lies_within_the_bounds_and_some_at_them(task: Task) -> None:
+    classes = {"binary": 2, "ordinal": 4, "regression": 2}[task]
+    truth = np.arange(24) % classes
+    right = np.log(0.998 * np.eye(classes)[truth] + 0.002 / classes)
+    guesses = [right, np.roll(right, 1, axis=1), *(draw(n, 24, classes)[0] for n in range(20))]
+    if task == "regression":
+        guesses = [truth[:, None], -truth[:, None], *(guess[:, :1] for guess in guesses)]
+    for name in applicable(task):
+        found = [evaluate(guess, truth, [name], task)[name].value for guess in guesses]
+        defined = [value for value in found if value is not None]
+        lowest, highest = METRICS[name].bounds
+        assert all(lowest <= value <= highest for value in defined)
+        best, bound = (max, highest) if METRICS[name].higher_is_better else (min, lowest)
+        assert best(defined) == pytest.approx(bound, abs=0.005)
+
+
 def test_import_is_light() -> None:
     code = (
         "import sys, clients.metrics\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fedsim.comparison import within_bounds
 from fedsim.records.files import write_bytes, writing
 from fedsim.report.document import render
 from fedsim.report.study.page import document
@@ -30,7 +31,8 @@ def write(record: StudyRecord, assumed: Assumed | None = None) -> Path:
     Raises:
         RunError: if the system cannot write it.
     """
-    content = render(document(Study(record, record.comparison or {}, assumed)))
+    comparison = within_bounds(record.comparison) if record.comparison else {}
+    content = render(document(Study(record, comparison, assumed)))
     folder = record.folder / "report"
     with writing(folder):
         folder.mkdir(exist_ok=True)

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from clients.metrics import METRICS
 from fedsim.data.source import POOLED
 from fedsim.errors import InputError
@@ -125,7 +127,8 @@ def curves(
         f"{METRICS[metric].title} on validation images, by "
         + ("virtual time" if over_time else "round"),
         study,
-        "Lines: mean over the seeds. Bands: one standard deviation over them to each side."
+        "Lines: mean over the seeds. Bands: one standard deviation over them to each side, cut "
+        "to the metric's range."
         + (" Virtual time is simulated, not measured." if over_time else ""),
         legend([method for method in comparison["methods"] if method in found], shown),
     )
@@ -136,8 +139,8 @@ def curves(
     for method, curve in found.items():
         look = shown[method]
         along = [x / unit.seconds for x in curve.ends] if over_time else list(curve.rounds)
-        low = [m - s for m, s in zip(curve.mean, curve.sd, strict=True)]
-        high = [m + s for m, s in zip(curve.mean, curve.sd, strict=True)]
+        mean, sd = np.array(curve.mean), np.array(curve.sd)
+        low, high = (np.clip(mean + side * sd, *METRICS[metric].bounds) for side in (-1, 1))
         axes.fill_between(along, low, high, color=look.colour, alpha=0.1, lw=0)
         axes.plot(
             along,

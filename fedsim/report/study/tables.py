@@ -58,9 +58,9 @@ def methods(comparison: Comparison, setting: str) -> Table | None:
             "seeds",
         ),
         rows,
-        f"Mean over seeds with its {confidence:.0f} % interval (Student's t). Differences are of "
-        "runs with the same seed; their intervals and p-values are corrected for the number of "
-        "comparisons. Better, equal, worse: in how many seeds.",
+        f"Mean over seeds with its {confidence:.0f} % interval (Student's t, cut to the "
+        "metric's range). Differences are of runs with the same seed; their intervals and p-values "
+        "are corrected for the number of comparisons. Better, equal, worse: in how many seeds.",
     )
 
 
@@ -117,8 +117,8 @@ def metrics(comparison: Comparison, setting: str) -> Table | None:
         "Every metric",
         ("method", *map(arrowed, names)),
         rows,
-        "Mean over seeds with its interval. Only the primary metric was chosen beforehand; the "
-        "others are there to look at.",
+        "Mean over seeds with its interval, cut to the metric's range. Only the primary metric was "
+        "chosen beforehand; the others are there to look at.",
     )
 
 

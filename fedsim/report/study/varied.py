@@ -91,7 +91,7 @@ def line(part: Slice, comparison: Mapping[str, Any], study: str) -> Figure:
     sheet = Canvas(
         f"Test {METRICS[metric].title} against {name}" + f", {part.fixed}" * bool(part.fixed),
         study,
-        "Mean over the seeds and its interval (Student's t).",
+        "Mean over the seeds and its interval (Student's t, cut to the metric's range).",
         legend(comparison["methods"], shown),
     )
     figure = sheet.figure(3.8)

@@ -1,0 +1,38 @@
+"""Intervals of means for people to read: they end where their metric does.
+
+Student's t knows no bounds, so that the interval of a mean near one of them may reach beyond, to
+where no mean can be. Numbers for programs, differences and their tests stay as they are computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from clients.metrics import METRICS
+
+OF_MEANS = ("summary", "worst_site_summary", "yardsticks")
+"""Parts of a comparison with intervals of means."""
+ENDS = ("low", "high")
+
+
+def within_bounds(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a comparison whose intervals of means hold nothing that their metric cannot be.
+
+    Args:
+        comparison: content of `comparison.json`.
+    """
+    primary = comparison["primary"]["metric"]
+    parts = {
+        part: [_within(row, row.get("metric", primary)) for row in comparison[part]]
+        for part in OF_MEANS
+        if part in comparison
+    }
+    return {**comparison, **parts}
+
+
+def _within(row: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    """Return a row with the ends of its interval moved to the nearest values that there are."""
+    lowest, highest = METRICS[metric].bounds
+    ends = {end: row[end] for end in ENDS if row[end] is not None}
+    return {**row, **{end: min(max(value, lowest), highest) for end, value in ends.items()}}
