@@ -114,6 +114,21 @@ def cell_name(purpose: str, method: str, setting: str, trial: int | None, seed: 
     return "/".join([purpose, method, setting, *which, f"seed {seed}"])
 
 
+def value_name(value: Any) -> str:
+    """Return what a value that a study varies is called, in few characters.
+
+    >>> value_name({"kind": "dirichlet", "alpha": 0.1})
+    'dirichlet(alpha=0.1)'
+    """
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{key}={value_name(v)}" for key, v in value.items() if key != "kind")
+        kind = str(value.get("kind", ""))
+        return f"{kind}({inside})" if inside or not kind else kind
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(value_name, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def is_study(folder: str | Path) -> bool:
     """Whether this is the folder of a study."""
     return (Path(folder) / STUDY).is_file()

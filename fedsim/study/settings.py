@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from fedsim.records.study import value_name
 
 ALONE = "base"
 """Name of the only setting of a study that varies nothing."""
@@ -37,21 +38,6 @@ def combine(vary: Mapping[str, Sequence[Any]]) -> tuple[Setting, ...]:
     for places in itertools.product(*(range(len(listed)) for listed in vary.values())):
         chosen = dict(zip(vary, places, strict=True))
         values = {key: vary[key][place] for key, place in chosen.items()}
-        name = ", ".join(f"{key}={text(value)}" for key, value in values.items())
+        name = ", ".join(f"{key}={value_name(value)}" for key, value in values.items())
         settings.append(Setting(name or ALONE, values, chosen))
     return tuple(settings)
-
-
-def text(value: Any) -> str:
-    """Return a value in few characters.
-
-    >>> text({"kind": "dirichlet", "alpha": 0.1})
-    'dirichlet(alpha=0.1)'
-    """
-    if isinstance(value, Mapping):
-        inside = ", ".join(f"{key}={text(v)}" for key, v in value.items() if key != "kind")
-        kind = str(value.get("kind", ""))
-        return f"{kind}({inside})" if inside or not kind else kind
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(text, value))}]"
-    return value if isinstance(value, str) else json.dumps(value)

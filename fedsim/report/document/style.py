@@ -125,7 +125,7 @@ figure { margin: 0 0 1.75rem; }
 figure .scroll { width: fit-content; background: #fff; border: 1px solid var(--rule);
   border-radius: 3px; }
 figure img { display: block; max-width: 100%; height: auto; min-width: 36rem; }
-figure img[width="600"] { min-width: 26rem; }
+figure img:is([width="600"], [width="640"]) { min-width: 26rem; }
 pre { max-width: 100%; margin: 0 0 1.25rem; padding: 0.8rem 1rem; overflow-x: auto;
   background: var(--faint); border: 1px solid var(--rule); border-radius: 3px;
   font: 0.82rem/1.5 var(--mono); }

@@ -32,7 +32,7 @@ def critical_difference(comparison: Mapping[str, Any], study: str) -> Figure:
         axes.plot([row["mean_rank"]] * 2, [top - 0.6, place], color="#C4C9CE", lw=0.8, zorder=1)
         axes.plot(row["mean_rank"], place, "o", color=canvas.BLUE, ms=5)
         axes.annotate(
-            f"{shorten(row['method'])}  {row['mean_rank']:.2f}",
+            f"{shorten(row['method'])} {row['mean_rank']:.2f}",
             (row["mean_rank"], place),
             (8, 0),
             textcoords="offset points",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clients.metrics import METRICS
+from fedsim.records.study import value_name
 from fedsim.report import canvas
 from fedsim.report.canvas import Canvas
 from fedsim.report.scores import arrowed, finite_or_nan
@@ -68,7 +69,9 @@ def slices(settings: Mapping[str, Values], num_keys: int) -> Iterator[Slice]:
     for keys in combinations(numeric, num_keys):
         groups: dict[str, dict[str, tuple[float, ...]]] = {}
         for name, values in settings.items():
-            rest = ", ".join(f"{short(k)}={v}" for k, v in values.items() if k not in keys)
+            rest = ", ".join(
+                f"{short(k)}={value_name(v)}" for k, v in values.items() if k not in keys
+            )
             groups.setdefault(rest, {})[name] = tuple(float(values[key]) for key in keys)
         for rest, members in groups.items():
             yield Slice(keys, rest, members)
