@@ -142,6 +142,10 @@ details pre { max-height: 34rem; overflow-y: auto; }
 [role=tab]:hover { color: var(--ink); }
 [role=tab][aria-selected=true] { color: var(--ink); font-weight: 600;
   border-bottom-color: var(--accent); }
+@media (max-width: 34rem) {
+  [role=tablist] { flex-wrap: nowrap; overflow: auto hidden; }
+  [role=tab] { flex: none; max-width: 80%; }
+}
 [role=tab]:focus-visible { outline: 2px solid var(--accent); outline-offset: -2px; }
 .live .panel > h3 { position: absolute; width: 1px; height: 1px; overflow: hidden;
   clip-path: inset(50%); white-space: nowrap; }

@@ -71,13 +71,13 @@ def forest(comparison: Mapping[str, Any], study: str) -> Figure:
             axes.annotate(
                 titled(setting),
                 (0, place),
-                (-4, 0),
+                (4, 0),
                 xycoords=axes.get_yaxis_transform(),
                 textcoords="offset points",
-                ha="right",
                 va="center",
                 weight="bold",
                 size=8.5,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
             )
             place += 1
         for row in (row for row in found if row["setting"] == setting):

@@ -20,7 +20,7 @@ LONG = "a-hospital-with-a-very-long-name-that-has-no-place-to-break-anywhere-in-
 OVERFLOW = """
 [...document.querySelectorAll("body *")].filter(e => {
   const box = e.getBoundingClientRect();
-  return box.right > innerWidth + 1 && box.width && !e.closest(".scroll, pre, .skip");
+  return box.right > innerWidth + 1 && box.width && !e.closest(".scroll, pre, .skip, [role=tablist]");
 }).map(e => e.outerHTML.slice(0, 80))
 """
 
