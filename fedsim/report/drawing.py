@@ -18,42 +18,45 @@ FONTS = "DejaVu Sans,Verdana,sans-serif"
 DECIMALS = 2
 """Of a coordinate in points: a hundredth of one is a seventieth of a pixel on a page."""
 COORDINATES = ("d", "x", "y", "width", "height", "transform")
-SVG, HREF = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
-LEFT_OUT = (f"{SVG}metadata", f"{SVG}style")
+SVG, HREF = "http://www.w3.org/2000/svg", "{http://www.w3.org/1999/xlink}href"
+LEFT_OUT = ("metadata", "style")
+NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Signs that a name may hold and a drawing may not."""
 LOOKS = ("fill", "stroke", "stroke-width", "stroke-linejoin")
 """What a marker may say once instead of at each of its places."""
 
 
 def compact(svg: bytes) -> bytes:
     """Return a drawing that looks like one of matplotlib's, written with `svg.fonttype: none`."""
-    root = ElementTree.fromstring(svg)
+    root = ElementTree.fromstring(NO_XML.sub("\N{REPLACEMENT CHARACTER}", svg.decode()))
     for element in root.iter():
         _shorten(element)
-    defined = Element(f"{SVG}defs")
+    defined = Element("defs")
     root[:] = [defined, *_flat(root, defined)]
     _look_once(root, defined)
-    root.attrib |= {"font-family": FONTS, "stroke-linejoin": "round"}
-    ElementTree.register_namespace("", SVG.strip("{}"))
+    root.attrib |= {"xmlns": SVG, "font-family": FONTS, "stroke-linejoin": "round"}
     text = ElementTree.tostring(root, encoding="unicode")
     return re.sub(r"<[^>]+>", _in_single_quotes, text).encode()
 
 
 def _shorten(element: Element) -> None:
     """Say looks as attributes, coordinates in few decimals, and nothing of a turn by nothing."""
+    element.tag = element.tag.removeprefix(f"{{{SVG}}}")
     for said in element.attrib.pop("style", "").split(";"):
         key, colon, value = said.partition(":")
         if colon and key.strip() != "font-family":
             element.set(key.strip(), value.strip())
     if HREF in element.attrib:
         used = element.attrib.pop(HREF)
-        element.set("href", _repacked(used) if element.tag == f"{SVG}image" else used)
+        element.set("href", _repacked(used) if element.tag == "image" else used)
     for key in COORDINATES:
-        if (value := element.get(key)) and not value.startswith("matrix"):
-            element.set(key, _rounded(value))
+        place = element.get(key, "matrix")
+        if not place.startswith("matrix"):
+            element.set(key, _rounded(place))
     if element.get("transform", "").startswith("rotate(0 "):
         del element.attrib["transform"]
     element.tail = None
-    if element.tag != f"{SVG}text":
+    if element.tag != "text":
         element.text = None
 
 
@@ -73,20 +76,21 @@ def _repacked(address: str) -> str:
 
     stream = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as image:
-        *colours, opacity = image.convert("RGBA").split()
-        if opacity.getextrema() == (255, 255):
-            is_grey = len({band.tobytes() for band in colours}) == 1
-            image = colours[0] if is_grey else image.convert("RGB")
-        image.save(stream, format="png", optimize=True)
+        pixels = image.convert("RGBA")
+    *colours, opacity = pixels.split()
+    if opacity.getextrema() == (255, 255):
+        is_grey = len({band.tobytes() for band in colours}) == 1
+        pixels = colours[0] if is_grey else pixels.convert("RGB")
+    pixels.save(stream, format="png", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def _flat(group: Element, defined: Element) -> Iterator[Element]:
     """Yield what is in a group, without groups that say nothing; definitions go to theirs."""
     for element in group:
-        if element.tag == f"{SVG}defs":
+        if element.tag == "defs":
             defined.extend(part for part in element if part.tag not in LEFT_OUT)
-        elif element.tag == f"{SVG}g":
+        elif element.tag == "g":
             element[:] = _flat(element, defined)
             yield from [element] if set(element.attrib) - {"id"} else element
         elif element.tag not in LEFT_OUT:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import re
+import warnings
 from typing import Any
+from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree
 
 import numpy as np
@@ -18,7 +20,14 @@ from fedsim.report.document.pictures import picture
 from fedsim.report.drawing import compact
 
 SVG = "{http://www.w3.org/2000/svg}"
-WORDS = ["\"><b>'&amp;'</b>", 'site\'s own, "so called"', "Größe ↑", "  two  spaces", "100 % #1"]
+WORDS = [
+    "\"><b>'&amp;'</b>",
+    'site\'s own, "so called"',
+    "Größe ↑",
+    "  two  spaces",
+    "100 % #1",
+    " width='9pt'",
+]
 
 
 def drawn(figure: Figure) -> bytes:
@@ -54,6 +63,15 @@ def test_every_word_is_text_as_it_was(figure: Any) -> None:
     words = [text.text for text in of(before, "text")]
     assert [text.text for text in of(after, "text")] == words
     assert set(WORDS) <= set(words)
+
+
+def test_a_sign_that_xml_does_not_know_is_replaced() -> None:
+    with canvas.style():
+        figure = Figure()
+        figure.text(0, 0, "bell \x07, \uffff")
+    with warnings.catch_warnings(action="ignore"):
+        (text,) = of(compact(drawn(figure)), "text")
+    assert text.text == "bell \ufffd, \ufffd"
 
 
 def test_every_mark_is_drawn_where_it_was(figure: Any) -> None:
@@ -102,8 +120,6 @@ def test_images_keep_every_pixel_in_as_few_bands_as_they_need(colour: bool) -> N
 
 
 def test_a_page_gets_the_drawing_back_from_its_address(figure: Any) -> None:
-    from urllib.parse import unquote_to_bytes
-
     shown = picture(figure, "words")
     assert shown.size == (600, 400)
     assert not set(shown.uri) & set('"<>&#()\\\n')

@@ -33,7 +33,7 @@ def drawing(svg: bytes, alt: str) -> Picture:
     """Return an SVG that `canvas.encode` made as a part of a page."""
     width, height = (
         round(PIXELS_PER_INCH / POINTS_PER_INCH * float(points))
-        for points in re.findall(rb" (?:width|height)='([\d.]+)pt'", svg)
+        for points in re.findall(rb" (?:width|height)='([\d.]+)pt'", svg.partition(b">")[0])
     )
     return Picture(svg, "svg", alt, (width, height))
 

@@ -20,7 +20,8 @@ LONG = "a-hospital-with-a-very-long-name-that-has-no-place-to-break-anywhere-in-
 OVERFLOW = """
 [...document.querySelectorAll("body *")].filter(e => {
   const box = e.getBoundingClientRect();
-  return box.right > innerWidth + 1 && box.width && !e.closest(".scroll, pre, .skip, [role=tablist]");
+  const scrolls = ".scroll, pre, .skip, [role=tablist]";
+  return box.right > innerWidth + 1 && box.width && !e.closest(scrolls);
 }).map(e => e.outerHTML.slice(0, 80))
 """
 
