@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import beta, binom, norm
+from scipy.stats import beta, binom, chi2, norm
 
 LARGEST_EPSILON = 40.0
 
@@ -42,6 +42,18 @@ def clopper_pearson(successes: int, trials: int, error: float) -> Interval:
     if successes < trials:
         high = float(beta.ppf(1 - error / 2, successes + 1, trials - successes))
     return Interval(successes / trials, low, high)
+
+
+def standard_deviation(values: NDArray[np.float64], error: float) -> Interval:
+    """Return that of Gaussian numbers with mean zero, all alike and independent.
+
+    Args:
+        values: of any shape.
+        error: with which the interval misses.
+    """
+    squares = float(np.square(values).sum())
+    low, high = (math.sqrt(squares / chi2.ppf(p, values.size)) for p in (1 - error / 2, error / 2))
+    return Interval(math.sqrt(squares / values.size), low, high)
 
 
 def separation(hits: int, present: int, false_alarms: int, absent: int, error: float) -> Interval:

@@ -18,7 +18,6 @@ from fedsim.flower import personal_models, private_training, regularised
 from fedsim.flower.client_memory import Memory
 from fedsim.flower.personal_models import PERSONAL, PRIVATE
 from fedsim.flower.workplace import Workplace
-from fedsim.privacy.clipping import noisy_model
 from fedsim.privacy.dp_sgd import Steps
 from fedsim.privacy.mechanism import Release
 from fedsim.privacy.site_noise import SiteNoise
@@ -114,7 +113,15 @@ def train(
         )
     trained = {name: tensor.detach() for name, tensor in network.tensors().items()}
     if isinstance(release, SiteNoise):
-        trained |= _noisy(workplace, site, round, local.start, trained, release)
+        names = [name for name in trained if name in network.trained]
+        trained |= release.sent(
+            {name: local.start[name] for name in names},
+            {name: trained[name] for name in names},
+            workplace.streams,
+            round,
+            site,
+            len(workplace.population),
+        )
     kept = {
         REGULARISER: left.memory,
         PRIVATE: {name: trained[name] for name in sorted(network.private)},
@@ -130,26 +137,6 @@ def train(
         left.sent,
         {whose: tensors for whose, tensors in kept.items() if tensors},
         start_loss,
-    )
-
-
-def _noisy(
-    workplace: Workplace,
-    site: int,
-    round: int,
-    start: Mapping[str, Tensor],
-    trained: Mapping[str, Tensor],
-    release: SiteNoise,
-) -> dict[str, Tensor]:
-    """Return the parameters that a site was to train, with their update clipped and noised."""
-    names = [name for name in trained if name in workplace.network.trained]
-    number = round * len(workplace.population) + site
-    return noisy_model(
-        {name: start[name] for name in names},
-        {name: trained[name] for name in names},
-        release.clip_norm,
-        release.std,
-        workplace.streams.torch_apart("update_noise", number),
     )
 
 

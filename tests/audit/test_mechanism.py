@@ -12,9 +12,10 @@ import torch
 from clients import dpsgd
 from clients.dpsgd import DpSgd, train_private
 from fedsim.audit import mechanism
-from fedsim.audit.bench import ServerBench, TrainingBench
 from fedsim.audit.claims import Claim
 from fedsim.audit.finding import Finding
+from fedsim.audit.server_bench import ServerBench
+from fedsim.audit.training_bench import TrainingBench
 from fedsim.privacy.private_mean import NoisyMean
 from fedsim.seeds import Streams
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from clients.dpsgd import train_private
-from fedsim.audit import mechanism
+from fedsim.audit import benches
 from fedsim.records import RunRecord, read
 from fedsim.report import write
 from fedsim.scenario import Scenario
@@ -78,12 +78,12 @@ def test_too_little_noise_fails_and_stands_on_the_page(
         done = replace(said, noise_multiplier=0.8 * said.noise_multiplier)
         return train_private(model, examples, done, *rest, **more)
 
-    bench = mechanism.TrainingBench
+    bench = benches.TrainingBench
 
-    def planted(*rest: Any) -> mechanism.TrainingBench:
-        return bench(*rest, train=less)
+    def planted(*rest: Any, **more: Any) -> benches.TrainingBench:
+        return bench(*rest, **more, train=less)
 
-    monkeypatch.setattr(mechanism, "TrainingBench", planted)
+    monkeypatch.setattr(benches, "TrainingBench", planted)
     code, out, err = fedsim("audit", folder, "--only", "mechanism")
     assert code == 1
     assert "ALARM" in out
