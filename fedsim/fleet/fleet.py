@@ -42,6 +42,8 @@ class Fleet:
         num_bytes: of the model on the wire.
         outages: when sites are not there.
         streams: of the scenario.
+        samples: whether every step has a Poisson sample, whose size is not known before: the clock
+            takes the expected one, which all steps have.
     """
 
     names: Sequence[str]
@@ -55,6 +57,7 @@ class Fleet:
     num_bytes: int
     outages: tuple[Outage, ...]
     streams: Streams
+    samples: bool = False
 
     def group(self, site: int) -> DeviceGroup | None:
         """Return the group of a site, None without groups."""
@@ -80,7 +83,8 @@ class Fleet:
 
     def batch_sizes(self, site: int) -> list[int]:
         """Return the examples in each step of a site's round."""
-        return self.plan_of(site).batch_sizes(self.num_examples(site), self.num_bags(site))
+        sizes = self.plan_of(site).batch_sizes(self.num_examples(site), self.num_bags(site))
+        return [max(sizes)] * len(sizes) if self.samples else sizes
 
     def trip(self, site: int, round: int) -> Trip:
         """Return what a site needs for a round that it starts in."""

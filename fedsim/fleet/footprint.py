@@ -11,12 +11,15 @@ gigabyte on a GPU).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+FLOAT = 4
+"""Bytes of a number."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Footprint:
             whatever the batch.
         example_bytes: kept per example between the way forwards and the way back.
         num_models: that a step trains, one after the other; two with a personal one beside.
+        most_at_once: examples whose gradients are formed at a time; None for those of a step.
     """
 
     flops: float
@@ -37,18 +41,44 @@ class Footprint:
     held_bytes: int
     example_bytes: float
     num_models: int = 1
+    most_at_once: int | None = None
+
+    def at_once(self, batch_size: int) -> int:
+        """Return of how many examples of a step gradients are formed at a time."""
+        return min(batch_size, self.most_at_once or batch_size)
 
     def memory(self, batch_size: int) -> float:
         """Return the estimated peak memory of a step, in bytes."""
-        return self.held_bytes + self.example_bytes * batch_size
+        return self.held_bytes + self.example_bytes * self.at_once(batch_size)
 
     def traffic(self, batch_size: int) -> float:
         """Return the estimated bytes that a step moves to and from memory."""
-        return 2 * (self.memory(batch_size) + self.parameter_bytes)
+        return 2 * (self.held_bytes + self.example_bytes * batch_size + self.parameter_bytes)
 
     def largest_batch(self, memory_bytes: float) -> int:
-        """Return how many examples of a step fit into this memory, 0 if none does."""
+        """Return how many examples at a time fit into this memory, 0 if none does."""
         return max(0, int((memory_bytes - self.held_bytes) // self.example_bytes))
+
+    def clipping_each(self, num_trained: int, num_copies: int, most_at_once: int) -> Footprint:
+        """Return the cost if every example's gradient is formed and clipped before they are added.
+
+        The products that form the gradient of a batch form those of its examples, but for the sum:
+        then the squares for each norm and the weighted sum are formed of them, two operations a
+        number each. One gradient is held for each example, beside their sum and the noise. Layers
+        whose norms are had without forming a gradient need less.
+
+        Args:
+            num_trained: numbers in a gradient.
+            num_copies: of an example, each with a gradient of its own.
+            most_at_once: examples whose gradients are formed at a time.
+        """
+        return replace(
+            self,
+            flops=num_copies * (self.flops + 4 * num_trained),
+            held_bytes=self.held_bytes + 2 * FLOAT * num_trained,
+            example_bytes=num_copies * (self.example_bytes + FLOAT * num_trained),
+            most_at_once=most_at_once,
+        )
 
 
 def count_flops(do: Callable[[], Any]) -> int:

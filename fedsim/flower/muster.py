@@ -19,6 +19,7 @@ from fedsim.fleet.footprint import Footprint, measure
 from fedsim.flower import wire
 from fedsim.flower.regularised import rehearse
 from fedsim.flower.workplace import Workplace
+from fedsim.privacy.dp_sgd import DpSgdMechanism
 from fedsim.scenario import Scenario
 from fedsim.scenario.messages import Problem, UnmetError
 from fedsim.seeds import Streams
@@ -50,6 +51,7 @@ def muster(workplace: Workplace) -> Fleet:
         num_bytes=message_bytes(workplace),
         outages=scenario.population.outages,
         streams=workplace.streams,
+        samples=_dp_sgd(scenario) is not None,
     )
     if problems := [*_memory(fleet), *_parts(fleet, workplace.network.module)]:
         raise UnmetError(scenario.name, problems)
@@ -107,8 +109,20 @@ def footprint(workplace: Workplace, precision: Precision) -> Footprint:
         rehearse(workplace, blank[:size], optimizer, plan)
 
     found = measure(network.module, optimizer, MEASURED, step)
+    if (private := _dp_sgd(workplace.scenario)) is not None:
+        num_trained = sum(p.numel() for p in network.module.parameters() if p.requires_grad)
+        copies = private.num_augmentations
+        found = found.clipping_each(
+            num_trained, copies, max(1, private.max_physical_batch // copies)
+        )
     beside = personalisation is not None and personalisation.beside is not None
     return replace(found, num_models=1 + beside)
+
+
+def _dp_sgd(scenario: Scenario) -> DpSgdMechanism | None:
+    """Return what makes the steps of sites private, None if nothing does."""
+    mechanism = None if scenario.privacy is None else scenario.privacy.mechanism
+    return mechanism if isinstance(mechanism, DpSgdMechanism) else None
 
 
 def _memory(fleet: Fleet) -> Iterator[Problem]:
@@ -121,12 +135,15 @@ def _memory(fleet: Fleet) -> Iterator[Problem]:
             ),
             default=(0, 0),
         )
+        size = fleet.footprint(group).at_once(size)
         if size <= largest or (largest and fleet.fit):
             continue
         needed = fleet.footprint(group).memory(size if not fleet.fit else 1)
+        fits = f"the largest batch that fits is {largest}: give it as "
         way_out = (
-            f"the largest batch that fits is {largest}: give it as batch_size here, or say "
-            "client.batch: fit"
+            fits + "privacy.mechanism.max_physical_batch, times num_augmentations"
+            if largest and fleet.samples
+            else fits + "batch_size here, or say client.batch: fit"
             if largest
             else "not even a batch of one fits: give these sites a larger device, or use a smaller "
             "model"

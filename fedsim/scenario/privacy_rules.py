@@ -113,11 +113,29 @@ def _gradients(scenario: Scenario) -> Iterator[Problem]:
             "batches are Poisson samples of about batch_size images: none is the last; set it to "
             "false",
         )
-    if scenario.population.devices:
+    yield from _devices(scenario)
+
+
+def _devices(scenario: Scenario) -> Iterator[Problem]:
+    """A device may be slow or away; how much its site does is what the ledger has."""
+    for number, group in enumerate(scenario.population.devices):
+        for key in ("batch_size", "epochs", "steps"):
+            if getattr(group, key) is not None:
+                yield Problem(
+                    ("population", "devices", number, key),
+                    "the ledger has the same steps for all sites, with samples of "
+                    f"client.batch_size on average: leave {key} out here",
+                )
+        if group.precision != "fp32":
+            yield Problem(
+                ("population", "devices", number, "precision"),
+                "gradients of single images are clipped and noised in fp32: leave it out",
+            )
+    if scenario.client.batch == "fit":
         yield Problem(
-            ("population", "devices"),
-            "time and memory of a step that keeps a gradient for every image are not modelled: "
-            "leave this key out",
+            ("client", "batch"),
+            "gradients of single images are formed max_physical_batch at a time: leave it out, and "
+            "set privacy.mechanism.max_physical_batch to what fits the smallest device",
         )
 
 

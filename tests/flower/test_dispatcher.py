@@ -389,3 +389,59 @@ def test_measuring_leaves_the_run_as_it_was(workplace: Workplace) -> None:
     after = train(workplace, 0, 1, workplace.network.initial)
     assert after.loss == loss
     assert all(torch.equal(after.state[name], tensor) for name, tensor in state.items())
+
+
+PRIVATE: dict[str, Any] = {
+    "mechanism": {"kind": "example_level", "noise_multiplier": 2.0},
+    "delta": 1e-3,
+}
+
+
+def test_the_clock_changes_nothing_of_private_training(tiny: Tiny, tmp_path: Path) -> None:
+    slow = [{**UNEQUAL[2], "availability": 1.0, "jitter": 0.5}]
+    timed = run(tiny(population=on(slow), privacy=PRIVATE), out=tmp_path, name="timed")
+    plain = run(tiny(population={"num_sites": 5}, privacy=PRIVATE), out=tmp_path, name="plain")
+    assert same_model(timed, plain)
+    assert timed.ledger == plain.ledger
+    assert timed.rounds[-1]["virtual"]["end_s"] > 0
+
+
+def test_a_site_that_is_away_spends_nothing(tiny: Tiny, tmp_path: Path) -> None:
+    away = [{"profile": "t4", "share": 1, "availability": 0.5}]
+    record = run(tiny(rounds=4, population=on(away), privacy=PRIVATE), out=tmp_path, name="away")
+    absent = {(row["round"], site) for row in record.rounds for site in row["absent"]}
+    spent = {(row["round"], row["site"]) for row in record.ledger if row.get("event")}
+    assert absent
+    assert spent == {(row["round"], s) for row in record.rounds for s in row["cohort"]}
+    assert not absent & spent
+
+
+def test_a_step_that_clips_each_gradient_by_hand(tiny: Tiny) -> None:
+    part = {**PRIVATE["mechanism"], "max_physical_batch": 6}
+    scenario = tiny(population=on(EQUAL), privacy={**PRIVATE, "mechanism": part})
+    with repeatable():
+        fleet = muster(Workplace(scenario, open_population(scenario), torch.device("cpu")))
+    found, numbers = fleet.footprint(fleet.groups[0]), 256 * 8 + 8 + 8 * 2 + 2
+    assert found.flops == 2 * (2 * 256 * 8) + 3 * (2 * 8 * 2) + 4 * numbers
+    assert found.example_bytes == 4 * 256 + 4 * 8 + 4 * 2 + 8 + 4 * numbers
+    assert found.memory(16) == found.memory(6) == found.held_bytes + 6 * found.example_bytes
+    assert found.traffic(16) > found.traffic(6)
+    for site in range(5):
+        sizes = fleet.batch_sizes(site)
+        assert len(sizes) == scenario.client.plan.num_steps(fleet.num_examples(site))
+        assert set(sizes) == {min(16, fleet.num_examples(site))}
+
+
+def test_a_device_that_cannot_hold_a_part_of_a_private_batch_is_refused(tiny: Tiny) -> None:
+    scenario = tiny(population=on(EQUAL), privacy=PRIVATE)
+    with repeatable():
+        workplace = Workplace(scenario, open_population(scenario), torch.device("cpu"))
+        step = footprint(workplace, "fp32")
+    small = {"fp32_tflops": 1, "memory_gb": step.memory(6) / 1e9, "memory_gb_per_s": 100}
+    devices = on([{"profile": small, "share": 1}])
+    with pytest.raises(ScenarioError, match=r"fits is 6: give it as privacy.*max_physical_batch"):
+        run(tiny(population=devices, privacy=PRIVATE))
+    part = {**PRIVATE["mechanism"], "max_physical_batch": 6}
+    fits = tiny(population=devices, privacy={**PRIVATE, "mechanism": part})
+    with repeatable():
+        muster(Workplace(fits, open_population(fits), torch.device("cpu")))

@@ -141,7 +141,27 @@ def test_every_value_is_in_the_digest() -> None:
             "is not accounted",
             "synchronous",
         ),
-        (changed("population", devices=L4), "population.devices", "not modelled", "leave this"),
+        (
+            changed("population", devices=[{**L4[0], "steps": 3}]),
+            "population.devices.0.steps",
+            "the ledger has the same steps",
+            "leave steps out",
+        ),
+        (
+            changed("population", devices=[{**L4[0], "precision": "bf16"}]),
+            "population.devices.0.precision",
+            "in fp32",
+            "leave it out",
+        ),
+        (
+            {
+                **changed("population", devices=L4),
+                "client": {**CONTENT["client"], "batch": "fit"},
+            },
+            "client.batch",
+            "max_physical_batch at a time",
+            "fits the smallest device",
+        ),
         (
             changed("population", partition={"kind": "resampled", "examples_per_site": 5}),
             "population.partition",
