@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dp_accounting import dp_event
+from dp_accounting import dp_event, get_epsilon_gaussian
 from dp_accounting.dp_event import DpEvent
 
 from fedsim.privacy.accounting import epsilon
@@ -44,6 +45,8 @@ class Claim:
     def epsilon(self, delta: float, noise_multiplier: float | None = None) -> float:
         """Return the epsilon of all the steps, with this or another noise."""
         noise = self.noise_multiplier if noise_multiplier is None else noise_multiplier
+        if self.sampling_rate == 1 and noise > 0:  # so many are one with less noise: exact
+            return float(get_epsilon_gaussian(noise / math.sqrt(self.num_steps), delta))
         return epsilon(self.history(noise), delta)
 
     def history(self, noise_multiplier: float) -> History:

@@ -10,8 +10,17 @@ secure aggregation protocol such as Flower's SecAgg+. So are honest sites: one t
 knows with the server has to be left out of n_min.
 
 Source: Dwork et al., EUROCRYPT 2006, and Kairouz, Liu and Steinke, ICML 2021, for sums of noise
-shares under secure aggregation. Difference: noise of real numbers, added in floating point, where a
-deployment rounds to integers and adds discrete noise modulo a number, which costs a little more.
+shares under secure aggregation. Differences, none of which is modelled: shares are real numbers in
+floating point, and so is their sum. A deployment has to
+
+- scale, rotate and round every update to integers; a rounded update of d numbers may be longer than
+  C, by at most sqrt(d) / 2 steps of the grid for the nearest one, which adds to the sensitivity;
+- draw noise of integers; a sum of discrete Gaussians is only close to a discrete Gaussian, and what
+  that costs is theirs to add (their theorem 1);
+- add modulo a number; a sum that leaves its range wraps around, which costs no privacy, being
+  post-processing, but may ruin the model.
+
+So the event, one Gaussian of real numbers, is what such a protocol comes near to with a fine grid.
 """
 
 from __future__ import annotations

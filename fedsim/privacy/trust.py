@@ -19,7 +19,9 @@ TRUSTED: dict[str, str] = {
     "whoever sees the models, are not.",
     SECURE_SUM: "No server is trusted, if it sees sums of updates alone: that is assumed here, a "
     "deployment needs secure aggregation (Flower's SecAgg+), and as many honest sites in every sum "
-    "as the noise is made for.",
+    "as the noise is made for. Not modelled: that secure sums are of integers modulo a number, so "
+    "updates are rounded (a longer update, so more sensitivity), sums may wrap around, and noise "
+    "has to be discrete, whose sum is not quite of the same law.",
 }
 """Who is trusted, in a sentence."""
 TRUSTED_WITH_LABELS = (

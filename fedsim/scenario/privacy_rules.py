@@ -92,8 +92,9 @@ def _gradients(scenario: Scenario) -> Iterator[Problem]:
         yield Problem(
             ("client", "personalisation"),
             f"{client.personalisation.kind} trains a model of each site anew before every "
-            "evaluation, and what each of them says of images would have to be paid for: use "
-            "private_parameters or ditto, or leave it out",
+            "evaluation, in the round or not, and every time would have to be paid for like a "
+            "round: use private_parameters, or ditto, whose model is kept and paid for once, or "
+            "leave it out",
         )
     averages = getattr(scenario.privacy and scenario.privacy.mechanism, "average_decay", None)
     if client.personalisation is not None and averages is not None:

@@ -209,7 +209,7 @@ def test_a_missing_clip_under_shared_noise_is_found(part: Factorisation) -> None
 
 @pytest.mark.parametrize("part", [Overlapping(), Unscaled()], ids=repr)
 def test_a_factorisation_that_promises_too_much_is_found(part: Factorisation) -> None:
-    assert alarmed(ftrl(part)) == {"reach of a site over rounds"}
+    assert "reach of a site over rounds" in alarmed(ftrl(part))
 
 
 def test_noise_that_is_shared_otherwise_than_said_is_found() -> None:
