@@ -17,7 +17,7 @@ from fedsim.privacy.mechanism import Setting
 
 IMAGES_OF_A_PATIENT = 2
 LONGEST_CYCLE = 50
-"""Rounds; sites that take longer turns are put to the test as if they took such."""
+"""Rounds; a longer one is put to the test as such, unless more rounds share noise."""
 
 
 def bench_of(subject: Subject, mechanism: Mechanism) -> Bench | None:
@@ -36,8 +36,8 @@ def bench_of(subject: Subject, mechanism: Mechanism) -> Bench | None:
             return ServerBench(streams, mechanism.mean, mechanism.clip_norm)
         case DpFtrl(factorisation=factorisation):
             cycle = subject.scenario.cohort.separation(len(subject.population))
-            shorter = min(cycle, LONGEST_CYCLE)
-            separation = shorter if factorisation.suits(shorter) else cycle
+            lengths = range(min(cycle, LONGEST_CYCLE), cycle + 1)
+            separation = next(filter(factorisation.suits, lengths))
             return SequenceBench(
                 streams, mechanism.mean, factorisation, separation, mechanism.clip_norm
             )

@@ -473,6 +473,33 @@ def test_clipping_rows_lets_a_bag_of_five_alike_images_move_the_sum_by_five_c() 
 # Sensitivity
 
 
+class MeanOutput(SquaredBagLoss):
+    """The mean of what the network says of a bag."""
+
+    def loss(self, model: nn.Module, batch: Batch, context: Context) -> Tensor:
+        assert batch.bags is not None
+        return batch.bags.means(model(batch.images)).sum()
+
+
+def test_one_image_of_a_bag_moves_the_sum_by_more_than_the_bag_may() -> None:
+    """By C if the bag becomes a blank, by 2 C if one of its images is another."""
+    examples, model = in_bags((3, 2)), nn.Sequential(nn.Flatten(), nn.Linear(64, 1, bias=False))
+    assert examples.bags is not None
+    (other, *_) = (examples.bags.of_example == 0).nonzero().flatten().tolist()
+    images = examples.images.clone()
+    images[other] -= 10 * images[examples.bags.of_example == 0].sum(0)
+    changed = replace(examples, images=images)
+    blank = replace(examples, images=images * (examples.bags.of_example == 1).view(-1, 1, 1, 1))
+    mechanism = replace(STEP, clip_norm=1e-3)
+    sums = [
+        released(train_private, model, batch, mechanism, objective=MeanOutput()) * 2
+        for batch in (examples, changed, blank)
+    ]
+    assert float((sums[0] - sums[2]).norm()) == pytest.approx(1e-3, rel=1e-4)
+    assert float((sums[0] - sums[1]).norm()) == pytest.approx(2e-3, rel=1e-4)
+
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
