@@ -5,6 +5,7 @@ Parts that a scenario names are here; `events`, `accounting`, `cross_checks`, `c
 `correlated_mean` load torch, so they are imported where they are used.
 """
 
+from fedsim.privacy.bag_level import BagLevel
 from fedsim.privacy.budget import Budget
 from fedsim.privacy.client_level import ClientLevel
 from fedsim.privacy.distributed import Distributed
@@ -15,11 +16,12 @@ from fedsim.privacy.mechanism import AggregateMechanism, Mechanism
 from fedsim.privacy.patient_level import PatientLevel
 from fedsim.privacy.units import Relation, Unit
 
-BUILTIN = (ExampleLevel, PatientLevel, ClientLevel, Local, Distributed, DpFtrl)
+BUILTIN = (ExampleLevel, PatientLevel, BagLevel, ClientLevel, Local, Distributed, DpFtrl)
 
 __all__ = [
     "BUILTIN",
     "AggregateMechanism",
+    "BagLevel",
     "Budget",
     "ClientLevel",
     "Distributed",

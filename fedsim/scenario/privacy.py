@@ -73,6 +73,8 @@ def num_units(scenario: Scenario, population: Population, site: int) -> int:
     match scenario.privacy.mechanism.unit:
         case "site":
             return len(population)
+        case "bag":
+            return population.num_bags(site, "train") or 0
         case "patient":
             return int(population.patient_numbers(site, "train").max(initial=-1)) + 1
         case _:
@@ -110,6 +112,11 @@ def unprotected(scenario: Scenario) -> Iterator[Unprotected]:
         if mechanism.unit == "patient":
             yield Unprotected(
                 "number of patients of each site, and of images of each patient (public likewise)"
+            )
+        if mechanism.unit == "bag":
+            yield Unprotected(
+                "which images of each site share a bag, and so the number and sizes of its bags "
+                "(public likewise)"
             )
     elif _weighted(scenario.strategy):
         yield Unprotected(

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from clients.objectives.bag import AggregateObjective, InterpolatedBag
+from fedsim.data.bag_draws import Similar
 from fedsim.data.resampled import Resampled
 from fedsim.data.source import PATIENT, Facts
+from fedsim.data.supervision import InBags
 from fedsim.fleet.round_policy import Synchronous
 from fedsim.scenario import update_privacy_rules
 from fedsim.scenario.flower_strategy import FlowerStrategy
 from fedsim.scenario.messages import Problem
 from fedsim.scenario.privacy import unprotected
 from fedsim.scenario.scenario import Scenario
+from fedsim.scenario.supervision_rules import SAID, known
 from strategies.q_fed_avg import START_LOSS
 
 
@@ -30,6 +34,7 @@ def broken(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
     else:
         yield from update_privacy_rules.broken(scenario)
     yield from _rounds(scenario)
+    yield from _trials(scenario)
     yield from _releases(scenario)
     if scenario.privacy.strict:
         for item in unprotected(scenario):
@@ -68,12 +73,52 @@ def _units(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
             "with one, npz: columns: {patient: NAME}, synthetic: images_per_patient above 1), or "
             "hide single images with example_level",
         )
+    if scenario.privacy.mechanism.unit == "bag":
+        yield from _bags(scenario)
+
+
+def _bags(scenario: Scenario) -> Iterator[Problem]:
+    """What one bag gives must depend on nothing but this bag."""
+    for kind, names in known(scenario).items():
+        if kind != "bags":
+            yield Problem(
+                ("privacy", "mechanism", "kind"),
+                f"hides whole bags, and {names[0]} has {SAID[kind]}: let every site know bags "
+                "alone (population.supervision), or hide single images with example_level",
+            )
+    for number, part in enumerate(scenario.population.supervision):
+        if not isinstance(part, InBags):
+            continue
+        if part.num_draws > 1:
+            yield Problem(
+                ("population", "supervision", number, "num_draws"),
+                "bags that are drawn anew put an image into several units: set it to 1",
+            )
+        if isinstance(part.draw, Similar):
+            yield Problem(
+                ("population", "supervision", number, "draw"),
+                "puts together what looks alike, so one image moves others into other bags: use "
+                "random or grouped",
+            )
+    objective = scenario.client.objective
+    if not isinstance(objective, AggregateObjective):
+        yield Problem(
+            ("client", "objective", "kind"),
+            f"{objective.kind} may use more than the bag that it is shown: use bag, instance or "
+            "interpolated_bag",
+        )
+    if getattr(scenario.privacy and scenario.privacy.mechanism, "num_augmentations", 1) > 1:
+        yield Problem(
+            ("privacy", "mechanism", "num_augmentations"),
+            "a bag's gradient is formed once: set it to 1",
+        )
 
 
 def _gradients(scenario: Scenario) -> Iterator[Problem]:
     """The sum of clipped gradients must move by no more than C when one image becomes a blank."""
     client = scenario.client
-    if client.objective.couples_examples:
+    assert scenario.privacy is not None
+    if client.objective.couples_examples and scenario.privacy.mechanism.unit != "bag":
         yield Problem(
             ("client", "objective"),
             f"this {client.objective.kind} makes the gradient of one image depend on others, so "
@@ -153,6 +198,15 @@ def _rounds(scenario: Scenario) -> Iterator[Problem]:
             "sites of the partition resampled may draw the same image, so that what hides it at "
             "one of them does not hide it at the others (its epsilon would be the sum over those "
             "sites): choose a partition that divides the images",
+        )
+
+
+def _trials(scenario: Scenario) -> Iterator[Problem]:
+    objective = scenario.client.objective
+    if isinstance(objective, InterpolatedBag) and objective.rho == "auto":
+        yield Problem(
+            ("client", "objective", "rho"),
+            "is chosen in trials before the run, whose releases no ledger has: give a number",
         )
 
 

@@ -267,9 +267,28 @@ RUNS: dict[str, dict[str, Any]] = {
         "mechanism": {"kind": "dp_ftrl"},
         "cohort": {"kind": "cyclic", "num_sites": 1},
     },
+    "bag_level": {
+        "mechanism": {"kind": "bag_level"},
+        "population": {"num_sites": 3, "supervision": [{"kind": "bags", "bag_size": 4}]},
+        "client": {"epochs": 1, "batch_size": 16, "objective": {"kind": "bag"}},
+        "evaluation": {
+            "metrics": ["loss", "bag_loss"],
+            "select_by": "bag_loss",
+            "loss_decomposition": False,
+        },
+    },
     "patient_level": {
         "mechanism": {"kind": "patient_level"},
-        "data": {"images": {"images_per_patient": 2}},
+        "data": {
+            "source": {
+                "kind": "synthetic",
+                "anatomy": "chest",
+                "image_size": 16,
+                "num_examples": 120,
+                "images_per_patient": 2,
+            },
+            "task": "binary",
+        },
     },
 }
 

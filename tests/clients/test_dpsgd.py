@@ -499,7 +499,6 @@ def test_one_image_of_a_bag_moves_the_sum_by_more_than_the_bag_may() -> None:
     assert float((sums[0] - sums[1]).norm()) == pytest.approx(2e-3, rel=1e-4)
 
 
-
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
