@@ -27,7 +27,7 @@ from fedsim.data.population import Population
 from fedsim.engines import leash
 from fedsim.engines.inline import failure, repeatable
 from fedsim.engines.placement import choose_devices
-from fedsim.errors import InputError
+from fedsim.errors import DivergedError, InputError, RunError
 from fedsim.execution import execute
 from fedsim.flower import client_memory, federation, own_data, roll_call, wire
 from fedsim.flower.client_app import make_client_app
@@ -197,7 +197,8 @@ def serve(grid: Grid, options: Mapping[str, Any]) -> RunRecord:
             task[wire.PLACE] = written.digest[:16] if own else str(memory.resolve())
         return RuntimeGrid(grid, [node.id for node in nodes], task)
 
-    return execute(scenario, population, folder, devices, reach, _tell)
+    with _way_on(folder.path):
+        return execute(scenario, population, folder, devices, reach, _tell)
 
 
 def _simulated(
@@ -262,10 +263,34 @@ def _tell(progress: Progress) -> None:
 
 
 @contextmanager
+def _way_on(folder: Path) -> Iterator[None]:
+    """Say how to go on with a run that failed, in place of where in the code it did."""
+    try:
+        yield
+    except RunError as error:
+        if not isinstance(error, DivergedError):
+            log.error(
+                "%s\nFinished rounds are kept. When all sites are there again, go on with: "
+                "flwr run . --stream --run-config \"resume='%s'\"",
+                error,
+                folder.resolve(),
+            )
+        raise type(error)(*error.args) from None
+
+
+class _Line(logging.Formatter):
+    """What is logged without its traceback, which the run's own log has."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return f"fedsim: {record.getMessage()}"
+
+
+@contextmanager
 def _shown() -> Iterator[None]:
     """Let Flower's log have what fedsim logs."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("fedsim: %(message)s"))
+    handler.setFormatter(_Line())
     level = log.level
     log.setLevel(logging.INFO)
     log.addHandler(handler)
