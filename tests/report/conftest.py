@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from functools import cache
@@ -11,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from fedsim.errors import InputError
+from fedsim.records.audit import write_audit
 from fedsim.scenario import from_data
 
 ENVIRONMENT = {
@@ -384,15 +387,53 @@ def spoil(record: Any) -> Any:
     record.population["licence"] = record.environment["platform"] = HOSTILE_SITES[1]
     record.population["checksums"] = {HOSTILE_SITES[0]: HOSTILE_SITES[1]}
     record.population["num_mislabelled"] = {HOSTILE_SITES[0]: 3}
+    record.scenario["name"] = HOSTILE_SITES[2]
+    record.scenario["data"]["source"] |= {"path": HOSTILE_SITES[0], "group": HOSTILE_SITES[1]}
+    record.scenario["population"]["partition"] |= {"column": HOSTILE_SITES[2]}
     return record
+
+
+def spoil_study(folder: Path) -> None:
+    """Give all that a made-up study and its runs name such names."""
+    said = ["fedavg", "fedld", "krum", "alpha=0.1", "alpha=1.0", "site-00", "site-01", "site-02"]
+    said += ["normal", "pneumonia", "compare", "label-skew", "generated", "Linux"]
+    tricks = [*HOSTILE_SITES[:3], *HOSTILE_CLASSES, HOSTILE_DESCRIPTION]
+    names = {name: f"{tricks[n % len(tricks)]} {n}" for n, name in enumerate(said)}
+    names["RunError: the loss is not finite in round 3"] = f"DataError: {''.join(tricks)}"
+    for file in (*folder.parent.rglob("*.json"), *folder.parent.rglob("*.jsonl")):
+        lines = map(json.loads, file.read_text().splitlines())
+        file.write_text("".join(json.dumps(renamed(line, names)) + "\n" for line in lines))
+    for file in folder.parent.rglob("*.yaml"):
+        content = renamed(yaml.safe_load(file.read_text()), names)
+        for method in content.get("methods", {}).values():
+            method["description"] = HOSTILE_DESCRIPTION
+        file.write_text(yaml.safe_dump(content))
+
+
+def spoil_audit(folder: Path) -> None:
+    """Put an audit into a folder that says such things."""
+    one, other, _, formula = HOSTILE_SITES
+    finding = {"figure": one, "of": other, "note": formula, "alarm": HOSTILE_CLASSES[0]}
+    numbers = dict.fromkeys(("value", "low", "high", "claim", "epsilon", "ceiling"), 0.5)
+    outcome = {"options": {}, "notes": [HOSTILE_DESCRIPTION], "picture": None}
+    tests = {
+        "membership": {**outcome, "findings": [{**finding, **numbers}]},
+        HOSTILE_CLASSES[1]: {**outcome, "findings": []},
+    }
+    accounted = {"unit": one, "site": other, "epsilon": 1.0, "delta": 1e-5}
+    accounted |= {"advantage": 0.5, "true_positive_rate": 0.5}
+    content = {"digest": other, "confidence": 0.95, "familywise_error": 0.05}
+    write_audit(folder, {**content, "accounted": [accounted], "tests": tests}, {})
 
 
 @pytest.fixture(scope="session")
 def hostile() -> Any:
-    """Return hostile names, and `spoil`, which gives them to a record."""
+    """Return hostile names, and what gives them to a record, a study and an audit."""
     return SimpleNamespace(
         sites=HOSTILE_SITES,
         classes=HOSTILE_CLASSES,
         description=HOSTILE_DESCRIPTION,
         spoil=spoil,
+        spoil_study=spoil_study,
+        spoil_audit=spoil_audit,
     )

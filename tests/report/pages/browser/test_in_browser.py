@@ -218,7 +218,7 @@ def test_the_console_is_listened_to(browser: Any, tmp_path: Path) -> None:
     assert any("missing is not defined" in line for line in browser.said)
 
 
-@pytest.mark.parametrize("kind", ["run", "study"])
+@pytest.mark.parametrize("kind", ["run", "audited run", "study"])
 def test_no_name_is_executed(
     kind: str,
     make_whole_record: Any,
@@ -228,24 +228,31 @@ def test_no_name_is_executed(
     browser: Any,
 ) -> None:
     if kind == "study":
-        file = study.write(
-            read_study(
-                make_study(
-                    tmp_path / "study", methods=hostile.sites[:3], question=hostile.description
-                )
-            )
-        )
+        folder = make_study(tmp_path / "study", methods=("fedavg", "fedld", "krum"))
+        hostile.spoil_study(folder)
+        file = study.write(read_study(folder))
     else:
-        record = hostile.spoil(make_whole_record(tmp_path, virtual=True, sites=4))
-        report.write(record)
+        if kind == "audited run":
+            hostile.spoil_audit(tmp_path)
+        report.write(hostile.spoil(make_whole_record(tmp_path, virtual=True, sites=4)))
         file = tmp_path / "report/index.html"
-    pages = [file, *file.parent.glob("*.svg")]
-    assert kind == "study" or len(pages) > 5
-    for page in pages:
+    shown = [file] if kind == "audited run" else [file, *file.parent.glob("*.svg")]
+    assert kind != "run" or len(shown) > 5
+    for page in shown:
         browser.open(page)
         assert browser.said == []
         assert browser.run("document.title") != "taken"
     browser.open(file)
     assert browser.run("document.scripts.length") == 1
     assert browser.run("document.querySelectorAll('iframe, svg, object, main a').length") == 0
+    assert browser.run(HANDLERS) == []
     assert browser.run("[...document.images].every(i => i.complete && i.naturalWidth > 100)")
+    text = browser.run("document.body.textContent")
+    for name in (*hostile.sites[:2], *hostile.classes):
+        assert name in text
+
+
+HANDLERS = """
+[...document.querySelectorAll("*")].flatMap(e => e.getAttributeNames())
+  .filter(name => name.startsWith("on"))
+"""
