@@ -33,6 +33,8 @@ heartbeat.HEARTBEAT_DEFAULT_INTERVAL = fleet_http_connection.HEARTBEAT_DEFAULT_I
 sys.exit(flower_supernode())
 """
 """A SuperNode that is missed after 20 s, Flower's least, and not after 60."""
+TWO = {"population": {"num_sites": 2}, "evaluation": {"every": 3}}
+"""As few processes as can be: a site, a round and an evaluation cost some seconds each."""
 PATIENCE_S = 240.0
 
 
@@ -64,15 +66,15 @@ class Node:
 
 
 @contextmanager
-def nodes(home: Path, num: int) -> Iterator[list[Node]]:
-    """Keep a SuperLink and SuperNodes for a number of sites."""
+def nodes(home: Path) -> Iterator[list[Node]]:
+    """Keep a SuperLink, and SuperNodes for two sites."""
     home.mkdir()
     with ExitStack() as stack:
         address, found = stack.enter_context(superlink(home)), []
-        for site in range(num):
+        for site in range(2):
             command = [sys.executable, "-c", SOON_MISSED, "--insecure", "--superlink", address]
             command += ["--port", str(free_port())]
-            command += ["--node-config", f"partition-id={site} num-partitions={num}"]
+            command += ["--node-config", f"partition-id={site} num-partitions=2"]
             log = f"site-{site}.log"
             found.append(Node(stack.enter_context(started(command, home, log)), home / log))
         yield found
@@ -103,9 +105,9 @@ def test_a_killed_supernode_is_told_and_the_run_goes_on_to_the_same_bits(
     tiny: Make, tmp_path: Path
 ) -> None:
     """Before, another one stands still for a moment, which only costs time."""
-    scenario, home, there = tiny(rounds=2), tmp_path / "flower", tmp_path / "there"
+    scenario, home, there = tiny(rounds=2, **TWO), tmp_path / "flower", tmp_path / "there"
     whole = run(scenario, out=tmp_path, name="whole", device="cpu")
-    with nodes(home, 3) as (_, slow, ends), given(home, scenario, tmp_path) as process:
+    with nodes(home) as (slow, ends), given(home, scenario, tmp_path) as process:
         slow.wait_for_training(1)
         slow.signal(signal.SIGSTOP)
         time.sleep(3)
@@ -113,7 +115,7 @@ def test_a_killed_supernode_is_told_and_the_run_goes_on_to_the_same_bits(
         ends.wait_for_training(2)
         ends.kill()
         said, _ = process.communicate(timeout=PATIENCE_S)
-    assert "fedsim: round 2: site-02 failed to train: Error: Node Unavailable" in said
+    assert "fedsim: round 2: site-01 failed to train: Error: Node Unavailable" in said
     assert f"flwr run . --stream --run-config \"resume='{there}'\"" in said
     assert said.count("Traceback") == 1, "Flower's own"
     assert [row["round"] for row in read_lines(there / "rounds.jsonl")] == [1]
@@ -124,13 +126,13 @@ def test_a_supernode_that_stands_still_is_dropped_and_comes_back(
     tiny: Make, tmp_path: Path
 ) -> None:
     home, journal = tmp_path / "flower", tmp_path / "there" / "rounds.jsonl"
-    scenario = tiny(on_client_failure="drop", evaluation={"every": 3})
-    with nodes(home, 3) as (_, _, stops), given(home, scenario, tmp_path) as process:
+    scenario = tiny(rounds=3, on_client_failure="drop", **TWO)
+    with nodes(home) as (_, stops), given(home, scenario, tmp_path) as process:
         stops.wait_for_training(1)
         stops.signal(signal.SIGSTOP)
         wait_for(lambda: journal.exists() and bool(read_lines(journal)), "round 1")
         stops.signal(signal.SIGCONT)
         said, _ = process.communicate(timeout=PATIENCE_S)
     dropped = [row["dropped"] for row in read_lines(journal)]
-    assert (len(dropped), dropped[0], dropped[-1]) == (3, ["site-02"], []), said
+    assert (len(dropped), dropped[0], dropped[-1]) == (3, ["site-01"], []), said
     assert f"fedsim: {journal.parent}" in said
