@@ -16,6 +16,7 @@ from pathlib import Path
 from fedsim import report
 from fedsim.scenario import from_data
 from fedsim.simulate import run
+from tests.faults.opening import opened
 from tests.faults.soak import SCENARIO
 
 
@@ -44,6 +45,7 @@ def main() -> None:
             "folder_mb": sum(f.stat().st_size for f in record.folder.rglob("*") if f.is_file())
             / 1e6,
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
+            **opened(page),
         }
     sys.stdout.write(json.dumps(row) + "\n")
 

@@ -415,7 +415,7 @@ def spoil_audit(folder: Path) -> None:
     one, other, _, formula = HOSTILE_SITES
     finding = {"figure": one, "of": other, "note": formula, "alarm": HOSTILE_CLASSES[0]}
     numbers = dict.fromkeys(("value", "low", "high", "claim", "epsilon", "ceiling"), 0.5)
-    outcome = {"options": {}, "notes": [HOSTILE_DESCRIPTION], "picture": None}
+    outcome: dict[str, Any] = {"options": {}, "notes": [HOSTILE_DESCRIPTION], "picture": None}
     tests = {
         "membership": {**outcome, "findings": [{**finding, **numbers}]},
         HOSTILE_CLASSES[1]: {**outcome, "findings": []},
