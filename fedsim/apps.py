@@ -23,6 +23,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedsim import report, simulate
 from fedsim.cli.progress import describe
+from fedsim.cli.streams import visible
 from fedsim.data.population import Population
 from fedsim.engines import leash
 from fedsim.engines.inline import failure, repeatable
@@ -279,11 +280,11 @@ def _way_on(folder: Path) -> Iterator[None]:
 
 
 class _Line(logging.Formatter):
-    """What is logged without its traceback, which the run's own log has."""
+    """What is logged, without control characters and the traceback, which the run's log has."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        return f"fedsim: {record.getMessage()}"
+        return f"fedsim: {visible(record.getMessage())}"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 from PIL import Image
 
 from fedsim import apps
-from fedsim.engines.inline import flower_identity
+from fedsim.engines.inline import failure, flower_identity
 from fedsim.errors import DivergedError, InputError, RunError
 from fedsim.flower import roll_call
 from fedsim.records import RunRecord
@@ -535,3 +535,20 @@ def test_two_nodes_that_are_the_same_site_are_refused(tiny: Make, tmp_path: Path
     grid = Runtime([{"partition-id": 0, "num-partitions": 2}] * 2)
     with pytest.raises(InputError, match="2 nodes must be the sites 0 to 1, they say"):
         serve(grid, tmp_path, tiny())
+
+
+def test_a_run_that_fails_says_how_to_go_on_and_not_where_in_the_code(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(message: Message, context: Context) -> Message:
+        return failure(message, "no \x1b[2J disk")
+
+    monkeypatch.setattr(apps, "_answer", fail)
+    with pytest.raises(RunError, match="disk"), apps._shown():
+        serve(simulated(3), tmp_path, tiny(rounds=1, evaluation={"every": 1}))
+    said = capsys.readouterr().err
+    (folder,) = (tmp_path / "served").iterdir()
+    assert r"no \x1b[2J disk" in said
+    assert f"go on with: flwr run . --stream --run-config \"resume='{folder}'\"" in said
+    assert "Traceback" not in said
+    assert "Traceback" in (folder / "log.txt").read_text()
