@@ -1,4 +1,4 @@
-"""Samples of the kills, of the soak and of the run of many sites."""
+"""Samples of the kills, of the soak, of the run of many sites and of the study of many cells."""
 
 from __future__ import annotations
 
@@ -38,6 +38,11 @@ def test_a_sample_of_the_soak_is_flat() -> None:
 def test_the_page_does_not_grow_with_sites() -> None:
     few, many = (said_by("tests.faults.sites", "--num", num) for num in ("200", "2000"))
     assert many["page_kb"] < 1.2 * few["page_kb"]
+
+
+def test_a_sample_of_the_large_study_is_done_and_its_page_opens() -> None:
+    said = said_by("tests.faults.cells", "--settings", "2", "--seeds", "1")
+    assert (said["num_cells"], said["failed"]) == (10, 0)
 
 
 def test_what_is_killed_is_resumed_to_the_same_bits_and_leaves_nothing() -> None:
