@@ -16,12 +16,14 @@ def label_releases(population: Population) -> list[Entry]:
     Training and validation images of a site are different ones, and so are their labels: a site's
     release is one of both, each label being told once for every division into bags.
     """
-    from fedsim.privacy.events import from_data
-    from fedsim.privacy.ledger import Entry
-
     protected = {
         site: known.release for site, known in population.knowledge.items() if known.release
     }
+    if not protected:
+        return []
+    from fedsim.privacy.events import from_data
+    from fedsim.privacy.ledger import Entry
+
     exposed = dict.fromkeys(release["public"] for release in protected.values())
     return [
         *(Entry(0, None, f"{what} (label privacy hides labels alone)") for what in exposed),
