@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import logging
 import signal
@@ -33,6 +34,8 @@ from fedsim.errors import FedsimError, InputError
 DONE, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 UNUSABLE = {errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR}
 """What the system says of paths that nobody can use, wherever they are looked at first."""
+COLLECTED_AFTER = 50_000
+"""New objects after which Python looks for garbage: hardly any of what is loaded is."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -203,6 +206,7 @@ def cite(
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: SLURM, docker stop
+    gc.set_threshold(COLLECTED_AFTER)
     out, err = Lasting(sys.stdout), Lasting(sys.stderr)
     with redirect_stdout(out), redirect_stderr(err), _warnings_shown(err):
         code = _run_app()
@@ -210,6 +214,7 @@ def main() -> NoReturn:
         if code == DONE and out.error and not isinstance(out.error, BrokenPipeError):
             typer.echo(f"Error: standard output cannot be written: {out.error.strerror}", err=True)
             code = FAILURE
+    gc.freeze()  # at the end Python would look once more for garbage in all that was loaded: 1 s
     sys.exit(code)
 
 

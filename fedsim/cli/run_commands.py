@@ -16,6 +16,7 @@ from fedsim.cli.interruption import finishing_rounds
 from fedsim.cli.options import File, Set, number_of
 from fedsim.cli.progress import watching
 from fedsim.cli.streams import console
+from fedsim.engines import nursery
 from fedsim.errors import DivergedError, InputError, RunError
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def run(
                 scenario, out, run_name, device, keep_every, number_of(workers), quiet, as_json
             )
         return
+    _prepare_workers(workers, engine, device)
     from fedsim import simulate
 
     folder = simulate.run_folder(scenario, out, run_name)
@@ -124,6 +126,7 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Go on with a run after a crash or Ctrl-C, to the same bits."""
+    _prepare_workers(workers, engine, device or "auto")
     from fedsim import simulate
 
     with _resumable(folder), watching(quiet, as_json) as shown, _stopping(shown, engine) as watch:
@@ -131,6 +134,12 @@ def resume(
             folder, device=device, workers=number_of(workers), engine=engine, watch=watch
         )
     conclude(record, quiet, as_json)
+
+
+def _prepare_workers(workers: str, engine: EngineName, device: str) -> None:
+    """Let what workers need be loaded beside what this process needs, if there may be some."""
+    if number_of(workers) != 1 and engine == "own" and device in ("auto", "cpu"):
+        nursery.prepare()
 
 
 def _stopping(watch: Watcher, engine: EngineName) -> AbstractContextManager[Watcher]:

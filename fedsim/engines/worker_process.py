@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import torch
 from flwr.app import Message, RecordDict
 
 from fedsim.engines import shared
@@ -24,7 +25,12 @@ from fedsim.engines.allocator import freed_memory_kept
 from fedsim.engines.inline import flower_identity, make_context, repeatable
 from fedsim.engines.leash import end_with_parent
 from fedsim.engines.shared import Attached, Made, Packed
+from fedsim.engines.shared_examples import Layout, SharedExamples
+from fedsim.flower.client_app import make_client_app
+from fedsim.flower.client_memory import at
 from fedsim.flower.wire import Buffer
+from fedsim.flower.workplace import Workplace
+from fedsim.scenario import from_data, open_population
 
 
 @dataclass(frozen=True)
@@ -108,14 +114,6 @@ class _Desk:
     """
 
     def __init__(self, start: Start, prefix: str) -> None:
-        import torch
-
-        from fedsim.engines.shared_examples import Layout, SharedExamples
-        from fedsim.flower.client_app import make_client_app
-        from fedsim.flower.client_memory import at
-        from fedsim.flower.workplace import Workplace
-        from fedsim.scenario import from_data, open_population
-
         scenario = from_data(start.scenario, "worker")
         population = open_population(scenario)
         self._attached = Attached()

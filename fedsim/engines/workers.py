@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedsim.engines import shared
+from fedsim.engines import nursery, shared
 from fedsim.engines.inline import InlineGrid, failure, site_of
 from fedsim.engines.shared import Attached, Blocks, Made, Packed
 from fedsim.engines.shared_examples import Layout
@@ -230,12 +230,9 @@ class _Worker:
 
     def __init__(self, start: Start) -> None:
         self.start = start
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
+        self._pipe, theirs = multiprocessing.Pipe()
         self._prefix = shared.new_name()
-        arguments = theirs, start, self._prefix
-        self._process = context.Process(target=work, args=arguments, daemon=True)
-        self._process.start()
+        self._process = nursery.start(start.device, work, theirs, start, self._prefix)
         theirs.close()
         self._attached = Attached()
         self._block = ""

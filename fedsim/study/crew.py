@@ -9,7 +9,6 @@ import contextlib
 import logging
 import multiprocessing
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedsim import simulate
 from fedsim.engines.leash import end_with_parent
+from fedsim.engines.nursery import deaf
 from fedsim.errors import DivergedError
 from fedsim.records.study import DIVERGED
 from fedsim.scenario import from_data
@@ -153,7 +153,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, device), daemon=True)
-        with _deaf():
+        with deaf():
             self._process.start()
         theirs.close()
 
@@ -229,16 +229,3 @@ def _unheard() -> Iterator[None]:
         yield
     finally:
         log.handlers, log.propagate = handlers, propagates
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Let a process that is started here begin deaf to Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
