@@ -138,13 +138,15 @@ def encode(figure: Figure, format: str) -> bytes:
 
 
 def _settle(figure: Figure) -> None:
-    """Lay a figure out for good, at rounded places.
+    """Lay a figure out for good, at rounded places, unless that is done.
 
     The last bits that the layout's solver finds differ from one time to another, and SVG has names
     made from them.
     """
+    if figure.get_layout_engine() is None:
+        return
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # with "none" each file would draw the figure twice
     for axes in figure.axes:
         left, bottom, width, height = (round(float(x), 6) for x in axes.get_position().bounds)
         axes.set_position((left, bottom, width, height))
