@@ -80,7 +80,8 @@ class WorkerGrid(InlineGrid):
         At any time the replies to a window of messages at most are on their way or wait for those
         before them; inside the window the longest go first.
         """
-        with contextlib.closing(_Exchange(messages, self._blocks)) as exchange:
+        longest_first = sorted(range(len(messages)), key=lambda p: -self._expected(messages[p]))
+        with contextlib.closing(_Exchange(messages, self._blocks, longest_first)) as exchange:
             for due in range(len(messages)):
                 self._hand_out(exchange, due)
                 while due not in exchange.replies:
@@ -93,11 +94,10 @@ class WorkerGrid(InlineGrid):
         """Give every idle worker the longest task of the window that begins with `due`."""
         for worker in self._workers:
             end = due + max(2 * len(self._workers), exchange.num_affordable)
-            within = [place for place in exchange.waiting if place < end]
-            if not within:
+            place = next((place for place in exchange.waiting if place < end), None)
+            if place is None:
                 return
             if worker.task is None:
-                place = max(within, key=lambda p: (self._expected(exchange.messages[p]), -p))
                 task = self._task(exchange, place)
                 exchange.begin(place, task.number)
                 worker.give(task)
@@ -149,6 +149,7 @@ class _Exchange:
     Args:
         messages: in the order of their replies.
         blocks: make shared memory for what they hold.
+        waiting: their places, in the order in which workers are to get them.
 
     Attributes:
         waiting: places of messages that no worker has.
@@ -156,9 +157,8 @@ class _Exchange:
         num_affordable: how many replies of the size of the first message may wait at a time.
     """
 
-    def __init__(self, messages: Sequence[Message], blocks: Blocks) -> None:
-        self.messages, self._blocks = messages, blocks
-        self.waiting = set(range(len(messages)))
+    def __init__(self, messages: Sequence[Message], blocks: Blocks, waiting: list[int]) -> None:
+        self.messages, self._blocks, self.waiting = messages, blocks, waiting
         self.replies: dict[int, Message] = {}
         self._running: dict[int, int] = {}
         self._killed: set[int] = set()
@@ -203,7 +203,7 @@ class _Exchange:
             self.fail(number, more)
         elif place is not None:
             self._killed.add(place)
-            self.waiting.add(self._running.pop(number))
+            self.waiting.insert(0, self._running.pop(number))
 
     def _settle(self, place: int, reply: Message) -> None:
         """Keep a reply, and give back a content that no message needs any more."""

@@ -184,7 +184,7 @@ def test_messages_with_the_same_arrays_share_memory() -> None:
     ]
     with flower_identity():
         messages = [Message(content, 2 + n, "train") for n, content in enumerate(contents)]
-        exchange = _Exchange(messages, shared.Blocks())
+        exchange = _Exchange(messages, shared.Blocks(), [0, 1, 2])
         found = [exchange.content(place) for place in range(3)]
         memory = shared.Attached()
         for (packed, block), content in zip(found, contents, strict=True):
