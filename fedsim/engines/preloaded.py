@@ -1,4 +1,4 @@
-"""What the process that workers are forks of loads, and how it ends: see `fedsim.engines.nursery`."""
+"""What the process that workers are forks of loads, and how it ends; see `nursery`."""
 
 from __future__ import annotations
 
