@@ -60,5 +60,5 @@ def test_a_temporary_folder_whose_name_is_too_long_for_a_socket_is_no_hindrance(
     if sys.platform == "linux":
         from multiprocessing import forkserver
 
-        monkeypatch.setattr(forkserver._forkserver, "_forkserver_pid", None)  # type: ignore[attr-defined]
+        monkeypatch.setattr(forkserver._forkserver, "_forkserver_pid", None)
     assert told("cpu")[1:3] == (os.getpid(), os.getpid())
