@@ -84,7 +84,7 @@ def _work(schedule: Schedule, *arguments: Any) -> None:
     """Be a worker process."""
     with pytest.MonkeyPatch.context() as patch:
         spoilt = partial(_make, client_app.make_client_app, schedule)
-        patch.setattr(client_app, "make_client_app", spoilt)
+        patch.setattr(worker_process, "make_client_app", spoilt)
         worker_process.work(*arguments)
 
 
