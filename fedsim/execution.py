@@ -183,7 +183,11 @@ def _conclude(
         **baselines.methods(trained),
     }
     unit, by_site = population.units("test")
-    folder.save_test_units(unit, {name: found.tolist() for name, found in by_site.items()})
+    folder.save_test_units(
+        unit,
+        {name: found.tolist() for name, found in by_site.items()},
+        population.attributes("test"),
+    )
     tell("bootstrap intervals", scenario.rounds)
     widened = baselines.rows_of_unshrunk(scenario, unshrunk, rounds)
     folder.conclude(

@@ -25,7 +25,15 @@ docs/statistics.md.
     traffic             [{setting, method, bytes_down, bytes_up}], mean over seeds
     worst_site          [{setting, method, seed, site, value, num_sites}]
     worst_site_summary  [{setting, method, num_seeds, mean, sd, low, high}]
-    yardsticks          [{setting, yardstick, metric, num_seeds, mean, sd, low, high}]
+    yardsticks          [{setting, yardstick, metric, num_seeds, mean, sd, low, high, paid_as}];
+                        paid_as: method whose epsilon each site spends alone, null without privacy
+    epsilons            [{setting, method, seed, site, unit, num_units, delta, epsilon}], of methods
+                        with a ledger; epsilon null: infinite
+    epsilon_summary     [{setting, method, unit, num_seeds, delta, lowest, highest}], over sites and
+                        seeds; null: infinite
+    subgroups           [{setting, method, attribute, group, num_seeds, mean, sd, low, high}], the
+                        primary metric on the test images of a group; group null: the gap between
+                        the best and the worst group of each seed
     join                [{setting, method, site, num_train, num_seeds, gain_over_alone, low, high,
                         gain_over_pooled, probability_of_harm, harm_low, harm_high}]; site "pooled":
                         over all sites

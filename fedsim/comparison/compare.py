@@ -7,6 +7,7 @@ from typing import Any
 from fedsim.comparison import costs
 from fedsim.comparison.conclusions import conclusions
 from fedsim.comparison.differences import TIE_BELOW, differences, planned
+from fedsim.comparison.epsilons import epsilon_summary, epsilons
 from fedsim.comparison.joining import join
 from fedsim.comparison.outcomes import Outcome, outcomes
 from fedsim.comparison.power import power_table
@@ -14,6 +15,7 @@ from fedsim.comparison.primary import Primary
 from fedsim.comparison.primary_intervals import primary_intervals
 from fedsim.comparison.probabilities import calibration, decision_curves
 from fedsim.comparison.ranks import Ranking, rank
+from fedsim.comparison.subgroups import subgroups
 from fedsim.comparison.tuning import tuned
 from fedsim.comparison.values import Values, values
 from fedsim.comparison.worst_site import worst_site, worst_site_summary
@@ -41,6 +43,7 @@ def compare(record: StudyRecord) -> dict[str, Any]:
     times = costs.time_to_target(runs, primary)
     worst = worst_site(runs, primary)
     bars = with_yardsticks(runs, primary)
+    spent = epsilons(runs)
     content = {
         "format": FORMAT,
         "question": record.study.get("question") or "",
@@ -60,6 +63,9 @@ def compare(record: StudyRecord) -> dict[str, Any]:
         "worst_site": worst,
         "worst_site_summary": worst_site_summary(worst, primary.confidence),
         "yardsticks": yardsticks(runs, bars, found.metrics, primary),
+        "epsilons": spent,
+        "epsilon_summary": epsilon_summary(spent),
+        "subgroups": subgroups(runs, primary),
         "join": join(runs, bars, primary),
         "calibration": calibration(runs, primary.confidence),
         "decision_curves": decision_curves(runs, primary.confidence),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ from fedsim.errors import InputError
 from fedsim.records import RunRecord, read
 from fedsim.records.read import Predicted, are_enough
 from fedsim.records.study import Cell, StudyRecord
+from fedsim.scenario.privacy import delta_of
+
+if TYPE_CHECKING:
+    from fedsim.privacy.balance import Account
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,9 @@ class Outcome:
         units: site -> whose each image is, the same number for the same image (or patient) in every
             run on the same data; empty if that was not recorded.
         unit: "image" or "patient".
+        attributes: what else is known of the images: name -> site -> value of each, in the order of
+            the predictions.
+        accounts: what was spent at each site; empty where nothing was to be private.
     """
 
     method: str
@@ -81,6 +88,8 @@ class Outcome:
     predictions: Mapping[str, Predicted]
     units: Mapping[str, NDArray[np.int64]]
     unit: str
+    attributes: Mapping[str, Mapping[str, Sequence[str]]]
+    accounts: Sequence[Account]
 
     @property
     def block(self) -> tuple[str, int]:
@@ -168,7 +177,18 @@ def outcome(cell: Cell, record: RunRecord, primary: Primary) -> Outcome:
         predictions=record.predictions(round).get(primary.split, {}),
         units=units,
         unit=unit,
+        attributes=record.test_attributes() if primary.split == "test" else {},
+        accounts=_accounts(record),
     )
+
+
+def _accounts(record: RunRecord) -> list[Account]:
+    if not record.ledger:
+        return []
+    from fedsim.privacy.balance import spent
+    from fedsim.privacy.ledger import entries
+
+    return spent(entries(record.ledger), delta_of(record.scenario))
 
 
 def _steps(record: RunRecord, metric: str) -> tuple[Step, ...]:

@@ -30,6 +30,9 @@ RAW = (
     "worst_site",
     "worst_site_summary",
     "yardsticks",
+    "epsilons",
+    "epsilon_summary",
+    "subgroups",
     "join",
     "tuned",
     "failures",
@@ -50,7 +53,7 @@ def tables(comparison: Mapping[str, Any]) -> dict[str, str]:
         files[f"{name}.md"] = table.markdown()
         files[f"{name}.tex"] = table.latex()
     for name in RAW:
-        if comparison[name]:
+        if comparison.get(name):
             files[f"{name}.csv"] = to_csv(comparison[name])
     return files
 

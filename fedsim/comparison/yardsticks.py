@@ -2,7 +2,8 @@
 
 Those of a setting and seed are the reference's run's, or the first method's whose run has them, so
 that all methods are held against the same ones. They have that method's objective, optimiser and
-number of steps.
+number of steps. Where it trains with DP-SGD, each site alone does so too and for the same epsilon;
+pooled training never does.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from fedsim.comparison.primary import Primary
 from fedsim.data.source import POOLED
 
 KINDS = ("pooled", "local")
+WITH_DP_SGD = ("example", "patient")
+"""Units that are hidden while a site trains, alone or not."""
 Block = tuple[str, int]
 """Setting and seed."""
 
@@ -53,10 +56,11 @@ def yardsticks(
         block: (POOLED,) if primary.pooled else common_sites(found)
         for block, found in by_block(runs).items()
     }
-    rows = []
+    rows: list[dict[str, Any]] = []
     for setting in dict.fromkeys(setting for setting, _ in bars):
         own = [run for (where, _), run in bars.items() if where == setting]
         for kind in KINDS:
+            paid_as = _pays(own[0]) if kind == "local" else None
             for metric in metrics:
                 values = (
                     whole_mean([run.yardsticks.get((kind, at, metric)) for at in sites[run.block]])
@@ -64,7 +68,12 @@ def yardsticks(
                 )
                 found = estimate(values, primary.confidence)
                 if found.num:
-                    rows.append(
-                        {"setting": setting, "yardstick": kind, "metric": metric, **found.row()}
-                    )
+                    front = {"setting": setting, "yardstick": kind, "metric": metric}
+                    rows.append({**front, **found.row(), "paid_as": paid_as})
     return rows
+
+
+def _pays(run: Outcome) -> str | None:
+    """Return the method at whose price each site trains alone, None if for nothing."""
+    private = any(account.unit in WITH_DP_SGD for account in run.accounts)
+    return run.method if private else None

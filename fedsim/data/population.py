@@ -27,6 +27,8 @@ Pixels = Callable[[Indices], NDArray[np.uint8]]
 SERVER, SERVER_NAME = -1, "server"
 """What stands in place of a site's number and name where the server holds what no site does."""
 KNOWS_ALL = Knowledge()
+MOST_GROUPS = 12
+"""Values up to which a column divides images into groups."""
 SITES_COUNTED = 1000
 """Sites whose examples are counted where there may be too many to count."""
 
@@ -302,6 +304,17 @@ class Population:
             whose = np.where(known == "", positions, first[patient])
         unit = "image" if known is None else "patient"
         return unit, {self.name(h): whose[self.held(h)[split]] for h in self.holders}
+
+    def attributes(self, split: Split) -> dict[str, dict[str, list[str]]]:
+        """Return the columns that divide images into groups: column -> holder -> value of each.
+
+        Those are columns with a few values; whose image it is, is none.
+        """
+        return {
+            column: {self.name(h): values[self.held(h)[split]].tolist() for h in self.holders}
+            for column, values in self.columns.items()
+            if column != PATIENT and 1 < len(np.unique(values)) <= MOST_GROUPS
+        }
 
     def class_counts(self, holder: int, split: Split) -> Indices:
         """Return examples per class, (class,).

@@ -19,6 +19,8 @@ from fedsim.privacy.ledger import Entry
 from fedsim.privacy.trust import LOCAL_MODEL, OF_SERVER, TRUSTED, TRUSTED_WITH_LABELS
 from fedsim.privacy.units import RELATIONS, UNITS, Relation, Unit
 
+Key = tuple[str, Unit, Relation]
+"""Whose account it is."""
 MOST_FINE = 16
 """Different histories up to which all epsilons are made at the fine interval."""
 ALL_SITES = "all sites"
@@ -156,17 +158,7 @@ def balance(
     composed = {key: _composed(group) for key, group in groups.items()}
     few = len({frozenset(found.items()) for found in composed.values()}) <= MOST_FINE
     interval = FINE if few else COARSE
-    accounts = {
-        key: Account(
-            *key,
-            group[0].num_units,
-            len({entry.round for entry in group}),
-            in_words(composed[key]),
-            *_epsilon(composed[key], delta, interval),
-            tuple(dict.fromkeys(entry.purpose for entry in group)),
-        )
-        for key, group in groups.items()
-    }
+    accounts = _accounts(groups, composed, delta, interval)
     largest = {
         unit: max((k for k in accounts if k[1] == unit), key=lambda k: accounts[k].epsilon)
         for unit in UNITS
@@ -180,6 +172,18 @@ def balance(
         list(dict.fromkeys(entry.purpose for entry in entries if entry.event is None)),
         _shared(groups, shared, delta),
     )
+
+
+def spent(entries: Iterable[Entry], delta: float) -> list[Account]:
+    """Return the accounts of a ledger alone, quickly: at the coarse interval, so rounded upwards.
+
+    Args:
+        entries: of the ledger, each release once.
+        delta: as in `balance`.
+    """
+    groups = _groups(list(entries))
+    composed = {key: _composed(group) for key, group in groups.items()}
+    return list(_accounts(groups, composed, delta, COARSE).values())
 
 
 def needs_delta(entries: Iterable[Entry]) -> bool:
@@ -253,9 +257,9 @@ def promise(account: Account) -> str:
     )
 
 
-def _groups(entries: list[Entry]) -> dict[tuple[str, Unit, Relation], list[Entry]]:
+def _groups(entries: list[Entry]) -> dict[Key, list[Entry]]:
     """Return the protected entries by whose they are; those of all sites are each site's too."""
-    groups: dict[tuple[str, Unit, Relation], list[Entry]] = {}
+    groups: dict[Key, list[Entry]] = {}
     for entry in entries:
         if entry.event is not None and entry.unit is not None and entry.relation is not None:
             key = (entry.site or ALL_SITES, entry.unit, entry.relation)
@@ -264,6 +268,25 @@ def _groups(entries: list[Entry]) -> dict[tuple[str, Unit, Relation], list[Entry
         if site != ALL_SITES:
             group += groups.get((ALL_SITES, unit, relation), [])
     return groups
+
+
+def _accounts(
+    groups: Mapping[Key, list[Entry]],
+    composed: Mapping[Key, History],
+    delta: float,
+    interval: float,
+) -> dict[Key, Account]:
+    return {
+        key: Account(
+            *key,
+            group[0].num_units,
+            len({entry.round for entry in group}),
+            in_words(composed[key]),
+            *_epsilon(composed[key], delta, interval),
+            tuple(dict.fromkeys(entry.purpose for entry in group)),
+        )
+        for key, group in groups.items()
+    }
 
 
 def _trusted(account: Account) -> str:
@@ -284,7 +307,7 @@ def _epsilon(found: History, delta: float, interval: float) -> tuple[float, floa
 
 
 def _shared(
-    groups: Mapping[tuple[str, Unit, Relation], list[Entry]],
+    groups: Mapping[Key, list[Entry]],
     shared: Iterable[Mapping[str, Any]],
     delta: float,
 ) -> list[Shared]:

@@ -85,6 +85,8 @@ A row of `intervals.jsonl`: one percentile bootstrap interval on split "test" or
 
 `test_units.json`: unit ("image" or "patient") and sites {name: [a number for each test image, in
 the order of the predictions]}; the same unit has the same number in all runs on the same data.
+Where columns of few values describe them: attributes {column: {site: [a value for each test
+image]}}.
 
 `population.json`: task, target_unit (of a regression), class_names; images {num_channels,
 image_size, synthetic}; sites [{name, train, validation, test}] and external [{name, test}] with

@@ -169,14 +169,28 @@ class RunFolder:
         path = checkpoint.path_of(self.path, number, BASELINES, "training")
         checkpoint.save_of(self._digest, path, result)
 
-    def save_test_units(self, unit: str, by_site: Mapping[str, Sequence[int]]) -> None:
+    def save_test_units(
+        self,
+        unit: str,
+        by_site: Mapping[str, Sequence[int]],
+        attributes: Mapping[str, Mapping[str, Sequence[str]]] = MappingProxyType({}),
+    ) -> None:
         """Record whose each test image is.
 
         Args:
             unit: "image" or "patient".
             by_site: site -> a number for each test image, the same for the same unit.
+            attributes: what else is known of them: attribute -> site -> value for each test image.
         """
-        content = {"unit": unit, "sites": {name: list(found) for name, found in by_site.items()}}
+        content: dict[str, Any] = {
+            "unit": unit,
+            "sites": {name: list(found) for name, found in by_site.items()},
+        }
+        if attributes:
+            content["attributes"] = {
+                name: {site: list(values) for site, values in found.items()}
+                for name, found in attributes.items()
+            }
         write_text(self.path / TEST_UNITS, json.dumps(content) + "\n")
 
     def conclude(

@@ -136,6 +136,18 @@ class RunRecord:
             site: np.array(units, np.int64) for site, units in found["sites"].items()
         }
 
+    def test_attributes(self) -> dict[str, dict[str, list[str]]]:
+        """Return what else is known of the test images: attribute -> site -> value of each.
+
+        Empty where nothing is, or it was not recorded.
+        """
+        if not (self.folder / TEST_UNITS).is_file():
+            return {}
+        found: dict[str, dict[str, list[str]]] = _section(self.folder / TEST_UNITS, json.loads).get(
+            "attributes", {}
+        )
+        return found
+
     def trainings(self) -> list[dict[str, Any]]:
         """Return what came of each training for comparison that is done, as it was saved."""
         return [

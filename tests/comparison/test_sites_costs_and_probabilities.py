@@ -45,6 +45,8 @@ def run(method: str = "fedavg", seed: int = 0, **more: Any) -> Outcome:
         "predictions": {},
         "units": {},
         "unit": "image",
+        "attributes": {},
+        "accounts": (),
     }
     return Outcome(**{**facts, **more})
 

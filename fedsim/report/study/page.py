@@ -9,6 +9,7 @@ from fedsim.records.study import StudyRecord
 from fedsim.report.document import provenance
 from fedsim.report.document.parts import Block, Document, Facts, Section, Text
 from fedsim.report.study import answers, grounds
+from fedsim.report.study.privacy import privacy
 from fedsim.report.study.subject import Study
 
 
@@ -75,6 +76,7 @@ SECTIONS: tuple[Callable[[Study], Section], ...] = (
     answers.answer,
     answers.differences,
     answers.against_numbers,
+    privacy,
     answers.learning_curves,
     answers.mean_ranks,
     answers.costs,

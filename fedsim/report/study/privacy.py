@@ -1,0 +1,171 @@
+"""The section of a study's page about privacy: utility against epsilon, what was spent and shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fedsim.records.audit import read_audit
+from fedsim.report.document.parts import Block, Cell, Section, Table, num, views, word
+from fedsim.report.document.pictures import picture
+from fedsim.report.scores import arrowed
+from fedsim.report.study import front, tables
+from fedsim.report.study.front import Audited
+from fedsim.report.study.subject import Study
+
+MOST_SITES = 12
+"""Sites up to which the epsilon of each is shown."""
+NO_BOUND = "infinite"
+
+
+def privacy(study: Study) -> Section:
+    """Return what was reached for which epsilon, and how patients of several kinds fare."""
+    comparison = study.comparison
+    spent = comparison.get("epsilon_summary") or ()
+    units = dict.fromkeys(row["unit"] for row in spent if row["highest"] is not None)
+    audited = list(audits(study))
+    pictures: dict[str, Block] = {}
+    for unit in units:
+        own = [one for of, one in audited if of == unit]
+        figure = front.utility(comparison, unit, own, study.name)
+        pictures[f"{unit} level"] = picture(figure, front.words(comparison, unit, own))
+    found = audit_table([one for _, one in audited])
+    blocks = [
+        *views("Unit", pictures),
+        *views("Setting", study.by_setting(epsilons)),
+        *([found] if found else []),
+        *views("Setting", study.by_setting(subgroups)),
+    ]
+    return Section("privacy", "Privacy", blocks)
+
+
+def audits(study: Study) -> Iterator[tuple[str, Audited]]:
+    """Yield unit and findings of the audited runs among those that stand for all, each once."""
+    runs = {
+        run.folder.resolve(): method for (method, _), run in study.by_method_and_setting.items()
+    }
+    for folder, method in runs.items():
+        content = read_audit(folder)
+        for verdict in content["accounted"] if content else ():
+            if verdict["epsilon"] is not None and content is not None:
+                yield verdict["unit"], _audited(method, verdict["epsilon"], content["tests"])
+
+
+def _audited(method: str, epsilon: float, tests: Mapping[str, Any]) -> Audited:
+    shown, ceilings = {}, {}
+    for test in front.TESTS:
+        findings = tests[test]["findings"] if test in tests else ()
+        if bounds := [one["epsilon"] for one in findings if one["epsilon"] is not None]:
+            shown[test] = max(bounds)
+        if most := [one["ceiling"] for one in findings if one["ceiling"] is not None]:
+            ceilings[test] = max(most)
+    return Audited(method, epsilon, shown, ceilings)
+
+
+def epsilons(comparison: tables.Comparison, setting: str) -> Table | None:
+    """Return what each method spends, and at which sites."""
+    found = tables.of_setting(comparison, "epsilon_summary", setting)
+    if not found:
+        return None
+    by_site = tables.of_setting(comparison, "epsilons", setting)
+    seed = comparison["seeds"][0]
+    rows = [
+        [
+            word(row["method"]),
+            word(row["unit"]),
+            Cell(f"{row['delta']:g}", row["delta"]),
+            _epsilon(row["highest"]),
+            _epsilon(row["lowest"]),
+            word(_sites([r for r in by_site if _is_of(r, row) and r["seed"] == seed])),
+            num(row["num_seeds"]),
+        ]
+        for row in found
+    ]
+    return Table(
+        "What is spent",
+        (
+            "method",
+            "unit",
+            "delta",
+            "epsilon: largest site",
+            "smallest site",
+            f"site by site, seed {seed}",
+            "seeds",
+        ),
+        rows,
+        "Over all sites and seeds, rounded upwards. Each is the epsilon of one run with its "
+        f"values: {_not_accounted(comparison)} Methods that are not listed hide nothing.",
+    )
+
+
+def audit_table(audited: list[Audited]) -> Table | None:
+    """Return what audits of single runs showed, beside what their ledgers say."""
+    rows = [
+        [
+            word(one.method),
+            _epsilon(one.epsilon),
+            word(test),
+            _epsilon(one.shown.get(test)) if test in one.shown else Cell(tables.NONE, None),
+            _epsilon(one.ceilings[test]) if test in one.ceilings else Cell(tables.NONE, None),
+        ]
+        for one in audited
+        for test in front.TESTS
+        if test in one.shown or test in one.ceilings
+    ]
+    if not rows:
+        return None
+    return Table(
+        "What audits found",
+        ("method", "epsilon by ledger", "test", "epsilon is at least", "can show at most"),
+        rows,
+        "Of one run each, the largest bound of any figure with 95 % confidence; the page of that "
+        "run has them all. No figure says that an epsilon is small.",
+    )
+
+
+def subgroups(comparison: tables.Comparison, setting: str) -> Table | None:
+    """Return the primary metric by groups of patients, and the gap between them."""
+    found = tables.of_setting(comparison, "subgroups", setting)
+    if not found:
+        return None
+    rows = [
+        [
+            word(row["method"]),
+            word(row["attribute"]),
+            word("gap" if row["group"] is None else row["group"]),
+            tables.interval(row["mean"], row["low"], row["high"]),
+            num(row["num_seeds"]),
+        ]
+        for row in found
+    ]
+    return Table(
+        f"{arrowed(comparison['primary']['metric'])} by groups of test images",
+        ("method", "attribute", "group", "mean [interval]", "seeds"),
+        rows,
+        "Images of all sites together. Gap: between the best and the worst group of each seed, "
+        "which chance alone keeps above zero: compare it between methods. No differences between "
+        "groups are tested.",
+    )
+
+
+def _is_of(row: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:
+    return (row["method"], row["unit"]) == (summary["method"], summary["unit"])
+
+
+def _sites(rows: list[Mapping[str, Any]]) -> str:
+    """Return the epsilons of a run's sites in their order, nothing where they are too many."""
+    if not 1 < len(rows) <= MOST_SITES:
+        return tables.NONE
+    return ", ".join(_epsilon(row["epsilon"]).text for row in rows)
+
+
+def _epsilon(found: float | None) -> Cell:
+    return Cell(NO_BOUND, math.inf) if found is None else Cell(f"{found:.2f}", found)
+
+
+def _not_accounted(comparison: tables.Comparison) -> str:
+    """Return what composes with the epsilon of one run, and is not in it."""
+    trials = max((row["num_trials"] for row in comparison.get("tuned") or ()), default=0)
+    tuning = f"that these were chosen among {trials} trials on the same images, " * (trials > 1)
+    return f"{tuning}and that several seeds are looked at, is not accounted."
