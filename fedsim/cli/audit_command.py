@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
@@ -13,13 +13,18 @@ import typer
 from fedsim.cli.progress import counting
 from fedsim.cli.quantities import time
 from fedsim.cli.streams import console
-from fedsim.errors import RunError
+from fedsim.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from fedsim.records.study import StudyRecord
 
 TESTS = ("mechanism", "one-run", "membership", "inversion")
 
 
 def audit(
-    folder: Annotated[Path, typer.Argument(help="run folder", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(help="run folder, or a study folder", show_default=False)
+    ],
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,7 +58,7 @@ def audit(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="print what is in audit.json")] = False,
 ) -> None:
-    """Attack a finished run, and compare with the epsilon of its ledger.
+    """Attack a finished run, and compare with the epsilon of its ledger; of a study one run each.
 
     **mechanism**: known inputs go through the training code; is there the noise that the ledger
     says, and the clipping? Seconds. **one-run**: the site with the largest epsilon trains again,
@@ -61,7 +66,8 @@ def audit(
     from images that could have been? May train the run again, on half of the images.
     **inversion**: a picture of what a server sees of one image, with and without noise.
 
-    Writes audit.json into the run folder, and a section of the page that `fedsim report` makes.
+    Writes audit.json into the run folder, and a section of the page that `fedsim report` makes. Of
+    a study, one private run of each method and setting is audited; its page shows them together.
     Exit code 1 if an attack finds out more than the ledger allows. What each test can show and what
     it cannot: docs/audit.md.
     """
@@ -69,22 +75,43 @@ def audit(
     from fedsim.audit.subject import Options
     from fedsim.engines.placement import choose_devices
     from fedsim.records.audit import alarms
+    from fedsim.records.study import is_study, read_study
 
     tests: Any = [name for name in TESTS if name in (only or TESTS)]
     options = Options(tests, num_canaries, num_shadows, seed)
-    found = session.subject(folder, options, choose_devices(device)[0])
-    costs = session.costs(found)
+    runs = private_runs(read_study(folder)) if is_study(folder) else [folder]
+    subjects = [session.subject(run, options, choose_devices(device)[0]) for run in runs]
+    each = [session.costs(one) for one in subjects]
+    costs = {name: sum(cost[name] for cost in each) for name in each[0]}
     said = ", ".join(f"{name} {time(seconds)}" for name, seconds in costs.items())
     typer.echo(f"takes about {time(sum(costs.values()))}: {said}", err=True)
-    with counting("audit") as watch:
-        content = session.audit(found, lambda test, done, of: watch(done, of))
-    if as_json:
-        typer.echo(json.dumps(content))
-    else:
-        show(content)
-        typer.echo(str(folder / "audit.json"))
-    if raised := alarms(content):
+    raised = []
+    for one in subjects:
+        with counting("audit") as watch:
+            content = session.audit(one, lambda test, done, of: watch(done, of))
+        raised += alarms(content)
+        if as_json:
+            typer.echo(json.dumps(content))
+        else:
+            show(content)
+            typer.echo(str(one.record.folder / "audit.json"))
+    if raised:
         raise RunError("ALARM: " + "\nALARM: ".join(raised))
+
+
+def private_runs(study: StudyRecord) -> list[Path]:
+    """Return one finished run of each method and setting that has a ledger, in their order.
+
+    Raises:
+        InputError: if there is none.
+    """
+    from fedsim.records.examples import examples
+
+    runs = {run.folder.resolve(): run for run in examples(study).values() if run.ledger}
+    found = [folder for folder, run in runs.items() if run.finished]
+    if not found:
+        raise InputError(f"{study.folder}: has no finished run that hides anything")
+    return found
 
 
 def show(content: Mapping[str, Any]) -> None:

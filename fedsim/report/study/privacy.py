@@ -1,8 +1,7 @@
-"""The section of a study's page about privacy: utility against epsilon, what was spent and shown."""
+"""What a study's page says of privacy: utility against epsilon, what is spent, what audits show."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -161,7 +160,7 @@ def _sites(rows: list[Mapping[str, Any]]) -> str:
 
 
 def _epsilon(found: float | None) -> Cell:
-    return Cell(NO_BOUND, math.inf) if found is None else Cell(f"{found:.2f}", found)
+    return Cell(NO_BOUND, None) if found is None else Cell(f"{found:.2f}", found)
 
 
 def _not_accounted(comparison: tables.Comparison) -> str:
