@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 
 from fedsim.comparison import compare, tables
+from fedsim.privacy.balance import balance
+from fedsim.privacy.ledger import entries
+from fedsim.records import read
 from fedsim.records.files import to_line
 from fedsim.records.study import read_study
 from fedsim.scenario import Scenario
 from fedsim.simulate import run
 
 METHODS = {"fedavg": "weighted_mean", "fedld": "principal_gradient"}
+PRIVACY = {"mechanism": {"kind": "example_level", "noise_multiplier": 2.0}, "delta": 1e-4}
 
 
 @pytest.mark.slow
@@ -33,6 +37,7 @@ def test_real_runs_are_compared(tiny: Callable[..., Scenario], tmp_path: Path) -
             scenario = tiny(
                 seed=seed,
                 strategy={"kind": strategy},
+                privacy=PRIVACY if method == "fedavg" else None,
                 baselines=["pooled", "local"],
                 data={"source": source, "task": "binary"},
                 evaluation={"min_per_class": 1, "metrics": ["auroc", "loss"]},
@@ -44,6 +49,12 @@ def test_real_runs_are_compared(tiny: Callable[..., Scenario], tmp_path: Path) -
             assert {s: len(u) for s, u in units.items()} == {
                 s: len(labels) for s, (_, labels) in predictions.items()
             }
+            attributes = record.test_attributes()
+            assert set(attributes) == {"sex", "age_band"}
+            for by_site in attributes.values():
+                assert {s: len(values) for s, values in by_site.items()} == {
+                    s: len(u) for s, u in units.items()
+                }
             shared.append(np.unique(np.concatenate(list(units.values()))))
             lines.append(
                 {
@@ -82,5 +93,16 @@ def test_real_runs_are_compared(tiny: Callable[..., Scenario], tmp_path: Path) -
         assert row["low"] < row["mean"] < row["high"]
         assert row["unit"] == "patient"
     assert {row["yardstick"] for row in comparison["yardsticks"]} == {"pooled", "local"}
+    assert {(row["yardstick"], row["paid_as"]) for row in comparison["yardsticks"]} == {
+        ("pooled", None),
+        ("local", "fedavg"),
+    }
+    (spent,) = comparison["epsilon_summary"]
+    ledgers = [read(tmp_path / "cells" / f"fedavg-{seed}").ledger for seed in (0, 1)]
+    whole = max(balance(entries(rows), 1e-4).federation[0].bounds.high for rows in ledgers)
+    assert (spent["method"], spent["unit"]) == ("fedavg", "example")
+    assert spent["highest"] == pytest.approx(whole, abs=0.01)
+    groups = {(row["attribute"], row["group"]) for row in comparison["subgroups"]}
+    assert groups >= {("sex", "f"), ("sex", "m"), ("sex", None), ("age_band", "under 50")}
     assert comparison["join"]
     assert tables(comparison)

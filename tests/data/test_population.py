@@ -356,6 +356,19 @@ def test_without_patients_every_image_is_a_unit_of_its_own() -> None:
         np.testing.assert_array_equal(units[name], population.indices[site]["test"])
 
 
+def test_columns_of_few_values_divide_the_images_and_patients_do_not() -> None:
+    dataset = with_patients(4, 40)
+    many = {"all": np.arange(len(dataset.labels["all"])).astype(str)}
+    alike = {"all": np.full(len(dataset.labels["all"]), "same")}
+    columns = {**dataset.columns, "number": many, "vendor": alike}
+    population = formed(Dataset(dataset.labels, dataset.images, columns=columns), num_sites=3)
+    found = population.attributes("test")
+    assert set(found) == {"site"}
+    for site, name in enumerate(population.names):
+        positions = population.indices[site]["test"]
+        assert found["site"][name] == columns["site"]["all"][positions].tolist()
+
+
 def test_patients_in_two_official_splits_are_refused() -> None:
     dataset = fake({"train": 40, "validation": 10, "test": 10})
     patients = {s: np.char.add(s, np.arange(len(v)).astype(str)) for s, v in dataset.labels.items()}
