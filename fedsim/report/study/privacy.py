@@ -32,9 +32,9 @@ def privacy(study: Study) -> Section:
     found = audit_table([one for _, one in audited])
     blocks = [
         *views("Unit", pictures),
-        *views("Setting", study.by_setting(epsilons)),
+        *study.tables(epsilons),
         *([found] if found else []),
-        *views("Setting", study.by_setting(subgroups)),
+        *study.tables(subgroups),
     ]
     return Section("privacy", "Privacy", blocks)
 

@@ -153,7 +153,8 @@ FINDING = {
 def test_the_page_has_what_is_spent_and_what_audits_found(
     make_study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedsim.report.canvas.encode", lambda figure, format: b"<svg/>")
+    empty = b"<svg width='72pt' height='36pt'/>"
+    monkeypatch.setattr("fedsim.report.canvas.encode", lambda figure, format: empty)
     folder = make_study(tmp_path / "study", methods=METHODS, settings=tuple(SETTINGS))
     file = folder / "comparison.json"
     content = json.loads(file.read_text())
