@@ -79,6 +79,13 @@ def test_every_arm_stands_once_at_what_it_promises() -> None:
     assert {arm.epsilon for arm in front.arms(comparison(), "site")} == {math.inf}
 
 
+def test_methods_with_one_budget_promise_the_same() -> None:
+    content = comparison()
+    for row, spent in zip(content["epsilon_summary"], (0.9993, 0.9998, 3.992, None), strict=True):
+        row["highest"] = spent
+    assert {arm.epsilon for arm in front.arms(content, "example")} == {1.0, 4.0, math.inf}
+
+
 def brute_force(found: list[Arm]) -> set[Arm]:
     """Return the front by its definition, one pair after the other."""
     kept = set(found)
