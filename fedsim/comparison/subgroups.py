@@ -31,7 +31,7 @@ def subgroups(runs: Iterable[Outcome], primary: Primary) -> list[dict[str, Any]]
         for attribute in run.attributes if run.predictions else ():
             found = of_groups(run, attribute, primary.metric)
             row = values.setdefault((run.setting, run.method, attribute), {})
-            for group, value in {**found, None: gap(found.values())}.items():
+            for group, value in [*found.items(), (None, gap(found.values()))]:
                 row.setdefault(group, []).append(value)
     return [
         {
