@@ -18,6 +18,8 @@ from reference import pages
 HOME = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".json": "json"}
+AS_THEY_ARE = (".html", ".png", ".svg")
+"""What a browser shows without a page around it."""
 FILES = "files"
 """Folder of the site that holds the pages of repository files."""
 
@@ -35,7 +37,7 @@ def on_files(files: Files, config: Any) -> Files:
                 continue
             seen.add(target)
             place = _place(target)
-            if target.suffix == ".png":
+            if target.suffix in AS_THEY_ARE:
                 files.append(File.generated(config, place, abs_src_path=str(target)))
                 continue
             files.append(File.generated(config, place, content=_page(target)))
@@ -89,7 +91,7 @@ def _place(target: Path) -> str:
     if target.is_relative_to(HOME / "docs"):
         return target.relative_to(HOME / "docs").as_posix()
     place = f"{FILES}/{target.relative_to(HOME).as_posix()}"
-    return place if target.suffix in (".md", ".png") else f"{place}.md"
+    return place if target.suffix in (".md", *AS_THEY_ARE) else f"{place}.md"
 
 
 def _page(target: Path) -> str:

@@ -49,6 +49,7 @@ DOCUMENTED = {
     *("rank_blocks", "rank_p", "rank_note", "time_to_target", "time_summary", "traffic"),
     *("worst_site", "worst_site_summary", "yardsticks", "join", "calibration"),
     *("decision_curves", "tuned", "failures", "power", "sentences"),
+    *("epsilons", "epsilon_summary", "subgroups"),
 }
 
 
