@@ -61,6 +61,7 @@ def test_where_ctrl_c_is_ignored_it_stays_so() -> None:
     try:
         with finishing_rounds(lambda p: None) as watch:
             watch(progress(0))
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
             signal.raise_signal(signal.SIGINT)
             watch(progress(1))
     finally:

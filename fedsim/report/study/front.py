@@ -77,7 +77,7 @@ def arms(comparison: Mapping[str, Any], unit: str) -> list[Arm]:
     """Return every arm of a study once, by what it promises to units of one kind."""
     metric = comparison["primary"]["metric"]
     promised = {
-        (row["setting"], row["method"]): _promise(row["highest"])
+        (row["setting"], row["method"]): promise(row["highest"])
         for row in comparison["epsilon_summary"]
         if row["unit"] == unit
     }
@@ -170,15 +170,15 @@ def words(comparison: Mapping[str, Any], unit: str, audits: Sequence[Audited]) -
     )
 
 
+def promise(epsilon: float | None) -> float:
+    """Return an epsilon rounded up to hundredths, so that equal budgets are equal."""
+    return math.inf if epsilon is None else math.ceil(round(100 * epsilon, 6)) / 100
+
+
 def _arm(method: str, epsilon: float, row: Mapping[str, Any]) -> Arm:
     mean = row["mean"]
     low, high = (mean if row[end] is None else row[end] for end in ("low", "high"))
     return Arm(method, epsilon, mean, low, high)
-
-
-def _promise(epsilon: float | None) -> float:
-    """Return an epsilon rounded up to hundredths, so that equal budgets are equal."""
-    return math.inf if epsilon is None else math.ceil(round(100 * epsilon, 6)) / 100
 
 
 def _named(method: str, epsilon: float) -> str:

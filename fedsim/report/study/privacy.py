@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -105,8 +106,7 @@ def audit_table(audited: list[Audited]) -> Table | None:
             word(one.method),
             _epsilon(one.epsilon),
             word(test),
-            _epsilon(one.shown.get(test)) if test in one.shown else Cell(tables.NONE, None),
-            _epsilon(one.ceilings[test]) if test in one.ceilings else Cell(tables.NONE, None),
+            *(_bound(found.get(test)) for found in (one.shown, one.ceilings)),
         ]
         for one in audited
         for test in front.TESTS
@@ -160,7 +160,14 @@ def _sites(rows: list[Mapping[str, Any]]) -> str:
 
 
 def _epsilon(found: float | None) -> Cell:
-    return Cell(NO_BOUND, None) if found is None else Cell(f"{found:.2f}", found)
+    """Return what is promised, rounded up as the figure has it."""
+    return Cell(NO_BOUND, None) if found is None else Cell(f"{front.promise(found):.2f}", found)
+
+
+def _bound(found: float | None) -> Cell:
+    """Return what a test shows, rounded down."""
+    text = tables.NONE if found is None else f"{math.floor(100 * found) / 100:.2f}"
+    return Cell(text, found)
 
 
 def _not_accounted(comparison: tables.Comparison) -> str:
