@@ -2,7 +2,7 @@
 
     python benchmarks/search_rules.py --results /tmp/rules.md                 # about a minute
     FEDSIM_DATA_DIR=... python benchmarks/search_rules.py --data retinamnist \
-        --trials 16 --tuning-seeds 3 --seeds 10 --rounds 15
+        --trials 16 --tuning-seeds 3 --seeds 10 --rounds 15 --processes 2
 
 Every candidate of `rule_search/candidates.py`, FedAvg first, gets the same number of trials, with
 the same draws of client and server rate and a draw of its own knob. The best trial by AUROC on
@@ -21,12 +21,15 @@ import argparse
 import statistics
 import time
 from collections.abc import Sequence
-from itertools import cycle
+from concurrent.futures import Executor, ProcessPoolExecutor
+from itertools import cycle, product
+from multiprocessing import get_context
 
 import numpy as np
 import torch
 
 import results
+from fedsim.scenario import Scenario
 from rule_search.candidates import CANDIDATES, NONE, Candidate
 from rule_search.proxy import SOURCES, Trial, score, study
 
@@ -47,14 +50,22 @@ def main() -> None:
     parser.add_argument("--tuning-seeds", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=2, help="fresh ones, two or more")
     parser.add_argument("--only", nargs="*", choices=CANDIDATES, help="beside FedAvg")
+    parser.add_argument("--processes", type=int, default=1, help="that share the runs")
     asked = parser.parse_args()
-    torch.set_num_threads(1)
+    with ProcessPoolExecutor(
+        asked.processes, get_context("spawn"), torch.set_num_threads, (1,)
+    ) as pool:
+        search(asked, pool)
+
+
+def search(asked: argparse.Namespace, pool: Executor) -> None:
+    """Tune each candidate, run it on fresh seeds, and write the table."""
     names = [REFERENCE, *(n for n in asked.only or CANDIDATES if n != REFERENCE)]
     rows, reference = [], [0.0]
     for name in names:
         start = time.perf_counter()
-        trial, tuned = best(name, asked)
-        fresh = scores(CANDIDATES[name], trial, range(FRESH, FRESH + asked.seeds), asked)
+        trial, tuned = best(name, asked, pool)
+        fresh = scores(name, [trial], range(FRESH, FRESH + asked.seeds), asked, pool)[0]
         reference = fresh if name == REFERENCE else reference
         gains = [ours - theirs for ours, theirs in zip(fresh, reference, strict=True)]
         rows.append(
@@ -81,13 +92,12 @@ def main() -> None:
     )
 
 
-def best(name: str, asked: argparse.Namespace) -> tuple[Trial, float]:
+def best(name: str, asked: argparse.Namespace, pool: Executor) -> tuple[Trial, float]:
     """Return the candidate's best trial on the tuning seeds, and its mean value there."""
-    found = [
-        (trial, statistics.mean(scores(CANDIDATES[name], trial, range(asked.tuning_seeds), asked)))
-        for trial in trials(CANDIDATES[name], asked.trials)
-    ]
-    return max(found, key=lambda pair: pair[1])
+    tried = trials(CANDIDATES[name], asked.trials)
+    values = scores(name, tried, range(asked.tuning_seeds), asked, pool)
+    means = [statistics.mean(of_trial) for of_trial in values]
+    return max(zip(tried, means, strict=True), key=lambda pair: pair[1])
 
 
 def trials(candidate: Candidate, count: int) -> list[Trial]:
@@ -106,15 +116,25 @@ def trials(candidate: Candidate, count: int) -> list[Trial]:
 
 
 def scores(
-    candidate: Candidate, trial: Trial, seeds: Sequence[int], asked: argparse.Namespace
-) -> list[float]:
-    """Return the value of a trial on each seed."""
-    return [
-        score(
-            candidate, trial, study(asked.data, seed, asked.rounds, asked.alpha, trial.client_rate)
-        )
-        for seed in seeds
+    name: str,
+    tried: Sequence[Trial],
+    seeds: Sequence[int],
+    asked: argparse.Namespace,
+    pool: Executor,
+) -> list[list[float]]:
+    """Return the values of each trial, by seed."""
+    runs = [
+        (name, trial, study(asked.data, seed, asked.rounds, asked.alpha, trial.client_rate))
+        for trial, seed in product(tried, seeds)
     ]
+    values, count = [*pool.map(run, runs)], len(seeds)
+    return [values[start : start + count] for start in range(0, len(values), count)]
+
+
+def run(asked: tuple[str, Trial, Scenario]) -> float:
+    """Return the value of one trial on one seed."""
+    name, trial, scenario = asked
+    return score(CANDIDATES[name], trial, scenario)
 
 
 def spread(values: Sequence[float], form: str = ".3f") -> str:

@@ -22,8 +22,9 @@ from rule_search.candidates import Candidate
 SOURCES = {
     "synthetic": Synthetic(anatomy="chest", image_size=28, num_examples=1500),
     "retinamnist": MedMnist(name="retinamnist"),
+    "pneumoniamnist": MedMnist(name="pneumoniamnist"),
 }
-LABELS = {"synthetic": None, "retinamnist": {0: 0, 1: 0, 2: 1, 3: 1, 4: 1}}
+LABELS = {"retinamnist": {0: 0, 1: 0, 2: 1, 3: 1, 4: 1}}
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def study(data: str, seed: int, rounds: int, alpha: float, client_rate: float) -
         name="rule-search",
         seed=seed,
         rounds=rounds,
-        data=Data(source=SOURCES[data], task="binary", label_map=LABELS[data]),
+        data=Data(source=SOURCES[data], task="binary", label_map=LABELS.get(data)),
         population=Sites(num_sites=5, partition=Dirichlet(alpha=alpha)),
         model=SmallCnn(widths=(8, 16, 32), stride=2),
         client=Client(epochs=1, batch_size=32, optimizer=Sgd(learning_rate=client_rate)),

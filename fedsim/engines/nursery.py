@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 PRELOADED = "fedsim.engines.preloaded"
@@ -32,7 +33,7 @@ def prepare() -> bool:
 
     forkserver.set_forkserver_preload([PRELOADED])
     try:
-        with deaf():
+        with deaf(), same_path():
             forkserver.ensure_running()
     except OSError:  # the name of the temporary folder may be too long for that of a socket
         return False
@@ -77,3 +78,17 @@ def deaf() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def same_path() -> Iterator[None]:
+    """Let a process that is started here find modules, and so plug-ins, where this one does."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before

@@ -124,7 +124,7 @@ class _Desk:
         self._app = make_client_app(workplace, at(start.memory))
         self._num_sites = len(population)
         self._model: tuple[str, RecordDict] = ("", RecordDict())
-        self._out: Made | None = None
+        self._outs: list[Made] = []
         self._prefix, self._num_made = prefix, 0
 
     def do(self, task: Task) -> Answer:
@@ -147,17 +147,22 @@ class _Desk:
         return Message(shared.with_values(self._model[1], task.packed), task.node, task.type)
 
     def _written(self, num_bytes: int, parts: Sequence[Buffer]) -> str:
-        """Write the arrays of a reply and return the name of their block."""
-        if self._out is None or self._out.memory.size < num_bytes:
-            if self._out is not None:
-                self._out.close()
+        """Write the arrays of a reply and return the name of their block.
+
+        Two blocks take turns: the reply before this one may still be read.
+        """
+        out = self._outs.pop(0) if len(self._outs) == 2 else None
+        if out is None or out.memory.size < num_bytes:
+            if out is not None:
+                out.close()
             self._num_made += 1
-            self._out = Made(num_bytes, f"{self._prefix}-{self._num_made}")
-        shared.fill(self._out.buffer, parts)
-        return str(self._out.memory.name)
+            out = Made(num_bytes, f"{self._prefix}-{self._num_made}")
+        self._outs.append(out)
+        shared.fill(out.buffer, parts)
+        return str(out.memory.name)
 
     def close(self) -> None:
         """Give shared memory back."""
-        if self._out is not None:
-            self._out.close()
+        for out in self._outs:
+            out.close()
         self._attached.close()

@@ -86,8 +86,12 @@ class WorkerGrid(InlineGrid):
                 self._hand_out(exchange, due)
                 while due not in exchange.replies:
                     for worker in _ready(self._workers):
-                        self._collect(exchange, worker)
-                    self._hand_out(exchange, due)
+                        task, answer = worker.answer()
+                        if answer is None:
+                            self._replace(exchange, worker, task)
+                        self._hand_out(exchange, due)  # it works on while its answer is read
+                        if answer is not None:
+                            self._collect(exchange, worker, task, answer)
                 yield exchange.replies.pop(due)
 
     def _hand_out(self, exchange: _Exchange, due: int) -> None:
@@ -109,22 +113,23 @@ class WorkerGrid(InlineGrid):
         self._num_tasks += 1
         return Task(self._num_tasks, node, kind, packed, block)
 
-    def _collect(self, exchange: _Exchange, worker: _Worker) -> None:
-        """Take the answer of a worker; one whose process died over its task is replaced."""
-        task, answer = worker.answer()
-        if answer is None:
-            self._workers[self._workers.index(worker)] = _Worker(worker.start)
-            log.warning("%s died (%s)", self._named(task), worker.last_words())
-            exchange.died(task.number, worker.last_words())
-        elif answer.packed is None:
+    def _replace(self, exchange: _Exchange, worker: _Worker, task: Task) -> None:
+        """Start another worker in place of one whose process died over a task."""
+        self._workers[self._workers.index(worker)] = _Worker(worker.start)
+        log.warning("%s died (%s)", self._named(task), worker.last_words())
+        exchange.died(task.number, worker.last_words())
+
+    def _collect(self, exchange: _Exchange, worker: _Worker, task: Task, answer: Answer) -> None:
+        """Note what a worker answered."""
+        if answer.packed is None:
             exchange.fail(task.number, answer.error)
-        else:
-            size = self._size(task.node)
-            if self._population.keeps(site_of(task.node)):
-                self._seconds[task.type, task.node] = answer.seconds
-            self._pace[task.type] = answer.seconds / max(1, size)
-            content = shared.unpack(answer.packed, worker.memory(answer.block))
-            exchange.reply(task.number, content)
+            return
+        size = self._size(task.node)
+        if self._population.keeps(site_of(task.node)):
+            self._seconds[task.type, task.node] = answer.seconds
+        self._pace[task.type] = answer.seconds / max(1, size)
+        content = shared.unpack(answer.packed, worker.memory(answer.block))
+        exchange.reply(task.number, content)
 
     def _expected(self, message: Message) -> float:
         """Return the seconds that a message took the last time, or an estimate where it is new."""
@@ -235,7 +240,8 @@ class _Worker:
         self._process = nursery.start(start.device, work, theirs, start, self._prefix)
         theirs.close()
         self._attached = Attached()
-        self._block = ""
+        self._blocks: list[str] = []
+        self._num_made = 0
         self.task: Task | None = None
 
     @property
@@ -260,10 +266,13 @@ class _Worker:
             return task, None
 
     def memory(self, block: str) -> memoryview:
-        """Return the bytes that the worker wrote."""
-        if block != self._block:
-            self._attached.forget(self._block)
-            self._block = block
+        """Return the bytes that the worker wrote; stays attached to the two blocks used last."""
+        if block in self._blocks:
+            self._blocks.remove(block)
+        elif len(self._blocks) == 2:
+            self._attached.forget(self._blocks.pop(0))
+        self._blocks.append(block)
+        self._num_made = max(self._num_made, int(block.rpartition("-")[2]))
         return self._attached.memory(block)
 
     def last_words(self) -> str:
@@ -287,8 +296,7 @@ class _Worker:
                 self._process.join(GRACE_S)
         self._pipe.close()
         self._attached.close()
-        last = int(self._block.rpartition("-")[2] or 0)
-        for number in (last, last + 1):  # what a process that was killed could not give back
+        for number in range(1, self._num_made + 3):  # what a killed process could not give back
             shared.unlink(f"{self._prefix}-{number}")
 
 

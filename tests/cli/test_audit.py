@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from clients.dpsgd import train_private
 from fedsim.audit import benches
@@ -145,3 +146,42 @@ def test_a_damaged_audit_is_said(fedsim: Fedsim, folder: Path) -> None:
     code, _, err = fedsim("audit", folder, "--only", "mechanism")
     assert code == 2
     assert "remove it" in err
+
+
+def study_file(base: Scenario, methods: dict[str, Any], folder: Path) -> Path:
+    primary = {"metric": "auroc", "reference": "open", "smallest_difference_of_interest": 0.05}
+    content = {"version": 1, "name": "small", "base": base.resolved(), "primary": primary}
+    file = folder / "study.yaml"
+    file.write_text(yaml.safe_dump({**content, "methods": methods, "seeds": 2}))
+    return file
+
+
+@pytest.mark.slow
+def test_of_a_study_one_private_run_of_each_method_is_audited(
+    fedsim: Fedsim, tiny: Callable[..., Scenario], tmp_path: Path
+) -> None:
+    methods = {"open": {}, "private": {"set": {"privacy": PRIVACY}}}
+    file = study_file(tiny(rounds=2), methods, tmp_path)
+    code, out, err = fedsim("study", file, "--out", tmp_path / "runs", "--device", "cpu")
+    assert code == 0, err
+    study = Path(out.splitlines()[-1])
+    code, out, err = fedsim("audit", study, "--only", "mechanism")
+    assert code == 0, err
+    (audited,) = (tmp_path / "runs").rglob("audit.json")
+    record = read(audited.parent)
+    assert (record.scenario.privacy is not None, record.scenario.seed) == (True, 0)
+    assert str(audited) in out
+    assert fedsim("report", study)[0] == 0
+    assert "noise, one release" in (study / "report" / "index.html").read_text()
+
+
+def test_a_study_that_hides_nothing_is_refused(
+    fedsim: Fedsim, tiny: Callable[..., Scenario], tmp_path: Path
+) -> None:
+    mean, other = {}, {"set": {"strategy": {"kind": "principal_gradient"}}}
+    file = study_file(tiny(rounds=1), {"open": mean, "other": other}, tmp_path)
+    code, out, _ = fedsim("study", file, "--out", tmp_path / "runs", "--device", "cpu")
+    assert code == 0
+    code, _, err = fedsim("audit", out.splitlines()[-1])
+    assert code == 2
+    assert "has no finished run that hides anything" in err

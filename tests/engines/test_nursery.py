@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,26 @@ from typing import Any
 import pytest
 
 from fedsim.engines import nursery
+from fedsim.scenario import Scenario
 
 pytestmark = pytest.mark.slow  # starting processes takes seconds
 NAME = "FEDSIM_TEST_NURSERY"
+PLUG_IN = """
+from typing import Literal
+from strategies import WeightedMean
+
+class Beside(WeightedMean):
+    kind: Literal["beside"] = "beside"
+"""
+SCRIPT = """
+import json, pathlib, fedsim
+from fedsim.scenario import from_data
+
+if __name__ == "__main__":
+    file = pathlib.Path(__file__).parent / "scenario.json"
+    scenario = from_data(json.loads(file.read_text()), "script")
+    print(fedsim.run(scenario, out=".", device="cpu", workers=2).folder)
+"""
 
 
 def tell(pipe: Connection[Any, Any]) -> None:
@@ -62,3 +82,20 @@ def test_a_temporary_folder_whose_name_is_too_long_for_a_socket_is_no_hindrance(
 
         monkeypatch.setattr(forkserver._forkserver, "_forkserver_pid", None)
     assert told("cpu")[1:3] == (os.getpid(), os.getpid())
+
+
+def test_workers_of_a_script_know_the_plug_in_that_lies_beside_it(
+    tiny: Callable[..., Scenario], tmp_path: Path
+) -> None:
+    about = tmp_path / "beside-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: beside\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[fedsim.strategies]\nbeside = beside:Beside\n")
+    (tmp_path / "beside.py").write_text(PLUG_IN)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    content = {**tiny(rounds=1).resolved(), "strategy": {"kind": "beside"}}
+    (tmp_path / "scenario.json").write_text(json.dumps(content))
+    (tmp_path / "elsewhere").mkdir()
+    command = [sys.executable, str(tmp_path / "script.py")]
+    done = subprocess.run(command, cwd=tmp_path / "elsewhere", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
