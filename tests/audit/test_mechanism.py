@@ -72,7 +72,7 @@ def test_what_the_ledger_says_is_found(seed: int) -> None:
         {"clipping": "per_layer"},
         {"num_augmentations": 2},
         {"claim": Claim("example", ("a",), 0.5, 1.0, 3)},
-        {"claim": Claim("example", ("a",), 20.0, 0.01, 3)},
+        {"claim": Claim("example", ("a",), 20.0, 0.04, 3)},
     ],
 )
 @pytest.mark.slow
