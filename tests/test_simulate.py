@@ -101,6 +101,18 @@ def test_resumes_to_the_same_bits(
     assert bits(resumed.folder) == bits(whole.folder)
 
 
+def test_a_checkpoint_that_a_kill_kept_from_being_dropped_is_dropped_at_the_end(
+    tiny: Make, tmp_path: Path, broken: Broken
+) -> None:
+    whole = run(tiny(), out=tmp_path, name="whole", device="cpu").folder
+    every = run(tiny(), out=tmp_path, name="every", device="cpu", keep_every=1).folder
+    folder = broken(tiny(), 3)
+    for file in (every / "checkpoints").iterdir():
+        shutil.copy(file, folder / "checkpoints")
+    assert bits(resume(folder).folder) == bits(whole)
+    assert len(bits(every)) > len(bits(whole))
+
+
 def test_flower_strategy_memory_survives(tiny: Make, tmp_path: Path, broken: Broken) -> None:
     scenario = tiny(
         strategy={

@@ -197,6 +197,7 @@ class RunFolder:
         self, baselines: Iterable[dict[str, Any]], intervals: Iterable[dict[str, Any]]
     ) -> None:
         """Record what is computed once, at the end; after this the run is finished."""
+        self._drop_checkpoints()  # a process killed after the last was saved left others
         write_text(self.path / "baselines.jsonl", "".join(map(to_line, baselines)))
         write_text(self.path / "intervals.jsonl", "".join(map(to_line, intervals)))
 
@@ -205,11 +206,15 @@ class RunFolder:
         seals = {name: journal.seal() for name, journal in self._journals.items()}
         path = checkpoint.path_of(self.path, round)
         checkpoint.save_of(self._digest, path, {**state, "recorded": seals})
-        best = select(self._selecting, self._select_by).best_round
-        keep = {round, best}
-        for other in self.checkpoints():
-            if other not in keep and not (self._keep_every and other % self._keep_every == 0):
-                checkpoint.path_of(self.path, other).unlink()
+        self._drop_checkpoints()
+
+    def _drop_checkpoints(self) -> None:
+        """Drop all but the last one, the best, and those of every so many rounds."""
+        rounds = self.checkpoints()
+        keep = {*rounds[-1:], select(self._selecting, self._select_by).best_round}
+        for round in rounds:
+            if round not in keep and not (self._keep_every and round % self._keep_every == 0):
+                checkpoint.path_of(self.path, round).unlink()
 
     def last_checkpoint(self) -> tuple[int, dict[str, Any]] | None:
         """Return the last round that can be gone on from and its state; later rows are replayed.
