@@ -37,7 +37,7 @@ CLIENT_RATES = (0.02, 0.05, 0.1, 0.2)
 SERVER_RATES = (0.5, 1.0, 1.5, 2.0, 3.0)
 REFERENCE = "FedAvg"
 FRESH = 1000
-"""First seed that tuning never sees."""
+"""How far the seeds that tuning never sees are from its own."""
 
 
 def main() -> None:
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=3, help="of each candidate")
     parser.add_argument("--tuning-seeds", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=0, help="of tuning")
     parser.add_argument("--seeds", type=int, default=2, help="fresh ones, two or more")
     parser.add_argument("--only", nargs="*", choices=CANDIDATES, help="beside FedAvg")
     parser.add_argument("--processes", type=int, default=1, help="that share the runs")
@@ -61,11 +62,13 @@ def main() -> None:
 def search(asked: argparse.Namespace, pool: Executor) -> None:
     """Tune each candidate, run it on fresh seeds, and write the table."""
     names = [REFERENCE, *(n for n in asked.only or CANDIDATES if n != REFERENCE)]
-    rows, reference = [], [0.0]
+    rows, reference, first = [], [0.0], asked.first_seed
     for name in names:
         start = time.perf_counter()
         trial, tuned = best(name, asked, pool)
-        fresh = scores(name, [trial], range(FRESH, FRESH + asked.seeds), asked, pool)[0]
+        fresh = scores(
+            name, [trial], range(first + FRESH, first + FRESH + asked.seeds), asked, pool
+        )[0]
         reference = fresh if name == REFERENCE else reference
         gains = [ours - theirs for ours, theirs in zip(fresh, reference, strict=True)]
         rows.append(
@@ -95,7 +98,8 @@ def search(asked: argparse.Namespace, pool: Executor) -> None:
 def best(name: str, asked: argparse.Namespace, pool: Executor) -> tuple[Trial, float]:
     """Return the candidate's best trial on the tuning seeds, and its mean value there."""
     tried = trials(CANDIDATES[name], asked.trials)
-    values = scores(name, tried, range(asked.tuning_seeds), asked, pool)
+    seeds = range(asked.first_seed, asked.first_seed + asked.tuning_seeds)
+    values = scores(name, tried, seeds, asked, pool)
     means = [statistics.mean(of_trial) for of_trial in values]
     return max(zip(tried, means, strict=True), key=lambda pair: pair[1])
 
