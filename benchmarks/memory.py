@@ -4,7 +4,7 @@
 
 Over rounds: the least-squares slope of the memory after each of the last 200 rounds of a small run,
 in one process and with two workers. The rounds before let Python's garbage collector look through
-its oldest objects once, which first takes some 250 rounds; until then, up to 2 MiB of Flower's
+its oldest objects twice, which takes some 250 and 750 rounds; until then, up to 2 MiB of Flower's
 records, which refer to themselves, lie there. Every run gives one slope, so their mean has a
 standard error that does not lean on what happens inside a run.
 
@@ -41,7 +41,7 @@ MEASURED = 200
 def main() -> None:
     """Measure both and write the tables."""
     parser = results.arguments(__doc__)
-    parser.add_argument("--rounds", type=int, default=600, help="of a run, more than 200")
+    parser.add_argument("--rounds", type=int, default=1200, help="of a run, more than 200")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each kind")
     arguments = parser.parse_args()
     repeats = range(arguments.repeats)
