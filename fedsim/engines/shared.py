@@ -2,21 +2,30 @@
 
 One process makes a block and unlinks it; others attach by name. A process that is killed leaves
 nothing behind: Python's resource tracker, which outlives it, unlinks what it made.
+
+On Linux blocks are files of a file system in memory, which finds memory for them at the first write
+and not before; where it finds none, as in a container that was given little, it ends the process
+that writes (SIGBUS). So memory is taken before anything is written.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from fedsim.errors import RunError
 from fedsim.flower.wire import Buffer, buffers, from_buffer
 
+FOLDER = Path("/dev/shm")
+"""Where Linux keeps blocks."""
 ALIGNED = 64
 """Bytes; so that arrays begin where processors like them to."""
 
@@ -29,6 +38,50 @@ def aligned(num_bytes: int) -> int:
 def new_name() -> str:
     """Return a name that says which process gave it; 31 characters are the limit of macOS."""
     return f"fedsim-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def check_room(num_bytes: int) -> None:
+    """Refuse to begin where shared memory has less room than will be needed.
+
+    Raises:
+        RunError: if it has, on a system that tells.
+    """
+    if FOLDER.is_dir():
+        found = os.statvfs(FOLDER)
+        if found.f_blocks and num_bytes > found.f_bavail * found.f_frsize:  # no blocks: no limit
+            raise _too_small(num_bytes)
+
+
+def take(block: str, start: int, num_bytes: int) -> None:
+    """Have the system find memory for some bytes of a block, unless it did before.
+
+    Args:
+        block: its name.
+        start: the first byte.
+        num_bytes: how many.
+
+    Raises:
+        RunError: if there is not so much left.
+    """
+    if not (FOLDER.is_dir() and num_bytes):
+        return
+    file = os.open(FOLDER / block, os.O_RDWR)
+    try:
+        os.posix_fallocate(file, start, num_bytes)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.ENOMEM):  # else it stays as without asking
+            raise _too_small(num_bytes) from error
+    finally:
+        os.close(file)
+
+
+def _too_small(num_bytes: int) -> RunError:
+    found = os.statvfs(FOLDER)
+    return RunError(
+        f"shared memory ({FOLDER}) is too small for workers: {num_bytes / 1e6:.1f} MB are needed, "
+        f"{found.f_bavail * found.f_frsize / 1e6:.1f} MB are free. Use --workers 1, or give it "
+        "more; in Docker: docker run --shm-size=8g"
+    )
 
 
 class Made:
@@ -47,6 +100,19 @@ class Made:
         """The bytes of the block."""
         return _buffer(self.memory)
 
+    def take(self) -> Made:
+        """Return the block once there is memory for all of it; it is gone if there is not.
+
+        Raises:
+            RunError: if there is not so much left.
+        """
+        try:
+            take(self.memory.name, 0, self.memory.size)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
     def close(self) -> None:
         """Give the memory back once nobody is attached."""
         self.memory.close()
@@ -63,7 +129,7 @@ class Blocks:
         self._names: set[str] = set()
 
     def make(self, num_bytes: int) -> Made:
-        """Return a new block."""
+        """Return a new block, whose memory is still to be taken."""
         name = new_name()
         self._names.add(name)
         return Made(num_bytes, name)

@@ -8,6 +8,7 @@ never take part take none.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +55,12 @@ class Layout:
         for number, (holder, split) in enumerate(keys):
             num = len(population.held(holder)[split])
             self.places[holder, split] = Place(number, end, num)
-            end += aligned(num * LABEL_BYTES) + aligned(num * self.image_bytes)
+            end += self.num_bytes_of(num)
         self.num_bytes = end
+
+    def num_bytes_of(self, num: int) -> int:
+        """Return what so many examples take."""
+        return aligned(num * LABEL_BYTES) + aligned(num * self.image_bytes)
 
     @property
     def image_bytes(self) -> int:
@@ -72,10 +77,12 @@ class SharedExamples:
     Args:
         layout: the same in all processes.
         block: shared memory, zero at first; the examples must not outlive it.
+        take: called with the first byte and the number of those that will be written; raises an
+            error if there is no memory for them. There is for the marks.
     """
 
-    def __init__(self, layout: Layout, block: memoryview) -> None:
-        self._layout, self._block = layout, block
+    def __init__(self, layout: Layout, block: memoryview, take: Callable[[int, int], None]) -> None:
+        self._layout, self._block, self._take = layout, block, take
         self._marks = np.ndarray(len(layout.places), np.bool_, block)
 
     def __contains__(self, key: object) -> bool:
@@ -92,6 +99,7 @@ class SharedExamples:
         )
 
     def __setitem__(self, key: tuple[int, Split], examples: Examples) -> None:
-        mine = self[key]
+        place, mine = self._layout.places[key], self[key]
+        self._take(place.start, self._layout.num_bytes_of(place.num))
         mine.images[...], mine.labels[...] = examples.images, examples.labels
-        self._marks[self._layout.places[key].number] = True
+        self._marks[place.number] = True

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,8 @@ class _Desk:
         population = open_population(scenario)
         self._attached = Attached()
         layout = Layout(population, scenario.data.source.facts().image_shape)
-        kept = SharedExamples(layout, self._attached.memory(start.examples))
+        block = start.examples
+        kept = SharedExamples(layout, self._attached.memory(block), partial(shared.take, block))
         device = torch.device(start.device)
         workplace = Workplace(scenario, replace(population, kept=kept), device)
         self._app = make_client_app(workplace, at(start.memory))
@@ -156,7 +158,7 @@ class _Desk:
             if out is not None:
                 out.close()
             self._num_made += 1
-            out = Made(num_bytes, f"{self._prefix}-{self._num_made}")
+            out = Made(num_bytes, f"{self._prefix}-{self._num_made}").take()
         self._outs.append(out)
         shared.fill(out.buffer, parts)
         return str(out.memory.name)

@@ -47,6 +47,9 @@ class WorkerGrid(InlineGrid):
         population: its sites.
         devices: torch's name of the device of each worker.
         memory: folder of what sites keep from round to round, if they keep anything.
+
+    Raises:
+        RunError: if shared memory has no room for the examples of all sites.
     """
 
     def __init__(
@@ -62,8 +65,10 @@ class WorkerGrid(InlineGrid):
         self._pace: dict[str, float] = {}
         self._num_tasks = 0
         layout = Layout(population, scenario.data.source.facts().image_shape)
+        shared.check_room(layout.num_bytes)
         self._blocks = Blocks()
         data, block = scenario.resolved(), self._blocks.make(layout.num_bytes).memory.name
+        shared.take(block, 0, len(layout.places))
         self._workers = [_Worker(Start(data, device, block, memory)) for device in devices]
 
     def close(self) -> None:
@@ -182,7 +187,7 @@ class _Exchange:
         content, key = self.messages[place].content, _key(self.messages[place])
         if key not in self._contents:
             packed, parts = shared.pack(content)
-            made = self._blocks.make(packed.num_bytes)
+            made = self._blocks.make(packed.num_bytes).take()
             shared.fill(made.buffer, parts)
             self._contents[key] = packed, made
         packed, made = self._contents[key]

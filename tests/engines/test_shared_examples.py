@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ def populations(tiny: Callable[..., Scenario]) -> Any:
     layout = Layout(alone, scenario.data.source.facts().image_shape)
     made, attached = shared.Made(layout.num_bytes, shared.new_name()), shared.Attached()
     blocks = made.buffer, attached.memory(made.memory.name)
-    yield *(replace(alone, kept=SharedExamples(layout, block)) for block in blocks), alone
+    take = partial(shared.take, made.memory.name)
+    yield *(replace(alone, kept=SharedExamples(layout, block, take)) for block in blocks), alone
     attached.close()
     made.close()
 
@@ -64,6 +66,25 @@ def test_examples_that_nobody_needs_take_no_memory() -> None:
     made.close()
 
 
+def test_memory_is_taken_before_examples_are_written(tiny: Callable[..., Scenario]) -> None:
+    scenario = tiny()
+    alone = open_population(scenario)
+    layout = Layout(alone, scenario.data.source.facts().image_shape)
+    block = memoryview(bytearray(layout.num_bytes))
+    taken = np.zeros(layout.num_bytes, bool)
+
+    def take(start: int, num_bytes: int) -> None:
+        taken[start : start + num_bytes] = True
+        assert not any(block[start : start + num_bytes])
+
+    kept = SharedExamples(layout, block, take)
+    for site in range(len(alone)):
+        replace(alone, kept=kept).examples(site, "train")
+    written = np.frombuffer(block, np.uint8) != 0
+    assert written[len(layout.places) :].any()
+    assert not (written & ~taken)[len(layout.places) :].any()
+
+
 def test_real_numbers_keep_every_bit(tiny: Callable[..., Scenario]) -> None:
     source = {"kind": "synthetic", "anatomy": "chest", "image_size": 16, "num_examples": 120}
     data = {"source": source, "task": "regression", "target": "lesion_area"}
@@ -71,7 +92,7 @@ def test_real_numbers_keep_every_bit(tiny: Callable[..., Scenario]) -> None:
     alone = open_population(scenario)
     layout = Layout(alone, scenario.data.source.facts().image_shape)
     block = memoryview(bytearray(layout.num_bytes))
-    shared_out = replace(alone, kept=SharedExamples(layout, block))
+    shared_out = replace(alone, kept=SharedExamples(layout, block, lambda *_: None))
     assert np.any(alone.learned(np.arange(120)) % 1)
     for site in range(len(alone)):
         for split in SPLITS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,7 @@ import torch
 import yaml
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from fedsim.engines import shared
+from fedsim.engines import nursery, shared
 from fedsim.engines.inline import flower_identity, site_of
 from fedsim.engines.workers import WorkerGrid, _Exchange, _Worker
 from fedsim.errors import RunError
@@ -335,6 +336,79 @@ def test_content_goes_through_shared_memory_unchanged() -> None:
     assert dict(found.config_records["config"]) == {"round": 4, "name": "x", "on": True}
     for name, values in arrays.items():
         np.testing.assert_array_equal(found.array_records["arrays"][name].numpy(), values)
+
+
+SMALL = r"shared memory \(/dev/shm\) is too small for workers: .*--workers 1.*--shm-size"
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at Linux's shared memory")
+
+
+def full(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@linux
+def test_a_block_that_finds_no_memory_is_an_error_and_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, made = blocks(os.getpid()), shared.Made(2_500_000, shared.new_name())
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(RunError, match=SMALL) as told:
+        made.take()
+    assert "2.5 MB are needed" in str(told.value)
+    assert blocks(os.getpid()) == here
+
+
+@linux
+def test_memory_of_a_block_is_there_before_it_is_written() -> None:
+    made = shared.Made(10**6, shared.new_name())
+    taken = [Path(f"/dev/shm/{made.take().memory.name}").stat().st_blocks * 512 for _ in range(2)]
+    made.close()
+    assert min(taken) >= 10**6
+
+
+@linux
+@pytest.mark.parametrize("num_blocks", [0, 100])
+def test_examples_that_shared_memory_cannot_hold_are_refused_before_training(
+    num_blocks: int, tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = blocks(os.getpid())
+    found = os.statvfs_result((4096, 4096, num_blocks, 0, 0, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: found)
+    scenario = tiny(rounds=1)
+    if not num_blocks:  # of a file system without a limit
+        assert run(scenario, out=tmp_path, name="run", device="cpu", workers=2).finished
+        return
+    with pytest.raises(RunError, match=SMALL):
+        run(scenario, out=tmp_path, name="run", device="cpu", workers=2)
+    assert blocks(os.getpid()) == here
+    assert multiprocessing.active_children() == []
+    assert not read_lines(tmp_path / "run" / "rounds.jsonl")
+    monkeypatch.undo()
+    assert resume(tmp_path / "run", workers=2).finished
+
+
+@linux
+@pytest.mark.parametrize("who", ["main", "worker"])
+def test_messages_that_find_no_memory_are_told_with_the_way_out(
+    who: str, tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main, fork = os.getpid(), multiprocessing.get_context("fork")
+    allocate = os.posix_fallocate
+
+    def often_full(file: int, start: int, num_bytes: int) -> None:
+        marks = num_bytes < 100
+        is_full = not marks and (os.getpid() == main) == (who == "main")
+        (full if is_full else allocate)(file, start, num_bytes)
+
+    def forked(device: str, work: Callable[..., None], *arguments: Any) -> Any:
+        process = fork.Process(target=work, args=arguments, daemon=True)
+        process.start()
+        return process
+
+    monkeypatch.setattr(nursery, "start", forked)  # forks of this process have its full memory
+    monkeypatch.setattr(os, "posix_fallocate", often_full)
+    with pytest.raises(RunError, match=SMALL) as told:
+        run(tiny(rounds=1), out=tmp_path, device="cpu", workers=2)
+    assert "died" not in str(told.value)
+    assert not blocks(main)
 
 
 @pytest.mark.parametrize("interrupted", ["fill", "unlink"])
