@@ -64,12 +64,18 @@ class WorkerGrid(InlineGrid):
         self._seconds: dict[tuple[str, int], float] = {}
         self._pace: dict[str, float] = {}
         self._num_tasks = 0
+        self._blocks = Blocks()
+        self._workers: list[_Worker] = []
         layout = Layout(population, scenario.data.source.facts().image_shape)
         shared.check_room(layout.num_bytes)
-        self._blocks = Blocks()
-        data, block = scenario.resolved(), self._blocks.make(layout.num_bytes).memory.name
-        shared.take(block, 0, len(layout.places))
-        self._workers = [_Worker(Start(data, device, block, memory)) for device in devices]
+        try:
+            data, block = scenario.resolved(), self._blocks.make(layout.num_bytes).memory.name
+            shared.take(block, 0, len(layout.places))
+            for device in devices:
+                self._workers.append(_Worker(Start(data, device, block, memory)))
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End all workers and give shared memory back."""

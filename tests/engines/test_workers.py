@@ -25,7 +25,7 @@ from fedsim.engines.workers import WorkerGrid, _Exchange, _Worker
 from fedsim.errors import RunError
 from fedsim.flower.wire import to_arrays, to_tensor
 from fedsim.records.files import read_lines
-from fedsim.scenario import Scenario
+from fedsim.scenario import Scenario, open_population
 from fedsim.simulate import resume, run
 
 Make = Callable[..., Scenario]
@@ -409,6 +409,26 @@ def test_messages_that_find_no_memory_are_told_with_the_way_out(
         run(tiny(rounds=1), out=tmp_path, device="cpu", workers=2)
     assert "died" not in str(told.value)
     assert not blocks(main)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), KeyboardInterrupt])
+def test_workers_that_cannot_all_be_started_leave_nothing_behind(
+    error: BaseException, tiny: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, started = nursery.start, []
+
+    def fail_second(*arguments: Any) -> Any:
+        if started:
+            raise error
+        started.append(start(*arguments))
+        return started[0]
+
+    here, scenario = blocks(os.getpid()), tiny()
+    monkeypatch.setattr(nursery, "start", fail_second)
+    with pytest.raises((OSError, KeyboardInterrupt)):
+        WorkerGrid(scenario, open_population(scenario), ["cpu", "cpu"])
+    assert multiprocessing.active_children() == []
+    assert blocks(os.getpid()) == here
 
 
 @pytest.mark.parametrize("interrupted", ["fill", "unlink"])
