@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def start(device: str, work: Callable[..., None], *arguments: Any) -> BaseProces
     process: BaseProcess = context.Process(
         target=_surrounded, args=(dict(os.environ), work, arguments), daemon=True
     )
-    with deaf():
+    with deaf() if method == "spawn" else nullcontext():  # forks are as deaf as what they are of
         process.start()
     return process
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,27 @@ def tell(pipe: Connection[Any, Any]) -> None:
     pipe.send((os.environ.get(NAME), os.getppid(), parent.pid, "torch" in sys.modules))
 
 
+def say_how_deaf(pipe: Connection[Any, Any]) -> None:
+    """Say what a worker does at Ctrl-C before it decides."""
+    pipe.send(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)
+
+
+@pytest.fixture
+def pressed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Press Ctrl-C while a worker is started; yields what was heard of it."""
+    heard: list[int] = []
+    launch = BaseProcess.start
+
+    def press(self: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        launch(self)
+
+    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    monkeypatch.setattr(BaseProcess, "start", press)
+    yield heard
+    signal.signal(signal.SIGINT, before)
+
+
 def told(device: str) -> tuple[str | None, int, int, bool]:
     ours, theirs = multiprocessing.Pipe()
     process = nursery.start(device, tell, theirs)
@@ -64,6 +87,27 @@ def test_a_worker_has_the_environment_of_when_it_starts(monkeypatch: pytest.Monk
 def test_a_worker_on_the_cpu_is_a_fork_that_has_everything_loaded() -> None:
     _, forked_by, parent, loaded = told("cpu")
     assert (forked_by != parent, parent, loaded) == (True, os.getpid(), True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+def test_ctrl_c_is_heard_while_a_worker_is_forked_and_not_by_the_worker(
+    pressed: list[int],
+) -> None:
+    from multiprocessing import forkserver
+
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    ours, theirs = multiprocessing.Pipe()
+    process = nursery.start("cpu", say_how_deaf, theirs)
+    assert pressed == [signal.SIGINT]
+    assert ours.recv()
+    process.join()
+
+
+def test_a_worker_on_a_gpu_begins_deaf_to_ctrl_c(pressed: list[int]) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    process = nursery.start("cuda:0", say_how_deaf, theirs)
+    assert ours.recv()
+    process.join()
 
 
 def test_a_worker_on_a_gpu_is_no_fork() -> None:
