@@ -182,13 +182,9 @@ def serve(grid: Grid, options: Mapping[str, Any]) -> RunRecord:
             else _simulated(draft.scenario(), len(nodes), devices[0])
         )
     if record is None:
-        folder = simulate.create(
-            written,
-            described,
-            Path(str(options["out"])).expanduser(),
-            str(options["run-name"]) or None,
-            int(options["keep-every"]) or None,
-        )
+        out, name = Path(str(options["out"])).expanduser(), str(options["run-name"]) or None
+        path = simulate.run_folder(written, out, name)
+        folder = simulate.create(written, described, path, int(options["keep-every"]) or None)
     else:
         simulate.check_unchanged(record, described)
         folder = RunFolder(record.folder)

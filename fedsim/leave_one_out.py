@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from fedsim import simulate
+from fedsim import rho, simulate
 from fedsim.data.resampled import Resampled
 from fedsim.errors import InputError
 from fedsim.execution import Workers
@@ -87,8 +87,7 @@ def run(
     for number, (site, without) in enumerate(scenarios(scenario).items()):
         mine = f"{number:02d}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', site)[:60]}"
         if (folder / mine / "run.json").is_file():
-            digest = read(folder / mine).run["digest"]
-            if digest != without.digest:
+            if not _is_run_of(read(folder / mine), without):
                 raise InputError(f"{folder / mine}: is the run of another scenario")
             records.append(simulate.resume(folder / mine, workers=workers, watch=watch(site)))
         else:
@@ -104,3 +103,11 @@ def run(
                 )
             )
     return records
+
+
+def _is_run_of(record: RunRecord, scenario: Scenario) -> bool:
+    """Return whether a run is of the scenario, with the number that its trials chose for rho."""
+    chosen = record.run["chosen"]
+    if rho.is_open(scenario) and chosen:
+        scenario = rho.with_rho(scenario, chosen["rho"])
+    return bool(record.run["digest"] == scenario.digest)

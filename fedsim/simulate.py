@@ -76,12 +76,13 @@ def run(
     devices = choose_devices(device)
     if engine == "flower":
         ray.check(devices)
+    path = run_folder(scenario, out, name)
     chosen: Mapping[str, Any] = {}
     if rho.is_open(scenario):
         chosen = _choose_rho(scenario, out, device, workers, engine)
         scenario = rho.with_rho(scenario, chosen["rho"])
     population, described = prepare(scenario, devices[0])
-    folder = create(scenario, described, out, name, keep_every, chosen)
+    folder = create(scenario, described, path, keep_every, chosen)
     return _on(engine, scenario, population, folder, devices, workers, watch)
 
 
@@ -188,8 +189,7 @@ def _check_privacy(workplace: Workplace) -> None:
 def create(
     scenario: Scenario,
     population: Mapping[str, Any],
-    out: str | Path,
-    name: str | None,
+    path: Path,
     keep_every: int | None,
     chosen: Mapping[str, Any] = MappingProxyType({}),
 ) -> RunFolder:
@@ -198,8 +198,7 @@ def create(
     Args:
         scenario: as its author wrote it.
         population: what `population.json` holds.
-        out: as in `run`.
-        name: as in `run`.
+        path: of the folder.
         keep_every: as in `run`.
         chosen: what trials chose in place of `auto`, and how.
 
@@ -207,7 +206,7 @@ def create(
         InputError: if the folder exists or cannot be made.
     """
     return RunFolder.create(
-        run_folder(scenario, out, name),
+        path,
         scenario=scenario.resolved(),
         digest=scenario.digest,
         population=population,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fedsim import leave_one_out
+from fedsim import leave_one_out, rho
 from fedsim.data.source import POOLED
 from fedsim.errors import InputError
 from fedsim.records import RunRecord
@@ -83,6 +83,35 @@ def test_the_folder_of_another_scenario_is_refused(scenario: Scenario, tmp_path:
     other = scenario.model_copy(update={"seed": 9})
     with pytest.raises(InputError, match="is the run of another scenario"):
         leave_one_out.run(other, out=tmp_path, name="mine", device="cpu")
+
+
+def test_runs_whose_trials_chose_rho_are_gone_on_with(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def auto(learning_rate: float) -> Scenario:
+        return tiny(
+            rounds=1,
+            population={"num_sites": 3, "supervision": [{"kind": "bags", "bag_size": 4}]},
+            client={
+                "epochs": 1,
+                "batch_size": 16,
+                "objective": {"kind": "interpolated_bag", "rho": "auto"},
+                "optimizer": {"kind": "sgd", "learning_rate": learning_rate},
+            },
+            evaluation={
+                "metrics": ["bag_loss"],
+                "select_by": "bag_loss",
+                "num_resamples": 0,
+                "loss_decomposition": False,
+            },
+        )
+
+    monkeypatch.setattr(rho, "choose", lambda *_: {"rho": 0.1, "rounds": 1, "bag_loss": {}})
+    first = leave_one_out.run(auto(0.1), out=tmp_path, name="mine", device="cpu")
+    again = leave_one_out.run(auto(0.1), out=tmp_path, name="mine", device="cpu")
+    assert [r.run["digest"] for r in again] == [r.run["digest"] for r in first]
+    with pytest.raises(InputError, match="is the run of another scenario"):
+        leave_one_out.run(auto(0.2), out=tmp_path, name="mine", device="cpu")
 
 
 def test_sites_that_are_held_out_already_are_refused(tiny: Make) -> None:

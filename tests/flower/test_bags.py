@@ -19,7 +19,7 @@ from fedsim.privacy.balance import balance, promise, summary
 from fedsim.privacy.ledger import entries
 from fedsim.records import RunRecord
 from fedsim.scenario import Scenario, from_data, open_population
-from fedsim.simulate import resume, run
+from fedsim.simulate import resume, run, run_folder
 
 Make = Callable[..., Scenario]
 BAGS = {"kind": "bags", "bag_size": 4}
@@ -212,6 +212,7 @@ def test_rho_is_chosen_by_validation_bags_and_the_run_repeats_without_trials(
 ) -> None:
     plan = scenario(tiny, [BAGS], objective={"kind": "interpolated_bag", "rho": "auto"})
     record = run(plan, out=tmp_path, device="cpu")
+    assert record.folder == run_folder(plan, tmp_path, None)  # as `plan` and hints say
     chosen = record.run["chosen"]
     losses = {float(rho): loss for rho, loss in chosen["bag_loss"].items()}
     assert chosen["rho"] == min(losses, key=losses.__getitem__)
