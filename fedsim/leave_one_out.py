@@ -71,7 +71,7 @@ def run(
         scenario: what to do.
         out: folder that gets the folder of runs.
         name: of that folder; by default the scenario's name and digest.
-        device: as in `fedsim.run`.
+        device: as in `fedsim.run`; `auto` goes on with a run on the device that it was on.
         keep_every: as in `fedsim.run`.
         workers: as in `fedsim.run`.
         watch: called with the name of a site before its run; returns the run's watcher.
@@ -89,7 +89,10 @@ def run(
         if (folder / mine / "run.json").is_file():
             if not _is_run_of(read(folder / mine), without):
                 raise InputError(f"{folder / mine}: is the run of another scenario")
-            records.append(simulate.resume(folder / mine, workers=workers, watch=watch(site)))
+            where = None if device == "auto" else device
+            records.append(
+                simulate.resume(folder / mine, device=where, workers=workers, watch=watch(site))
+            )
         else:
             records.append(
                 simulate.run(

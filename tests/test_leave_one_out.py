@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from fedsim import leave_one_out, rho
+from fedsim import leave_one_out, rho, simulate
 from fedsim.data.source import POOLED
 from fedsim.errors import InputError
-from fedsim.records import RunRecord
+from fedsim.records import RunRecord, read
 from fedsim.report import leave_one_out as table
 from fedsim.scenario import Scenario
 from fedsim.simulate import run
@@ -76,6 +76,25 @@ def test_what_is_there_is_not_run_again(
     resumed = leave_one_out.run(scenario, out=tmp_path, device="cpu", watch=watch)
     assert [site for site, round in told if round == 0] == ["site-02"]
     assert [r.metrics for r in resumed] == [r.metrics for r in records]
+
+
+@pytest.mark.parametrize(("device", "where"), [("cpu", "cpu"), ("auto", None)])
+def test_a_run_goes_on_where_it_is_told_to(
+    scenario: Scenario,
+    records: list[RunRecord],
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    where: str | None,
+) -> None:
+    seen = []
+
+    def resume(folder: Path, *, device: str | None = None, **_: Any) -> RunRecord:
+        seen.append(device)
+        return read(folder)
+
+    monkeypatch.setattr(simulate, "resume", resume)
+    leave_one_out.run(scenario, out=records[0].folder.parent.parent, device=device)
+    assert seen == [where] * 3
 
 
 def test_the_folder_of_another_scenario_is_refused(scenario: Scenario, tmp_path: Path) -> None:
