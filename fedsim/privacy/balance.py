@@ -247,13 +247,13 @@ def promise(account: Account) -> str:
     what = "the models" if by_server else f"what {account.site} released"
     if math.isinf(account.epsilon):
         return f"No {name} is protected: something was released without noise."
-    slack = f", but for a probability of {account.delta:g} (delta)" if account.delta else ""
+    slack = f", plus {account.delta:g} (delta)" if account.delta else ""
     return (
         f"Take the data with one {name} and {RELATIONS[account.relation]}. Whatever is done with "
-        f"{what}, no outcome is more than e^{account.epsilon:.4g} times as probable in one case as "
-        f"in the other{slack}. {_trusted(account)} The noise "
-        "of a simulation can be repeated by whoever has the scenario: the promise is that of the "
-        "simulated mechanism."
+        f"{what}, and whatever set of outcomes one looks for, its probability in one case is at "
+        f"most e^{account.epsilon:.4g} times that in the other{slack}. {_trusted(account)} The "
+        "noise of a simulation can be repeated by whoever has the scenario: the promise is that of "
+        "the simulated mechanism."
     )
 
 

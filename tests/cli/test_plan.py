@@ -80,7 +80,7 @@ def test_what_is_known_of_labels_and_what_they_cost_is_shown(fedsim: Any, quicks
     said = " ".join(out.split())
     assert "1 x Laplace 0.5 0 2.0000" in said
     assert "Whole federation, label level: epsilon 2.0000" in said
-    assert "no outcome is more than e^2 times as probable" in said
+    assert "its probability in one case is at most e^2 times that in the other" in said
     assert "bag membership, bag sizes and images" in said
     assert "bag size:" not in out
 

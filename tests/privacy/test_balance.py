@@ -54,3 +54,10 @@ def test_it_is_said_who_has_to_be_trusted(purpose: str, who: str) -> None:
     assert who in said
     assert ("what a released" in said) == (purpose == "local model")
     assert "at two sites" not in summary(found.federation[0])  # a hospital is at one
+
+
+def test_delta_is_added_to_a_probability_and_is_not_that_of_a_broken_promise() -> None:
+    (account,) = balance([OF_ALL], DELTA).accounts
+    said = promise(account)
+    assert "whatever set of outcomes one looks for, its probability in one case is at most e^" in said
+    assert "times that in the other, plus 0.001 (delta)." in said

@@ -38,7 +38,8 @@ class Gaussian(LabelPrivacy):
     delta: float = Field(
         ge=1e-100,
         lt=1,
-        description="chance that the promise of epsilon fails; well below 1 / labels of a site",
+        description="added to e^epsilon times the probability of the other case; well below "
+        "1 / labels of a site",
     )
 
     reference: ClassVar[str] = """@inproceedings{balle2018improving,
