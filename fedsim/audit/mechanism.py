@@ -35,6 +35,7 @@ from fedsim.audit.sampling import TOO_LONG
 from fedsim.audit.subject import Subject
 from fedsim.flower.private_rounds import PrivateRounds
 from fedsim.privacy.balance import ALL_SITES
+from fedsim.privacy.directed_rounding import rounded_down, rounded_up
 from fedsim.privacy.ledger import Entry
 
 NUM_DIRECTIONS = 250
@@ -158,8 +159,8 @@ def _drawn_anew(released: NDArray[np.float64], claim: Claim, error: float) -> li
     said, alarm = claim.noise_multiplier, ""
     if (sure := standard_deviation(differences, 2 * error)).high < said:
         alarm = (
-            f"{claim.who}: noise of {sure.high:.3g} at most is drawn anew in each step, the "
-            f"ledger says {said:g}"
+            f"{claim.who}: noise of {rounded_up(sure.high, '.3g')} at most is drawn anew in each "
+            f"step, the ledger says {said:g}"
         )
     return [
         Finding("noise, drawn anew", claim.who, seen.value, seen.low, seen.high, said, alarm=alarm)
@@ -205,9 +206,10 @@ def _noise(
     alarm = note = ""
     if sure.high < said:
         alarm = (
-            f"{claim.who}: the ledger says noise {said:g}, but no more than {sure.high:.3g} is "
-            f"there: too little noise, or no clipping; epsilon is {_at_least(claim, delta, sure)} "
-            f"at least, not {claim.epsilon(delta):.3f}"
+            f"{claim.who}: the ledger says noise {said:g}, but no more than "
+            f"{rounded_up(sure.high, '.3g')} is there: too little noise, or no clipping; epsilon "
+            f"is {_at_least(claim, delta, sure)} at least, not "
+            f"{rounded_up(claim.epsilon(delta), '.3f')}"
         )
     elif sure.low > said:
         note = "more noise than the ledger says"
@@ -217,7 +219,7 @@ def _noise(
 
 
 def _at_least(claim: Claim, delta: float, noise: Interval) -> str:
-    return f"{claim.epsilon(delta, noise.high):.3f}"
+    return rounded_down(claim.epsilon(delta, noise.high), ".3f")
 
 
 def _multiplier(apart: Interval, sigmas: float) -> Interval:

@@ -39,6 +39,7 @@ from fedsim.data.population import Indices, Population
 from fedsim.privacy.accounting import epsilon
 from fedsim.privacy.attacks import FALSE_POSITIVE_RATE, strongest
 from fedsim.privacy.balance import ALL_SITES
+from fedsim.privacy.directed_rounding import rounded_down, rounded_up
 from fedsim.privacy.events import History, history
 from fedsim.privacy.ledger import Entry
 from fedsim.scenario import HeldOut
@@ -266,8 +267,9 @@ def _at_few_false_alarms(
         claim = strongest(allowed).true_positive_rate
         if sure > most:
             alarm = (
-                f"{name} finds {sure:.3f} of the members at least, with {at:.3f} false alarms at "
-                f"most, for which the ledger allows {most:.3f}"
+                f"{name} finds {rounded_down(sure, '.3f')} of the members at least, with "
+                f"{rounded_up(at, '.3f')} false alarms at most, for which the ledger allows "
+                f"{rounded_up(most, '.3f')}"
             )
     return Finding(
         f"{name}, TPR at 1 % FPR",

@@ -40,6 +40,7 @@ from fedsim.audit.subject import Subject
 from fedsim.flower import private_training
 from fedsim.flower.workplace import Workplace
 from fedsim.privacy.accounting import epsilon
+from fedsim.privacy.directed_rounding import rounded_down, rounded_up
 from fedsim.privacy.dp_sgd import Steps
 from fedsim.privacy.events import history
 from fedsim.privacy.ledger import Entry
@@ -84,11 +85,11 @@ def run(subject: Subject, tell: Callable[[int, int], None]) -> Outcome:
     name, num = subject.population.names[target.site], len(canaries)
     most = max(_ceilings(subject, num, 1 - CONFIDENCE))
     can = "can" if max(_ceilings(subject, num, subject.error)) > target.epsilon else "cannot"
+    shown, said = rounded_up(most, ".2f"), rounded_up(target.epsilon, ".4g")
     note = (
         f"{name} went through its {len(target.rounds)} rounds again, with {num} canaries put in by "
-        f"coins. So many cannot show more than epsilon {most:.2f}, and the ledger's "
-        f"{target.epsilon:.4g} {can} raise an alarm. A small bound proves no privacy: a better "
-        "attack may find more."
+        f"coins. So many cannot show more than epsilon {shown}, and the ledger's {said} {can} "
+        "raise an alarm. A small bound proves no privacy: a better attack may find more."
     )
     return Outcome(found, [note], {"seed": subject.options.seed, "canaries": num})
 
@@ -250,7 +251,7 @@ def _finding(
     if sure > target.epsilon:
         alarm = (
             f"{name}: {correct} of {guesses} guesses which canary was there are right, which shows "
-            f"epsilon {sure:.3f} at least, not {target.epsilon:.3f}"
+            f"epsilon {rounded_down(sure, '.3f')} at least, not {rounded_up(target.epsilon, '.3f')}"
         )
     share_right = clopper_pearson(correct, guesses, 1 - CONFIDENCE)
     return Finding(

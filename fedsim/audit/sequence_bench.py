@@ -27,6 +27,7 @@ from fedsim.audit.bounds import standard_deviation
 from fedsim.audit.claims import Claim
 from fedsim.audit.finding import CONFIDENCE, Finding
 from fedsim.audit.server_bench import released_sum
+from fedsim.privacy.directed_rounding import rounded_up
 from fedsim.privacy.matrix_factorisation import Factorisation
 from fedsim.privacy.private_mean import PrivateMean
 from fedsim.seeds import Streams
@@ -186,8 +187,8 @@ class SequenceBench(Bench):
         alarm = note = ""
         if sure.high < 1:
             alarm = (
-                f"{claim.who}: the sum of the rounds has at most {sure.high:.3g} times the noise "
-                "that the factorisation says"
+                f"{claim.who}: the sum of the rounds has at most "
+                f"{rounded_up(sure.high, '.3g')} times the noise that the factorisation says"
             )
         elif sure.low > 1:
             note = "more noise in the sum than the factorisation says"

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedsim.privacy.accounting import FINE, deltas, epsilon, is_private
+from fedsim.privacy.directed_rounding import rounded_up
 from fedsim.privacy.events import History
 from fedsim.privacy.units import UNITS, Unit
 
@@ -41,12 +42,13 @@ class Attack:
     def text(self, unit: Unit) -> str:
         """Return the figures in a sentence."""
         name = UNITS[unit]
+        right = rounded_up(100 * (1 + self.advantage) / 2, ".1f")
+        found = rounded_up(100 * self.true_positive_rate, ".1f")
         return (
             f"Somebody who knows everything but whether one {name} was used, and who sees all that "
-            f"was released, is right about it at most {100 * (1 + self.advantage) / 2:.1f} times "
-            "in a hundred, where a coin is right 50 times. If at most one in a hundred unused ones "
-            f"may be taken for used, at most {100 * self.true_positive_rate:.1f} in a hundred used "
-            "ones are found."
+            f"was released, is right about it at most {right} times in a hundred, where a coin is "
+            "right 50 times. If at most one in a hundred unused ones may be taken for used, at "
+            f"most {found} in a hundred used ones are found."
         )
 
 

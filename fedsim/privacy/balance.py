@@ -14,6 +14,7 @@ from dp_accounting.dp_event import DpEvent
 from fedsim.privacy.accounting import COARSE, FINE, Bounds, bounds, epsilon, pure_epsilon
 from fedsim.privacy.attacks import Attack, strongest, strongest_on_pure
 from fedsim.privacy.cross_checks import contradictions, cross_checks
+from fedsim.privacy.directed_rounding import rounded_down, rounded_up
 from fedsim.privacy.events import History, history
 from fedsim.privacy.ledger import Entry
 from fedsim.privacy.trust import LOCAL_MODEL, OF_SERVER, TRUSTED, TRUSTED_WITH_LABELS
@@ -59,7 +60,8 @@ class Account:
     def cells(self) -> list[str]:
         """Return what stands under `HEADINGS`."""
         num = "" if self.num_units is None else str(self.num_units)
-        rounds, delta, epsilon = str(self.num_rounds), f"{self.delta:g}", f"{self.epsilon:.4f}"
+        rounds, delta = str(self.num_rounds), f"{self.delta:g}"
+        epsilon = rounded_up(self.epsilon, ".4f")
         return [self.site, self.unit, num, rounds, self.released, delta, epsilon]
 
 
@@ -86,7 +88,7 @@ class Verdict:
         if wrong := contradictions(self.bounds, self.checks):
             yield (
                 f"{self.account.site}: {', '.join(wrong)} is below what is possible, "
-                f"{self.bounds.low:.4f}: one of the accountants is wrong"
+                f"{rounded_down(self.bounds.low, '.4f')}: one of the accountants is wrong"
             )
 
 
@@ -207,7 +209,8 @@ def summary(verdict: Verdict) -> str:
     """Return the epsilon of the federation, how much of it is rounding, and what others say."""
     account, bounds = verdict.account, verdict.bounds
     text = (
-        f"Whole federation, {account.unit} level: epsilon {bounds.high:.4f}, that of {account.site}"
+        f"Whole federation, {account.unit} level: epsilon {rounded_up(bounds.high, '.4f')}, that "
+        f"of {account.site}"
     )
     if account.unit != "site":
         text += f"; a {UNITS[account.unit]} that is at two sites spends more"
@@ -215,10 +218,10 @@ def summary(verdict: Verdict) -> str:
         return f"{text}."
     if not account.delta:
         return f"{text}; exactly, and at a delta of 0."
-    checks = ", ".join(f"{name} {value:.4f}" for name, value in verdict.checks.items())
+    checks = ", ".join(f"{name} {rounded_up(e, '.4f')}" for name, e in verdict.checks.items())
     return (
-        f"{text}; no accountant could say less than {bounds.low:.4f}, the difference is rounding "
-        f"to multiples of {bounds.interval:g}. Cross-checks: {checks}."
+        f"{text}; no accountant could say less than {rounded_down(bounds.low, '.4f')}, the "
+        f"difference is rounding to multiples of {bounds.interval:g}. Cross-checks: {checks}."
     )
 
 
@@ -228,7 +231,8 @@ def together(found: Balance) -> Iterator[str]:
         worst, num = found.shared[0], sum(part.num_patients for part in found.shared)
         yield (
             f"{num} patients have images at several sites, whose releases compose: the most that "
-            f"one of them spends is epsilon {worst.epsilon:.4f}, at {' and '.join(worst.sites)}."
+            f"one of them spends is epsilon {rounded_up(worst.epsilon, '.4f')}, at "
+            f"{' and '.join(worst.sites)}."
         )
     kinds = [verdict.account.unit for verdict in found.federation]
     if "label" in kinds and len(kinds) > 1:
@@ -251,9 +255,9 @@ def promise(account: Account) -> str:
     return (
         f"Take the data with one {name} and {RELATIONS[account.relation]}. Whatever is done with "
         f"{what}, and whatever set of outcomes one looks for, its probability in one case is at "
-        f"most e^{account.epsilon:.4g} times that in the other{slack}. {_trusted(account)} The "
-        "noise of a simulation can be repeated by whoever has the scenario: the promise is that of "
-        "the simulated mechanism."
+        f"most e^{rounded_up(account.epsilon, '.4g')} times that in the other{slack}. "
+        f"{_trusted(account)} The noise of a simulation can be repeated by whoever has the "
+        "scenario: the promise is that of the simulated mechanism."
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fedsim.privacy.directed_rounding import rounded_down, rounded_up
+
 HEADINGS = ("figure", "of", "found", "95 % interval", "by ledger", "epsilon >=", "up to", "")
 TITLES = {
     "mechanism": "Mechanism: is the noise there?",
@@ -12,6 +14,8 @@ TITLES = {
     "membership": "Membership: which images were trained on?",
     "inversion": "Inversion: what a server sees of one image",
 }
+ALLOWED = {"epsilon": ".4g", "advantage": ".3f", "true_positive_rate": ".3f"}
+"""What a ledger allows -> digits in which that is printed."""
 ALARM = "ALARM"
 DASH = "\N{EN DASH}"
 
@@ -28,7 +32,9 @@ def cells(finding: Mapping[str, Any]) -> list[str]:
         finding["of"],
         _number(finding["value"]),
         _interval(finding),
-        *(_number(finding[key]) for key in ("claim", "epsilon", "ceiling")),
+        _number(finding["claim"]),
+        DASH if finding["epsilon"] is None else rounded_down(finding["epsilon"], ".4g"),
+        DASH if finding["ceiling"] is None else rounded_up(finding["ceiling"], ".4g"),
         ALARM if finding["alarm"] else "",
     ]
 
@@ -44,12 +50,15 @@ def remarks(outcome: Mapping[str, Any]) -> Iterator[str]:
 def accounted(content: Mapping[str, Any]) -> Iterator[str]:
     """Yield what the ledger allows, and how sure alarms are."""
     for verdict in content["accounted"]:
-        epsilon = _number(verdict["epsilon"]) if verdict["epsilon"] is not None else "infinite"
+        epsilon, advantage, true_rate = (
+            "infinite" if verdict[key] is None else rounded_up(verdict[key], digits)
+            for key, digits in ALLOWED.items()
+        )
         yield (
             f"By the ledger, {verdict['unit']} level: epsilon {epsilon} at delta "
             f"{verdict['delta']:g} ({verdict['site']}); no attack has an advantage (TPR - FPR) "
-            f"above {verdict['advantage']:.3f}, nor at a false positive rate of 1 % a true one "
-            f"above {verdict['true_positive_rate']:.3f}."
+            f"above {advantage}, nor at a false positive rate of 1 % a true one "
+            f"above {true_rate}."
         )
     if not content["accounted"]:
         yield "Nothing in this run is private: no ledger bounds what attacks find out."

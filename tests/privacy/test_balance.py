@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from dp_accounting import dp_event
 
-from fedsim.privacy.accounting import epsilon
-from fedsim.privacy.balance import ALL_SITES, balance, promise, summary
+from fedsim.privacy.accounting import Bounds, epsilon
+from fedsim.privacy.attacks import Attack
+from fedsim.privacy.balance import ALL_SITES, Verdict, balance, promise, summary
 from fedsim.privacy.ledger import Entry
 from fedsim.privacy.trust import AGGREGATE, SECURE_SUM
 
@@ -59,5 +60,19 @@ def test_it_is_said_who_has_to_be_trusted(purpose: str, who: str) -> None:
 def test_delta_is_added_to_a_probability_and_is_not_that_of_a_broken_promise() -> None:
     (account,) = balance([OF_ALL], DELTA).accounts
     said = promise(account)
-    assert "whatever set of outcomes one looks for, its probability in one case is at most e^" in said
+    assert (
+        "whatever set of outcomes one looks for, its probability in one case is at most e^" in said
+    )
     assert "times that in the other, plus 0.001 (delta)." in said
+
+
+def test_what_is_promised_is_rounded_up_and_what_is_possible_down() -> None:
+    (account,) = balance([OF_ALL], DELTA).accounts
+    account = replace(account, epsilon=1.00001)
+    assert account.cells()[-1] == "1.0001"
+    assert "at most e^1.001 times" in promise(account)
+    bounds = Bounds(0.99999, 1.00001, 1e-4)
+    said = summary(Verdict(account, bounds, {"RDP": 1.20001}, Attack(0.0, 0.0)))
+    assert "epsilon 1.0001, that" in said
+    assert "less than 0.9999," in said
+    assert "RDP 1.2001" in said

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clients.metrics import METRICS
+from fedsim.privacy.directed_rounding import rounded_down, rounded_up
 from fedsim.report import canvas
 from fedsim.report.axes import shorten
 from fedsim.report.canvas import Canvas
@@ -161,7 +162,9 @@ def words(comparison: Mapping[str, Any], unit: str, audits: Sequence[Audited]) -
     on_it = ", ".join(_named(a.method, a.epsilon) for a in best)
     audited = "; ".join(
         f"{_named(one.method, one.epsilon)}: "
-        + ", ".join(f"{test} at least {value:.2f}" for test, value in one.shown.items())
+        + ", ".join(
+            f"{test} at least {rounded_down(value, '.2f')}" for test, value in one.shown.items()
+        )
         for one in audits
     )
     return (
@@ -172,7 +175,7 @@ def words(comparison: Mapping[str, Any], unit: str, audits: Sequence[Audited]) -
 
 def promise(epsilon: float | None) -> float:
     """Return an epsilon rounded up to hundredths, so that equal budgets are equal."""
-    return math.inf if epsilon is None else math.ceil(round(100 * epsilon, 6)) / 100
+    return math.inf if epsilon is None else float(rounded_up(epsilon, ".2f"))
 
 
 def _arm(method: str, epsilon: float, row: Mapping[str, Any]) -> Arm:
@@ -182,7 +185,7 @@ def _arm(method: str, epsilon: float, row: Mapping[str, Any]) -> Arm:
 
 
 def _named(method: str, epsilon: float) -> str:
-    return f"{method} ({'no promise' if math.isinf(epsilon) else f'epsilon {epsilon:.3g}'})"
+    return f"{method} ({'no promise' if math.isinf(epsilon) else f'epsilon {promise(epsilon):g}'})"
 
 
 def _scale(axes: Axes, found: Sequence[Arm], audits: Sequence[Audited]) -> float:
@@ -248,7 +251,7 @@ def _draw_audits(axes: Axes, audits: Sequence[Audited]) -> None:
                 axes.plot([value, ceiling], [row, row], color=colour, lw=0.8, ls=":")
                 axes.plot(ceiling, row, marker="|", ms=8, mew=1, color=colour)
             axes.plot(value, row, marker=marker, ms=5, color=colour, ls="none", clip_on=False)
-    names = [f"{shorten(one.method)}, {one.epsilon:.2g}" for one in audits]
+    names = [f"{shorten(one.method)}, {promise(one.epsilon):g}" for one in audits]
     axes.set_yticks(range(len(audits)), names)
     axes.set_ylim(len(audits) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from fedsim.privacy.directed_rounding import rounded_down, rounded_up
 from fedsim.records.audit import read_audit
 from fedsim.report.document.parts import Block, Cell, Section, Table, num, views, word
 from fedsim.report.document.pictures import picture
@@ -17,6 +17,8 @@ from fedsim.report.study.subject import Study
 MOST_SITES = 12
 """Sites up to which the epsilon of each is shown."""
 NO_BOUND = "infinite"
+DIGITS = ".2f"
+"""Of an epsilon."""
 
 
 def privacy(study: Study) -> Section:
@@ -106,7 +108,8 @@ def audit_table(audited: list[Audited]) -> Table | None:
             word(one.method),
             _epsilon(one.epsilon),
             word(test),
-            *(_bound(found.get(test)) for found in (one.shown, one.ceilings)),
+            _bound(one.shown.get(test), rounded_down),
+            _bound(one.ceilings.get(test), rounded_up),
         ]
         for one in audited
         for test in front.TESTS
@@ -160,14 +163,13 @@ def _sites(rows: list[Mapping[str, Any]]) -> str:
 
 
 def _epsilon(found: float | None) -> Cell:
-    """Return what is promised, rounded up as the figure has it."""
-    return Cell(NO_BOUND, None) if found is None else Cell(f"{front.promise(found):.2f}", found)
+    """Return what is promised."""
+    return Cell(NO_BOUND if found is None else rounded_up(found, DIGITS), found)
 
 
-def _bound(found: float | None) -> Cell:
-    """Return what a test shows, rounded down."""
-    text = tables.NONE if found is None else f"{math.floor(100 * found) / 100:.2f}"
-    return Cell(text, found)
+def _bound(found: float | None, rounded: Callable[[float, str], str]) -> Cell:
+    """Return what a test shows, or can show."""
+    return Cell(tables.NONE if found is None else rounded(found, DIGITS), found)
 
 
 def _not_accounted(comparison: tables.Comparison) -> str:

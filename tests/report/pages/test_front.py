@@ -143,6 +143,14 @@ def test_the_figure_shows_every_arm_and_audit(audits: list[Audited]) -> None:
     assert ("mechanism at least 3.50" in said) == bool(audits)
 
 
+def test_words_round_what_is_promised_up_and_what_is_shown_down() -> None:
+    content = comparison()
+    content["epsilon_summary"][0]["highest"] = 10.041  # of private at epsilon=1
+    said = front.words(content, "example", [Audited("private", 10.041, {"mechanism": 3.499}, {})])
+    assert said.count("private (epsilon 10.05)") == 2
+    assert "mechanism at least 3.49" in said
+
+
 FINDING = {
     "figure": "noise",
     "of": "the model",
