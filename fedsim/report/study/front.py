@@ -7,7 +7,7 @@ strictly better. That is decided by means alone: it is a description, and no tes
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,12 +66,14 @@ class Audited:
         epsilon: of the run's ledger.
         shown: test -> the largest epsilon that it shows at least.
         ceilings: test -> the largest that it can show; without those that have none.
+        alarming: tests that found what cannot be.
     """
 
     method: str
     epsilon: float
     shown: Mapping[str, float]
     ceilings: Mapping[str, float]
+    alarming: Set[str] = frozenset()
 
 
 def arms(comparison: Mapping[str, Any], unit: str) -> list[Arm]:

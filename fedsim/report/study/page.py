@@ -9,7 +9,7 @@ from fedsim.records.study import StudyRecord
 from fedsim.report.document import provenance
 from fedsim.report.document.parts import Block, Document, Facts, Section, Text
 from fedsim.report.study import answers, grounds
-from fedsim.report.study.privacy import privacy
+from fedsim.report.study.privacy import alarmed, privacy
 from fedsim.report.study.subject import Study
 
 
@@ -61,6 +61,7 @@ def _summary(study: Study) -> Iterator[Block]:
             f"So far {done:,} runs are done and {failed:,} failed.",
             "warning",
         )
+    yield from alarmed(study)
 
 
 BEFORE: tuple[Callable[[Study], Section], ...] = (

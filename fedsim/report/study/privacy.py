@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from fedsim.privacy.directed_rounding import rounded_down, rounded_up
-from fedsim.records.audit import read_audit
-from fedsim.report.document.parts import Block, Cell, Section, Table, num, views, word
+from fedsim.records.audit import alarms, read_audit
+from fedsim.report.audit import ALARM
+from fedsim.report.document.parts import Block, Cell, Section, Table, Text, num, views, word
 from fedsim.report.document.pictures import picture
 from fedsim.report.scores import arrowed
 from fedsim.report.study import front, tables
@@ -43,15 +44,29 @@ def privacy(study: Study) -> Section:
 
 
 def audits(study: Study) -> Iterator[tuple[str, Audited]]:
-    """Yield unit and findings of the audited runs among those that stand for all, each once."""
+    """Yield unit and findings of the audited runs."""
+    for _, method, content in _audits(study):
+        for verdict in content["accounted"]:
+            if verdict["epsilon"] is not None:
+                yield verdict["unit"], _audited(method, verdict["epsilon"], content["tests"])
+
+
+def alarmed(study: Study) -> Iterator[Block]:
+    """Yield the alarms of the audits of these runs."""
+    for run, method, content in _audits(study):
+        for alarm in alarms(content):
+            said = f"{method}: the audit of run {run} found what cannot be: {alarm}."
+            yield Text(said, "warning")
+
+
+def _audits(study: Study) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield name, method and audit of the audited runs among those that stand for all, once."""
     runs = {
         run.folder.resolve(): method for (method, _), run in study.by_method_and_setting.items()
     }
     for folder, method in runs.items():
-        content = read_audit(folder)
-        for verdict in content["accounted"] if content else ():
-            if verdict["epsilon"] is not None and content is not None:
-                yield verdict["unit"], _audited(method, verdict["epsilon"], content["tests"])
+        if content := read_audit(folder):
+            yield folder.name, method, content
 
 
 def _audited(method: str, epsilon: float, tests: Mapping[str, Any]) -> Audited:
@@ -62,7 +77,8 @@ def _audited(method: str, epsilon: float, tests: Mapping[str, Any]) -> Audited:
             shown[test] = max(bounds)
         if most := [one["ceiling"] for one in findings if one["ceiling"] is not None]:
             ceilings[test] = max(most)
-    return Audited(method, epsilon, shown, ceilings)
+    alarming = {name for name, outcome in tests.items() if alarms({"tests": {name: outcome}})}
+    return Audited(method, epsilon, shown, ceilings, frozenset(alarming))
 
 
 def epsilons(comparison: tables.Comparison, setting: str) -> Table | None:
@@ -110,16 +126,17 @@ def audit_table(audited: list[Audited]) -> Table | None:
             word(test),
             _bound(one.shown.get(test), rounded_down),
             _bound(one.ceilings.get(test), rounded_up),
+            Cell(ALARM, 1, "bad") if test in one.alarming else Cell("", 0),
         ]
         for one in audited
         for test in front.TESTS
-        if test in one.shown or test in one.ceilings
+        if test in one.shown or test in one.ceilings or test in one.alarming
     ]
     if not rows:
         return None
     return Table(
         "What audits found",
-        ("method", "epsilon by ledger", "test", "epsilon is at least", "can show at most"),
+        ("method", "epsilon by ledger", "test", "epsilon is at least", "can show at most", ""),
         rows,
         "Of one run each, the largest bound of any figure with 95 % confidence; the page of that "
         "run has them all. No figure says that an epsilon is small.",

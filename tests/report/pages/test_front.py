@@ -207,3 +207,10 @@ def test_the_page_has_what_is_spent_and_what_audits_found(
     assert "mechanism at least 3.25" in html
     assert "0.033 [0.023, 0.043]" in html
     assert "What audits found" in html
+    assert "ALARM" not in html
+    audit["tests"]["mechanism"]["findings"].append(FINDING | {"alarm": "too little noise"})
+    write_audit(run, audit, {})
+    html = study.write(read_study(folder)).read_text(encoding="utf-8")
+    top, _, rest = html.partition('<section id="privacy"')
+    assert f"the audit of run {run.name} found what cannot be: too little noise." in top
+    assert rest.count(">ALARM<") == 1
