@@ -195,10 +195,11 @@ def _scale(axes: Axes, found: Sequence[Arm], audits: Sequence[Audited]) -> float
     from matplotlib.ticker import NullLocator
 
     finite = [arm.epsilon for arm in found if math.isfinite(arm.epsilon)]
-    ends = [*finite, *(end for one in audits for end in one.ceilings.values())]
-    without = 2 * max(ends)
-    axes.set_xscale("symlog", linthresh=min(finite), linscale=LINEAR)
-    ticks = sorted({float(f"{epsilon:.2g}") for epsilon in finite})
+    positive = [epsilon for epsilon in finite if epsilon > 0]
+    smallest = min(positive, default=1.0)
+    without = 2 * max(smallest, *finite, *(e for one in audits for e in one.ceilings.values()))
+    axes.set_xscale("symlog", linthresh=smallest, linscale=LINEAR)
+    ticks = sorted({float(f"{epsilon:.2g}") for epsilon in positive})
     axes.set_xticks([0, *ticks, without], ["0", *(f"{tick:g}" for tick in ticks), "none"])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(0 if audits else 0.8 * min(finite), 1.25 * without)

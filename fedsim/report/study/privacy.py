@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -30,6 +31,8 @@ def privacy(study: Study) -> Section:
     audited = list(audits(study))
     pictures: dict[str, Block] = {}
     for unit in units:
+        if not any(math.isfinite(arm.epsilon) for arm in front.arms(comparison, unit)):
+            continue
         own = [one for of, one in audited if of == unit]
         figure = front.utility(comparison, unit, own, study.name)
         pictures[f"{unit} level"] = picture(figure, front.words(comparison, unit, own))

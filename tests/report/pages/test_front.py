@@ -151,6 +151,18 @@ def test_words_round_what_is_promised_up_and_what_is_shown_down() -> None:
     assert "mechanism at least 3.49" in said
 
 
+def test_the_figure_shows_arms_that_cost_nothing() -> None:
+    content = comparison()
+    content["epsilon_summary"][0]["highest"] = 0.0  # no round took place
+    figure = front.utility(content, "example", [], "study")
+    ticks = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
+    assert ticks == ["0", "1", "4", "none"]
+    for row in content["epsilon_summary"]:
+        row["highest"] = 0.0
+    figure = front.utility(content, "example", [], "study")
+    assert [label.get_text() for label in figure.axes[-1].get_xticklabels()] == ["0", "none"]
+
+
 FINDING = {
     "figure": "noise",
     "of": "the model",
@@ -214,3 +226,10 @@ def test_the_page_has_what_is_spent_and_what_audits_found(
     top, _, rest = html.partition('<section id="privacy"')
     assert f"the audit of run {run.name} found what cannot be: too little noise." in top
     assert rest.count(">ALARM<") == 1
+    for row in content["summary"]:
+        row["mean"] = None  # undefined in every run: there is nothing to draw
+    content["yardsticks"] = []
+    file.write_text(json.dumps(content))
+    html = study.write(read_study(folder)).read_text(encoding="utf-8")
+    assert "What is spent" in html
+    assert "example level" not in html
