@@ -30,6 +30,20 @@ def test_it_meets_the_target_and_a_thousandth_less_does_not(
     assert round(noise, 3) == noise
 
 
+def test_small_budgets_are_kept_too() -> None:
+    """Renyi orders that are too small say 0.1 here for whatever noise."""
+    noise = least_noise(lambda z: rounds(0.0351, 870, z), 0.05, 1e-5)
+    assert epsilon(rounds(0.0351, 870, noise), 1e-5) <= 0.05
+    assert epsilon(rounds(0.0351, 870, noise - 0.001), 1e-5) > 0.05
+    assert 50 < noise < 65
+
+
+def test_a_budget_that_some_noise_spends_nothing_of_is_kept_with_the_least() -> None:
+    exact = get_sigma_gaussian(0.01, 0.1)  # at this delta much noise has an epsilon of 0
+    noise = least_noise(lambda z: rounds(1.0, 1, z), 0.01, 0.1)
+    assert exact - 1e-9 <= noise < 1.01 * exact
+
+
 def test_of_one_gaussian_it_is_the_analytic_one() -> None:
     exact = get_sigma_gaussian(2.0, 1e-5)
     noise = least_noise(lambda z: rounds(1.0, 1, z), 2.0, 1e-5)
