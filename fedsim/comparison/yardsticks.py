@@ -17,7 +17,7 @@ from fedsim.comparison.primary import Primary
 from fedsim.data.source import POOLED
 
 KINDS = ("pooled", "local")
-WITH_DP_SGD = ("example", "patient")
+WITH_DP_SGD = ("example", "patient", "bag")
 """Units that are hidden while a site trains, alone or not."""
 Block = tuple[str, int]
 """Setting and seed."""

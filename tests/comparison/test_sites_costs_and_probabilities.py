@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from fedsim.comparison.probabilities import (
 )
 from fedsim.comparison.worst_site import worst_site
 from fedsim.comparison.yardsticks import with_yardsticks, yardsticks
+from fedsim.privacy import BUILTIN, Mechanism
 
 PRIMARY = Primary("auroc", "test", True, "fedavg", 0.02, "final", 0.8, "auroc", 0.95, 0.8)
 
@@ -115,6 +117,18 @@ def test_all_methods_are_held_against_the_reference_yardsticks() -> None:
     assert (pooled["yardstick"], pooled["mean"]) == ("pooled", 0.95)
     only_other = [run("fedld", yardsticks=bars(0.1, 0.2)), run()]
     assert with_yardsticks(only_other, PRIMARY)["base", 0].method == "fedld"
+
+
+@pytest.mark.parametrize("mechanism", BUILTIN)
+def test_sites_alone_pay_where_sites_train_with_noise(mechanism: type[Mechanism]) -> None:
+    spent = SimpleNamespace(unit=mechanism.unit)
+    runs = [run(yardsticks=bars(0.8, 0.9), accounts=[spent])]
+    paid_as = {
+        row["yardstick"]: row["paid_as"]
+        for row in yardsticks(runs, with_yardsticks(runs, PRIMARY), ("auroc",), PRIMARY)
+    }
+    alone = "fedavg" if mechanism.clips == "gradients" else None
+    assert paid_as == {"local": alone, "pooled": None}
 
 
 def test_without_yardsticks_nothing_is_said_of_joining() -> None:
