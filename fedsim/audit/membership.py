@@ -80,10 +80,11 @@ def run(subject: Subject, tell: Tell) -> Outcome:
     scores = {"loss threshold": _scores(subject, pool.model, pool.positions)[alone]}
     if subject.options.num_shadows:
         scores["LiRA"] = _ratios(subject, pool, steps)[alone]
+    error = subject.error / len(scores)
     findings = [
         finding
         for name, found in scores.items()
-        for finding in _findings(subject, name, found, member, allowed)
+        for finding in _findings(subject, name, found, member, allowed, error)
     ]
     note = (
         f"{int(member.sum())} members and {int((~member).sum())} others, a random division of the "
@@ -234,9 +235,23 @@ def _history(subject: Subject, ledger: Sequence[Entry]) -> History | None:
 
 
 def _findings(
-    subject: Subject, name: str, scores: Scores, member: NDArray[np.bool_], allowed: History | None
+    subject: Subject,
+    name: str,
+    scores: Scores,
+    member: NDArray[np.bool_],
+    allowed: History | None,
+    error: float,
 ) -> list[Finding]:
-    """Return area under the curve and true positive rate of an attack."""
+    """Return area under the curve and true positive rate of an attack.
+
+    Args:
+        subject: of the audit.
+        name: of the attack.
+        scores: larger for members, (image,).
+        member: which are, (image,).
+        allowed: what the ledger has released of an image; None if it says nothing of one.
+        error: probability of a false alarm.
+    """
     members, others = scores[member], scores[~member]
     area = area_under_curve(members, others, 1 - CONFIDENCE)
     most = strongest(allowed) if allowed is not None else None
@@ -244,12 +259,17 @@ def _findings(
     of = f"{len(members)} + {len(others)}"
     return [
         Finding(f"{name}, AUC", of, area.value, area.low, area.high, largest),
-        _at_few_false_alarms(subject, name, members, others, allowed),
+        _at_few_false_alarms(subject, name, members, others, allowed, error),
     ]
 
 
 def _at_few_false_alarms(
-    subject: Subject, name: str, members: Scores, others: Scores, allowed: History | None
+    subject: Subject,
+    name: str,
+    members: Scores,
+    others: Scores,
+    allowed: History | None,
+    error: float,
 ) -> Finding:
     """Return the true positive rate at about 1 % false ones, and what it comes to."""
     order = subject.streams.numpy("membership_threshold").permutation(len(others))
@@ -261,8 +281,8 @@ def _at_few_false_alarms(
     false_rate = clopper_pearson(false, sizes[1], 1 - CONFIDENCE)
     alarm, claim = "", None
     if allowed is not None:
-        sure = clopper_pearson(hits, sizes[0], subject.error).low
-        at = clopper_pearson(false, sizes[1], subject.error).high
+        sure = clopper_pearson(hits, sizes[0], error).low
+        at = clopper_pearson(false, sizes[1], error).high
         most = strongest(allowed, false_positive_rate=at).true_positive_rate
         claim = strongest(allowed).true_positive_rate
         if sure > most:

@@ -2,7 +2,7 @@
 
 digest             str       of the run
 confidence         float     of every interval
-familywise_error   float     probability with which a correct run raises any alarm, at most
+familywise_error   float     probability with which a correct run raises any alarm, about
 accounted          list      by kind of unit: unit, site, delta, epsilon (null: infinite) of the
                              ledger, and the largest advantage and true positive rate at a false
                              positive rate of 1 % of any attack; empty where nothing is private

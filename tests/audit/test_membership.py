@@ -84,6 +84,24 @@ def test_doubles_are_left_out(private: RunRecord, subject: Open) -> None:
     assert alone[2:-2].all()
 
 
+def test_all_attacks_together_have_the_error_of_one_test(
+    private: RunRecord, subject: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+
+    def findings(*facts: Any) -> list[Finding]:
+        given.append(facts[-1])
+        return []
+
+    found = subject(private.folder, num_shadows=1)
+    num = sum(len(site[split]) for site in found.population.indices for split in ("train", "test"))
+    monkeypatch.setattr(membership, "_ratios", lambda *_: np.zeros(num))
+    monkeypatch.setattr(membership, "_findings", findings)
+    membership.run(found, lambda *_: None)
+    membership.run(subject(private.folder), lambda *_: None)
+    assert given == [found.error / 2, found.error / 2, found.error]
+
+
 def test_rates_come_to_the_epsilon_of_the_inequality() -> None:
     assert membership._epsilon(0.271828 + 1e-5, 0.1, 1e-5) == pytest.approx(1.0, abs=1e-5)
     assert membership._epsilon(0.01, 0.5, 1e-5) == 0
