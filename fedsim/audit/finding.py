@@ -13,7 +13,7 @@ TESTS: tuple[Test, ...] = ("mechanism", "one-run", "membership", "inversion")
 CONFIDENCE = 0.95
 """Of every interval."""
 FAMILYWISE_ERROR = 0.01
-"""Probability with which a correct run raises any alarm at all; about, as images in one training are
+"""Probability with which a correct run raises any alarm at all, about: images in one training are
 taken for independent."""
 
 

@@ -11,6 +11,11 @@ for pixel, are left out.
   image is taken for a member if the model is surer of it than models are that did not see it. With
   few shadows one variance serves all images. For classes, how sure: log p / (1 - p).
 
+As many images are members whatever the draws, so who tells a member from another image tells two
+data sets apart that differ in one image in place of another at the same site. Neighbours of the
+ledger have a blank there, two steps apart, and so are claims and epsilons here: a true positive
+rate of T(T(FPR)), see `fedsim.privacy.attacks`; TPR <= e^(2 epsilon) FPR + (1 + e^epsilon) delta.
+
 The threshold for a false positive rate of 1 % is chosen on a half of the others, and tried on the
 rest. These are average images: who is unusual is found more easily, so that a small figure here
 promises nothing to single patients.
@@ -37,7 +42,7 @@ from fedsim.data.divided_sites import systematic
 from fedsim.data.duplicates import digests
 from fedsim.data.population import Indices, Population
 from fedsim.privacy.accounting import epsilon
-from fedsim.privacy.attacks import FALSE_POSITIVE_RATE, strongest
+from fedsim.privacy.attacks import FALSE_POSITIVE_RATE, strongest_on_replaced
 from fedsim.privacy.balance import ALL_SITES
 from fedsim.privacy.directed_rounding import rounded_down, rounded_up
 from fedsim.privacy.events import History, history
@@ -45,8 +50,9 @@ from fedsim.privacy.ledger import Entry
 from fedsim.scenario import HeldOut
 
 Scores = NDArray[np.float64]
-HIDES_IMAGES = ("example", "patient", "site")
-"""Units of privacy that hide a single image, too."""
+TWO_STEPS_APART = ("example", "site")
+"""Units of which a blank stands between an image of a site and another one in its place: that image
+or the whole site. Of a patient or a bag, of which an image is a part, nothing so simple holds."""
 Tell = Callable[[int, int], None]
 
 
@@ -86,16 +92,27 @@ def run(subject: Subject, tell: Tell) -> Outcome:
         for name, found in scores.items()
         for finding in _findings(subject, name, found, member, allowed, error)
     ]
-    note = (
+    notes = [_division(subject, member, alone)]
+    if _hides_others(subject, allowed):
+        notes.append("The ledger's units are no single images: its epsilon does not hold for one.")
+    options = {"seed": subject.options.seed, "shadows": subject.options.num_shadows}
+    return Outcome(findings, notes, options)
+
+
+def _division(subject: Subject, member: NDArray[np.bool_], alone: NDArray[np.bool_]) -> str:
+    """Return who are members and others, in words."""
+    said = (
         f"{int(member.sum())} members and {int((~member).sum())} others, a random division of the "
         f"same images, {len(alone) - int(alone.sum())} with a double left out. "
-    ) + (
-        "The others are the run's test images."
-        if _has_random_test(subject)
-        else "The run was trained again on half of its training images for that."
     )
-    options = {"seed": subject.options.seed, "shadows": subject.options.num_shadows}
-    return Outcome(findings, [note], options)
+    if _has_random_test(subject):
+        return f"{said}The others are the run's test images."
+    return f"{said}The run was trained again on half of its training images for that."
+
+
+def _hides_others(subject: Subject, allowed: History | None) -> bool:
+    """Return whether something is private, and that is no single image."""
+    return allowed is None and any(entry.event is not None for entry in subject.ledger)
 
 
 def seconds(subject: Subject) -> float:
@@ -222,10 +239,10 @@ def _ratios(subject: Subject, pool: Pool, steps: Callable[[int], None]) -> Score
 
 
 def _history(subject: Subject, ledger: Sequence[Entry]) -> History | None:
-    """Return what the site with the largest epsilon released, None where nothing is private."""
+    """Return what the site with the largest epsilon released, None where images are no units."""
     by_site: dict[str, list[Entry]] = {}
     for entry in ledger:
-        if entry.event is not None and entry.unit in HIDES_IMAGES:
+        if entry.event is not None and entry.unit in TWO_STEPS_APART:
             by_site.setdefault(entry.site or ALL_SITES, []).append(entry)
     found = [
         history((entry.event, 1) for entry in site if entry.event is not None)
@@ -254,7 +271,7 @@ def _findings(
     """
     members, others = scores[member], scores[~member]
     area = area_under_curve(members, others, 1 - CONFIDENCE)
-    most = strongest(allowed) if allowed is not None else None
+    most = strongest_on_replaced(allowed) if allowed is not None else None
     largest = None if most is None else 1 - (1 - most.advantage) ** 2 / 2
     of = f"{len(members)} + {len(others)}"
     return [
@@ -279,12 +296,19 @@ def _at_few_false_alarms(
     sizes = len(members), len(trying)
     true_rate = clopper_pearson(hits, sizes[0], 1 - CONFIDENCE)
     false_rate = clopper_pearson(false, sizes[1], 1 - CONFIDENCE)
-    alarm, claim = "", None
+    alarm, claim, shown, ceiling = "", None, None, None
+    if not _hides_others(subject, allowed):
+        shown = _epsilon(true_rate.low, false_rate.high, subject.delta)
+        ceiling = _epsilon(
+            clopper_pearson(sizes[0], sizes[0], 1 - CONFIDENCE).low,
+            clopper_pearson(0, sizes[1], 1 - CONFIDENCE).high,
+            subject.delta,
+        )
     if allowed is not None:
         sure = clopper_pearson(hits, sizes[0], error).low
         at = clopper_pearson(false, sizes[1], error).high
-        most = strongest(allowed, false_positive_rate=at).true_positive_rate
-        claim = strongest(allowed).true_positive_rate
+        most = strongest_on_replaced(allowed, false_positive_rate=at).true_positive_rate
+        claim = strongest_on_replaced(allowed).true_positive_rate
         if sure > most:
             alarm = (
                 f"{name} finds {rounded_down(sure, '.3f')} of the members at least, with "
@@ -298,12 +322,8 @@ def _at_few_false_alarms(
         true_rate.low,
         true_rate.high,
         claim,
-        _epsilon(true_rate.low, false_rate.high, subject.delta),
-        _epsilon(
-            clopper_pearson(sizes[0], sizes[0], 1 - CONFIDENCE).low,
-            clopper_pearson(0, sizes[1], 1 - CONFIDENCE).high,
-            subject.delta,
-        ),
+        shown,
+        ceiling,
         alarm,
         f"the false positive rate was {false_rate.value:.4f} "
         f"({false_rate.low:.4f} to {false_rate.high:.4f})",
@@ -311,5 +331,7 @@ def _at_few_false_alarms(
 
 
 def _epsilon(true_rate: float, false_rate: float, delta: float) -> float:
-    """Return what (epsilon, delta) must be for these rates: TPR <= e^epsilon FPR + delta."""
-    return max(0.0, math.log(max(true_rate - delta, 1e-300) / false_rate))
+    """Return what epsilon must be: TPR <= e^(2 epsilon) FPR + (1 + e^epsilon) delta."""
+    excess = max(true_rate - delta, 0.0)
+    root = math.sqrt(delta**2 + 4 * false_rate * excess)
+    return math.log(max(1.0, (root - delta) / (2 * false_rate)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from fedsim.audit import membership
 from fedsim.audit.finding import Finding
 from fedsim.audit.subject import Subject
+from fedsim.privacy import Unit
 from fedsim.records import RunRecord
 from fedsim.scenario import Scenario
 from fedsim.simulate import run
@@ -84,6 +87,25 @@ def test_doubles_are_left_out(private: RunRecord, subject: Open) -> None:
     assert alone[2:-2].all()
 
 
+@pytest.mark.parametrize(
+    ("unit", "claims"), [("example", True), ("site", True), ("patient", False), ("bag", False)]
+)
+def test_of_a_part_of_a_unit_nothing_is_claimed(
+    private: RunRecord, subject: Open, unit: Unit, claims: bool
+) -> None:
+    """Another image of a patient may turn what the patient adds round, which is twice as far."""
+    opened = subject(private.folder)
+    ledger = [replace(e, unit=e.unit and unit, num_units=None) for e in opened.ledger]
+    vars(opened)["ledger"] = ledger
+    outcome = membership.run(opened, lambda *_: None)
+    for one in outcome.findings:
+        assert (one.claim is not None) == claims
+        assert one.claim is None or one.claim < 1
+    rate = outcome.findings[1]
+    assert (rate.epsilon is None, rate.ceiling is None) == (not claims, not claims)
+    assert ("no single images" in " ".join(outcome.notes)) == (not claims)
+
+
 def test_all_attacks_together_have_the_error_of_one_test(
     private: RunRecord, subject: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,5 +125,7 @@ def test_all_attacks_together_have_the_error_of_one_test(
 
 
 def test_rates_come_to_the_epsilon_of_the_inequality() -> None:
-    assert membership._epsilon(0.271828 + 1e-5, 0.1, 1e-5) == pytest.approx(1.0, abs=1e-5)
+    true_rate = math.exp(1.0) * 0.1 + (1 + math.exp(0.5)) * 1e-5
+    assert membership._epsilon(true_rate, 0.1, 1e-5) == pytest.approx(0.5, abs=1e-9)
+    assert membership._epsilon(math.exp(1.0) * 0.1, 0.1, 0.0) == pytest.approx(0.5, abs=1e-9)
     assert membership._epsilon(0.01, 0.5, 1e-5) == 0

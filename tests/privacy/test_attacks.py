@@ -6,9 +6,10 @@ import math
 
 import pytest
 from dp_accounting import dp_event
+from scipy.optimize import brentq
 from scipy.stats import norm
 
-from fedsim.privacy.attacks import strongest, strongest_on_pure
+from fedsim.privacy.attacks import strongest, strongest_on_pure, strongest_on_replaced
 from fedsim.privacy.events import history
 
 
@@ -18,6 +19,35 @@ def test_of_gaussian_noise_they_are_those_of_two_normal_laws(noise: float) -> No
     assert attack.advantage == pytest.approx(2 * norm.cdf(1 / (2 * noise)) - 1, abs=1e-4)
     exact = norm.cdf(norm.ppf(0.01) + 1 / noise)
     assert exact - 1e-6 <= attack.true_positive_rate < exact + 1e-4
+
+
+@pytest.mark.parametrize("noise", [1.0, 4.0])
+def test_against_another_unit_in_its_place_gaussian_noise_counts_as_half(noise: float) -> None:
+    attack = strongest_on_replaced({dp_event.GaussianDpEvent(noise): 1})
+    exact = 2 * norm.cdf(1 / noise) - 1
+    assert exact - 1e-6 <= attack.advantage < exact + 3e-3
+    exact = norm.cdf(norm.ppf(0.01) + 2 / noise)
+    assert exact - 1e-6 <= attack.true_positive_rate < exact + 1e-3
+
+
+def test_against_another_unit_in_its_place_sampled_noise_allows_what_there_is() -> None:
+    """The other unit may move the sum the other way, and is in the sample as often."""
+    rate, noise, far = 0.3, 0.8, 0.01
+    attack = strongest_on_replaced({_sampled(rate, noise): 1})
+
+    def above(threshold: float, mean: float) -> float:
+        return rate * norm.sf(threshold, mean, noise) + (1 - rate) * norm.sf(threshold, 0, noise)
+
+    threshold = brentq(lambda t: above(t, -1.0) - far, -10, 10)
+    assert above(threshold, 1.0) <= attack.true_positive_rate
+    at_middle = above(0.0, 1.0) - above(0.0, -1.0)
+    assert (
+        at_middle <= attack.advantage < 2 * strongest({_sampled(rate, noise): 1}).advantage + 2e-3
+    )
+
+
+def _sampled(rate: float, noise: float) -> dp_event.DpEvent:
+    return dp_event.PoissonSampledDpEvent(rate, dp_event.GaussianDpEvent(noise))
 
 
 def test_of_sampled_noise_they_are_those_of_another_implementation() -> None:
@@ -35,6 +65,8 @@ def test_without_noise_every_attack_is_possible_and_without_release_none() -> No
     none = strongest({})
     assert none.advantage == 0
     assert none.true_positive_rate == pytest.approx(0.01)
+    assert strongest_on_replaced({dp_event.NonPrivateDpEvent(): 1}) == bare
+    assert strongest_on_replaced({}).advantage == pytest.approx(0, abs=2e-3)
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 1.0, 4.0])
