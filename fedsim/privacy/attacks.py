@@ -11,7 +11,7 @@ Call the smaller of the last two T(FPR). Who tells a unit from another one in it
 neighbours have a blank there, sees two steps: TPR <= T(T(FPR)).
 
 Source: Kairouz, Oh and Viswanath, ICML 2015; Dong, Roth and Su, JRSS-B 2022, proposition 2.12, and
-group privacy, theorem 2.14.
+group privacy there.
 """
 
 from __future__ import annotations
