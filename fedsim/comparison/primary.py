@@ -23,7 +23,7 @@ class Primary:
         smallest_difference: of interest, None without one.
         model: "final" or "best" (by validation images).
         target: validation value of the metric whose time is reported, None without one.
-        tuned_by: metric on pooled validation images that chose every method's values.
+        tuned_by: metric on validation images that chose every method's values.
         confidence: of intervals, and 1 minus the family-wise level.
         power: wanted.
     """

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from fedsim.comparison.estimates import estimate
+from fedsim.comparison.estimates import estimate, whole_mean
 from fedsim.comparison.primary import Primary
+from fedsim.data.source import POOLED
 from fedsim.errors import InputError
-from fedsim.records import read
+from fedsim.records import RunRecord, read
+from fedsim.records.read import are_enough
 from fedsim.records.study import Cell, StudyRecord
 
 
@@ -47,23 +49,43 @@ def _value(trials: Iterable[Cell], chosen: dict[str, Any] | None, primary: Prima
     for cell in trials:
         if cell.status == "done" and cell.values == chosen:
             try:
-                found.append(_of_run(cell, primary))
+                found.append(
+                    validation_value(
+                        read(cell.folder), primary.tuned_by, primary.model, pooled=primary.pooled
+                    )
+                )
             except InputError:
                 continue
     return estimate(found).mean
 
 
-def _of_run(cell: Cell, primary: Primary) -> float | None:
-    """Return what decided on pooled validation images, of the model that is compared."""
-    record = read(cell.folder)
+def validation_value(record: RunRecord, metric: str, model: str, *, pooled: bool) -> float | None:
+    """Return the value of a run by which the tuning judges it.
+
+    On the validation images of all sites together, or the unweighted mean over the sites with
+    enough of every class, as the test images are looked at: pooled, a model of a site's own gains
+    by knowing how frequent the disease is there. Where no site has enough, pooled all the same.
+
+    Args:
+        record: of the run.
+        metric: that judges.
+        model: `final` or `best`, as the study's analysis has it.
+        pooled: over all sites together.
+
+    Returns:
+        None if the value, or that of any of the sites, is undefined.
+    """
     selection = record.selection
-    round = selection.best_round if primary.model == "best" else selection.final_round
-    wanted = (round, "validation", "pooled", primary.tuned_by)
-    return next(
-        (
-            row["value"]
-            for row in record.metrics
-            if (row["round"], row["split"], row["site"], row["metric"]) == wanted
-        ),
-        None,
-    )
+    round = selection.final_round if model == "final" else selection.best_round
+    found: dict[str, float | None] = {
+        row["site"]: row["value"]
+        for row in record.metrics
+        if (row["round"], row["split"], row["metric"]) == (round, "validation", metric)
+    }
+    sites = () if pooled or record.population["drawn"] else record.population["sites"]
+    judging = [
+        found[site["name"]]
+        for site in sites
+        if site["name"] in found and are_enough(site["validation"], record.scenario)
+    ]
+    return whole_mean(judging) if judging else found.get(POOLED)

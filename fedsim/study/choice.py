@@ -6,28 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from clients.metrics import METRICS
-from fedsim.data.source import POOLED
-from fedsim.records import RunRecord
 from fedsim.study.cells import PlannedCell
-
-
-def validation_value(record: RunRecord, metric: str, model: str) -> float | None:
-    """Return a run's value on the validation images of all sites together.
-
-    Args:
-        record: of the run.
-        metric: that judges.
-        model: `final` or `best`, as the study's analysis has it.
-    """
-    selection = record.selection
-    round = selection.final_round if model == "final" else selection.best_round
-    wanted = (round, "validation", POOLED, metric)
-    value: float | None = next(
-        row["value"]
-        for row in record.metrics
-        if (row["round"], row["split"], row["site"], row["metric"]) == wanted
-    )
-    return value
 
 
 def choose(

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from fedsim import plan
+from fedsim.comparison.tuning import validation_value
 from fedsim.engines.placement import choose_devices, most, rooms
 from fedsim.execution import Workers
 from fedsim.scenario import open_population
 from fedsim.study import inventory
 from fedsim.study.cells import PlannedCell
-from fedsim.study.choice import choose, validation_value
+from fedsim.study.choice import choose
 from fedsim.study.conclusion import power
 from fedsim.study.design import Design
 from fedsim.study.folder import folder_of
@@ -125,7 +126,9 @@ def _stage(design: Design, method: str, setting: Setting, shelf: inventory.Shelf
     trial: int | None = 0
     if trials:
         values = {
-            name: validation_value(record, analysis["tuned_by"], analysis["model"])
+            name: validation_value(
+                record, analysis["tuned_by"], analysis["model"], pooled=analysis["pooled"]
+            )
             for name, record in tried.items()
         }
         complete = len(tried) == len(trials)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedsim.comparison.tuning import validation_value
 from fedsim.records.study import DIVERGED
 from fedsim.study import inventory
 from fedsim.study.cells import PlannedCell
-from fedsim.study.choice import choose, validation_value
+from fedsim.study.choice import choose
 from fedsim.study.crew import Order, Outcome
 from fedsim.study.design import Design
 from fedsim.study.folder import StudyFolder, run_folder
@@ -167,7 +168,9 @@ class Race:
         if cell.purpose == "trial":
             entry, analysis = self._entries[cell.method, cell.setting], self._design.analysis
             entry.values[cell.name] = (
-                validation_value(record, analysis["tuned_by"], analysis["model"])
+                validation_value(
+                    record, analysis["tuned_by"], analysis["model"], pooled=analysis["pooled"]
+                )
                 if record
                 else None
             )

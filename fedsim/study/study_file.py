@@ -78,7 +78,7 @@ class Primary(Part):
     pooled: bool = Field(
         default=True,
         description="over the test images of all sites together; false: mean over sites with "
-        "enough of every class. Tuning and target always look at pooled validation images",
+        "enough of every class, in tuning too. The target is always of pooled validation images",
     )
     model: Literal["final", "best"] = Field(
         default="final", description="of the last round, or of the best one on validation images"

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from fedsim.comparison.tuning import validation_value
 from fedsim.records import RunRecord
 from fedsim.scenario import from_data
 from fedsim.simulate import run
 from fedsim.study.cells import PlannedCell
-from fedsim.study.choice import choose, validation_value
+from fedsim.study.choice import choose
 
 
 @pytest.fixture
@@ -59,10 +60,15 @@ def changed(record: RunRecord, split: str, site: str) -> RunRecord:
 
 @pytest.mark.parametrize("model", ["final", "best"])
 def test_pooled_validation_images_alone_decide(record: RunRecord, model: str) -> None:
-    value = validation_value(record, "auroc", model)
-    assert value == validation_value(changed(record, "test", "pooled"), "auroc", model)
-    assert value == validation_value(changed(record, "validation", "site-00"), "auroc", model)
-    assert validation_value(changed(record, "validation", "pooled"), "auroc", model) == 9.0
+    value = validation_value(record, "auroc", model, pooled=True)
+    assert value == validation_value(changed(record, "test", "pooled"), "auroc", model, pooled=True)
+    assert value == validation_value(
+        changed(record, "validation", "site-00"), "auroc", model, pooled=True
+    )
+    assert (
+        validation_value(changed(record, "validation", "pooled"), "auroc", model, pooled=True)
+        == 9.0
+    )
 
 
 def test_the_model_is_that_of_the_analysis(record: RunRecord, tmp_path: Path) -> None:
@@ -73,5 +79,39 @@ def test_the_model_is_that_of_the_analysis(record: RunRecord, tmp_path: Path) ->
         for row in record.metrics
     ]
     falling = replace(record, metrics=metrics)
-    assert validation_value(falling, "auroc", "final") == pytest.approx(0.7)
-    assert validation_value(falling, "auroc", "best") == 1.0
+    assert validation_value(falling, "auroc", "final", pooled=True) == pytest.approx(0.7)
+    assert validation_value(falling, "auroc", "best", pooled=True) == 1.0
+
+
+def judged(
+    record: RunRecord, sites: dict[str, tuple[list[int], float | None]], *, drawn: bool = False
+) -> float | None:
+    """Return what judges, of sites with these validation images per class and these values."""
+    last = record.selection.final_round
+    row = {"round": last, "split": "validation", "metric": "auroc"}
+    values = {"pooled": 0.99, **{name: value for name, (_, value) in sites.items()}}
+    metrics = [{**row, "site": name, "value": value} for name, value in values.items()]
+    metrics.append({**row, "site": "a", "value": 0.0, "split": "test"})
+    metrics.append({**row, "site": "a", "value": 0.0, "round": 0})
+    population = {
+        "drawn": drawn,
+        "sites": [{"name": name, "validation": counts} for name, (counts, _) in sites.items()],
+    }
+    evaluation = {**record.scenario["evaluation"], "min_per_class": 5}
+    scenario = {**record.scenario, "evaluation": evaluation}
+    told = replace(record, metrics=metrics, population=population, scenario=scenario)
+    return validation_value(told, "auroc", "final", pooled=False)
+
+
+def test_a_mean_over_sites_is_tuned_by_a_mean_over_sites(record: RunRecord) -> None:
+    sites = {"a": ([5, 9], 0.5), "b": ([80, 90], 0.75), "c": ([4, 90], 0.0)}  # c has too few
+    assert judged(record, sites) == pytest.approx((0.5 + 0.75) / 2)
+
+
+def test_where_no_site_has_enough_all_of_them_judge_together(record: RunRecord) -> None:
+    assert judged(record, {"a": ([4, 9], 0.5), "b": ([9, 0], None)}) == 0.99
+    assert judged(record, {"a": ([9, 9], 0.5)}, drawn=True) == 0.99
+
+
+def test_a_site_without_a_value_leaves_the_trial_without_one(record: RunRecord) -> None:
+    assert judged(record, {"a": ([5, 9], 0.5), "b": ([80, 90], None)}) is None

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from fedsim import simulate
+from fedsim.comparison.tuning import validation_value
 from fedsim.errors import DivergedError, InputError, RunError
 from fedsim.records import read
 from fedsim.records.study import StudyRecord, read_study
-from fedsim.study.choice import validation_value
 from fedsim.study.conclusion import write_report
 from fedsim.study.design import Design
 from fedsim.study.load import load_study
@@ -101,7 +101,9 @@ def test_final_cells_have_the_values_that_validation_chose(whole: StudyRecord) -
         for setting in whole.settings:
             own = [c for c in whole.cells if (c.method, c.setting) == (method, setting)]
             tried = [c for c in own if c.purpose == "trial"]
-            values = [validation_value(read(c.folder), "auroc", "final") for c in tried]
+            values = [
+                validation_value(read(c.folder), "auroc", "final", pooled=True) for c in tried
+            ]
             best = tried[values.index(max(values))]
             assert {c.purpose: c.values for c in own}["final"] == best.values
 
