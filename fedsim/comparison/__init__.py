@@ -7,7 +7,8 @@ docs/statistics.md.
     format              int
     question            str
     primary             metric, split, pooled, model, reference, smallest_difference_of_interest,
-                        higher_is_better, target, confidence, power, test, correction, tie_below
+                        higher_is_better, target, confidence, power, test, correction, tie_below,
+                        confirmatory (null: all)
     methods, settings, seeds, metrics    names (seeds: integers) as planned, primary metric first
     values              [{setting, method, metric, seed, value}]
     summary             [{setting, method, metric, num_seeds, mean, sd, low, high}], Student's t
@@ -16,7 +17,9 @@ docs/statistics.md.
                         patients; the difference is to the reference, in the same resamples
     differences         [{setting, method, metric, num_pairs, mean, sd, low, high, confidence, p,
                         p_adjusted, p_exact, wins, ties, losses, verdict, sentence}], method minus
-                        reference; low and high hold for all comparisons of the metric together
+                        reference; low and high hold for all comparisons of the metric together; of
+                        methods that are not confirmatory for one alone, without p, verdict "not
+                        tested"
     ranks               [{method, mean_rank}]; with critical_difference, rank_blocks, rank_p,
                         rank_note beside it
     time_to_target      [{setting, method, seed, rounds, virtual_s, bytes}], null if never reached
@@ -25,8 +28,9 @@ docs/statistics.md.
     traffic             [{setting, method, bytes_down, bytes_up}], mean over seeds
     worst_site          [{setting, method, seed, site, value, num_sites}]
     worst_site_summary  [{setting, method, num_seeds, mean, sd, low, high}]
-    yardsticks          [{setting, yardstick, metric, num_seeds, mean, sd, low, high, paid_as}];
-                        paid_as: method whose epsilon each site spends alone, null without privacy
+    yardsticks          [{setting, yardstick, metric, num_seeds, mean, sd, low, high, trained_as,
+                        paid_as}]; method whose objective and optimiser it has, and the same if
+                        each site spends its epsilon alone, null without privacy
     epsilons            [{setting, method, seed, site, unit, num_units, delta, epsilon}], of methods
                         with a ledger; epsilon null: infinite
     epsilon_summary     [{setting, method, unit, num_seeds, delta, lowest, highest}], over sites and
@@ -34,9 +38,13 @@ docs/statistics.md.
     subgroups           [{setting, method, attribute, group, num_seeds, mean, sd, low, high}], the
                         primary metric on the test images of a group; group null: the gap between
                         the best and the worst group of each seed
-    join                [{setting, method, site, num_train, num_seeds, gain_over_alone, low, high,
-                        gain_over_pooled, probability_of_harm, harm_low, harm_high}]; site "pooled":
-                        over all sites
+    subgroup_costs      [{setting, method, attribute, group, versus, num_seeds, mean, sd, low,
+                        high}]; versus null: method minus reference within the group; else that
+                        minus the same of the group versus
+    join                [{setting, method, trained_as, paid_as, site, num_train, num_seeds,
+                        gain_over_alone, low, high, gain_over_pooled, probability_of_harm, harm_low,
+                        harm_high}]; trained_as, paid_as: of the model alone; site "pooled": over
+                        all sites
     calibration         [{setting, method, num_seeds, ece, low, high, of, bins [{said, seen,
                         count}]}]
     decision_curves     [{setting, method, num_seeds, thresholds, net_benefit, low, high,

@@ -15,7 +15,7 @@ from fedsim.comparison.primary import Primary
 from fedsim.comparison.primary_intervals import primary_intervals
 from fedsim.comparison.probabilities import calibration, decision_curves
 from fedsim.comparison.ranks import Ranking, rank
-from fedsim.comparison.subgroups import subgroups
+from fedsim.comparison.subgroups import subgroup_costs, subgroups
 from fedsim.comparison.tuning import tuned
 from fedsim.comparison.values import Values, values
 from fedsim.comparison.worst_site import worst_site, worst_site_summary
@@ -66,6 +66,7 @@ def compare(record: StudyRecord) -> dict[str, Any]:
         "epsilons": spent,
         "epsilon_summary": epsilon_summary(spent),
         "subgroups": subgroups(runs, primary),
+        "subgroup_costs": subgroup_costs(runs, primary),
         "join": join(runs, bars, primary),
         "calibration": calibration(runs, primary.confidence),
         "decision_curves": decision_curves(runs, primary.confidence),
@@ -108,6 +109,7 @@ def _described(primary: Primary) -> dict[str, Any]:
         "test": "paired t",
         "correction": "Holm",
         "tie_below": TIE_BELOW,
+        "confirmatory": primary.confirmatory and list(primary.confirmatory),
     }
 
 

@@ -7,8 +7,20 @@ from typing import Any
 
 from clients.metrics import METRICS
 from fedsim.comparison.differences import where_text
-from fedsim.comparison.verdicts import EQUIVALENT, NOT_SHOWN, size
+from fedsim.comparison.verdicts import EQUIVALENT, NOT_SHOWN, NOT_TESTED, size
+from fedsim.comparison.yardsticks import called
 from fedsim.data.source import POOLED
+
+UNDECIDED = (NOT_SHOWN, NOT_TESTED)
+TWO_WAYS_TO_BE_ALONE = (
+    "A hospital that stays alone and releases nothing needs no privacy: whether it should join is "
+    "said by alone without privacy. Alone for a method's epsilon says whether sites make more of "
+    "an epsilon together. Neither rate was tuned for training alone."
+)
+ALONE_UNKNOWN = (
+    "Whether a hospital should join is not answered: one that stays alone and releases nothing "
+    "needs no privacy, and no method without privacy has that yardstick (baselines: [local])."
+)
 
 
 def conclusions(content: Mapping[str, Any]) -> list[str]:
@@ -34,7 +46,7 @@ def _other_images(content: Mapping[str, Any]) -> Iterator[str]:
     bootstrap = {(row["setting"], row["method"]): row for row in content["primary_intervals"]}
     for row in content["differences"]:
         found = bootstrap.get((row["setting"], row["method"]))
-        if row["metric"] != primary["metric"] or not found or row["verdict"] == NOT_SHOWN:
+        if row["metric"] != primary["metric"] or not found or row["verdict"] in UNDECIDED:
             continue
         low, high = found["difference_low"], found["difference_high"]
         if low is None:
@@ -72,18 +84,26 @@ def _power(power: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _harm(content: Mapping[str, Any]) -> Iterator[str]:
+    """Yield who was worse off than alone, once for what is alike in several settings."""
     settings = tuple(content["settings"])
     metric = METRICS[content["primary"]["metric"]]
     gain = f"{'gain in' if metric.higher_is_better else 'reduction of'} {metric.title}"
+    where: dict[tuple[str, str], list[str]] = {}
     for row in content["join"]:
         if row["site"] == POOLED and row["low"] is not None:
-            yield (
-                f"With {row['method']}{where_text(row['setting'], settings)} "
+            said = (
                 f"{100 * row['probability_of_harm']:.0f} % of sites "
                 f"[{100 * row['harm_low']:.0f} %, {100 * row['harm_high']:.0f} %] were worse off "
-                f"than alone; the mean {gain} was {row['gain_over_alone']:+.3f} "
+                f"than {called(row, content)}; the mean {gain} was {row['gain_over_alone']:+.3f} "
                 f"[{row['low']:+.3f}, {row['high']:+.3f}]."
             )
+            where.setdefault((row["method"], said), []).append(row["setting"])
+    for (method, said), alike in where.items():
+        told = "" if tuple(alike) == settings else where_text("; ".join(alike), settings)
+        yield f"With {method}{told} {said}"
+    paid = {row.get("paid_as") is not None for row in content["join"]}
+    if True in paid:
+        yield TWO_WAYS_TO_BE_ALONE if False in paid else ALONE_UNKNOWN
 
 
 def _missing(content: Mapping[str, Any]) -> Iterator[str]:

@@ -1,9 +1,11 @@
 """Every method against the reference, in every setting and metric: numbers, verdict, sentence.
 
-A family is all comparisons of one metric: methods without the reference times settings, as planned,
-whatever became of their runs. Within it Holm's correction and simultaneous intervals hold the
-family-wise level. The primary metric's family is what the study is for; those of other metrics are
-exploratory, each corrected within itself alone, and know no smallest difference of interest.
+A family is all comparisons of one metric: methods without the reference (or those that the study
+calls confirmatory) times settings, as planned, whatever became of their runs. Within it Holm's
+correction and simultaneous intervals hold the family-wise level. Other methods have their
+difference and an interval that is not corrected, and neither test nor verdict. The primary metric's
+family is what the study is for; those of other metrics are exploratory, each corrected within
+itself alone, and know no smallest difference of interest.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from fedsim.comparison.paired import compare_pairs, holm
 from fedsim.comparison.power import detectable_difference, seeds_needed
 from fedsim.comparison.primary import Primary
 from fedsim.comparison.values import Values
-from fedsim.comparison.verdicts import Question, Reach, judge
+from fedsim.comparison.verdicts import Question, Reach, describe, judge
 
 TIE_BELOW = 0.001
 """Absolute differences below this, the last digit of tables, are ties."""
@@ -23,7 +25,12 @@ TIE_BELOW = 0.001
 
 def differences(values: Values, primary: Primary) -> list[dict[str, Any]]:
     """Return a row per metric, setting and method, as plain data; see `fedsim.comparison`."""
-    return [row for metric in values.metrics for row in _family(values, primary, metric)]
+    return [
+        row
+        for metric in values.metrics
+        for rows in (_family(values, primary, metric), _described(values, primary, metric))
+        for row in rows
+    ]
 
 
 def where_text(setting: str, settings: tuple[str, ...]) -> str:
@@ -37,8 +44,56 @@ def planned(values: Values, primary: Primary) -> list[tuple[str, str]]:
         (setting, method)
         for setting in values.settings
         for method in values.methods
-        if method != primary.reference
+        if primary.tests(method)
     ]
+
+
+def _described(values: Values, primary: Primary, metric: str) -> list[dict[str, Any]]:
+    """Return the rows of the methods that are in no family."""
+    higher = METRICS[metric].higher_is_better
+    rows = []
+    for setting in values.settings:
+        for method in values.methods:
+            if method == primary.reference or primary.tests(method):
+                continue
+            pairs = compare_pairs(
+                values.differences(setting, method, primary.reference, metric),
+                higher_is_better=higher,
+                tie_below=TIE_BELOW,
+                confidence=primary.confidence,
+            )
+            question = Question(
+                method,
+                primary.reference,
+                METRICS[metric].title,
+                where_text(setting, values.settings),
+                higher,
+                None,
+                primary.alpha,
+            )
+            verdict, sentence = describe(question, pairs)
+            rows.append(
+                {
+                    "setting": setting,
+                    "method": method,
+                    "metric": metric,
+                    "num_pairs": pairs.num_pairs,
+                    "mean": pairs.mean,
+                    "sd": pairs.sd,
+                    "low": pairs.low,
+                    "high": pairs.high,
+                    "confidence": primary.confidence,
+                    "p": None,
+                    "p_adjusted": None,
+                    "p_exact": None,
+                    "wins": pairs.wins,
+                    "ties": pairs.ties,
+                    "losses": pairs.losses,
+                    "verdict": verdict,
+                    "sentence": sentence,
+                }
+            )
+    return rows
 
 
 def _family(values: Values, primary: Primary, metric: str) -> list[dict[str, Any]]:

@@ -1,32 +1,32 @@
 """Should my hospital join? What each site gains, and how often it is harmed.
 
 Gains are oriented: above zero the federation is better, also for a loss. A hospital is harmed in a
-seed if the federation's model is worse on its own test images than the one it trained alone. Sites
-are those that count in all runs of a setting and seed. Where the seed draws the partition, the site
-of one name is another hospital in every seed, and the interval is that of a hospital drawn like
-this; the rows of site "pooled" are over all sites. These intervals are not corrected for their
-number.
+seed if the federation's model is worse on its own test images than the one it trained alone. With
+private methods there may be two such models (`fedsim.comparison.yardsticks`): a method is held
+against each that promises no more than it does. Sites are those that count in all runs of a setting
+and seed. Where the seed draws the partition, the site of one name is another hospital in every
+seed, and the interval is that of a hospital drawn like this; the rows of site "pooled" are over all
+sites. These intervals are not corrected for their number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from clients.metrics import METRICS
 from fedsim.comparison.estimates import estimate, share_interval
 from fedsim.comparison.outcomes import Outcome, by_block, common_sites
 from fedsim.comparison.primary import Primary
-from fedsim.comparison.yardsticks import Block
+from fedsim.comparison.yardsticks import Bars, bar, costs_no_more, training
 from fedsim.data.source import POOLED
 
 
-def join(
-    runs: Sequence[Outcome], bars: Mapping[Block, Outcome], primary: Primary
-) -> list[dict[str, Any]]:
-    """Return what a site gains from the federation, per setting, method and site.
+def join(runs: Sequence[Outcome], bars: Bars, primary: Primary) -> list[dict[str, Any]]:
+    """Return what a site gains from the federation, per setting, method, way to be alone and site.
 
-    A last row of each method, of site "pooled", is over all sites: the mean gain and the share of
+    A last row of each, of site "pooled", is over all sites: the mean gain and the share of
     harmed sites of each seed, and then their means over seeds. The interval of the share counts a
     seed once, however many sites it has, as sites of one run are not independent.
 
@@ -35,31 +35,52 @@ def join(
         bars: of `with_yardsticks`.
         primary: what is compared.
     """
-    groups: dict[tuple[str, str], list[Outcome]] = {}
-    for run in runs:
-        if run.block in bars:
-            groups.setdefault((run.setting, run.method), []).append(run)
     count = {block: common_sites(found) for block, found in by_block(runs).items()}
-    return [row for found in groups.values() for row in _join(found, bars, count, primary)]
+    groups: dict[tuple[str, str, bool], list[_Pair]] = {}
+    for run in runs:
+        for private in (True, False):
+            alone = bar(bars.get(run.block, ()), "local", private=private)
+            if alone is not None and costs_no_more(run, alone):
+                pair = _Pair(run, alone, bar(bars[run.block], "pooled"), count[run.block])
+                groups.setdefault((run.setting, run.method, private), []).append(pair)
+    return [
+        row
+        for (setting, method, private), pairs in groups.items()
+        for row in _join(
+            pairs,
+            {"setting": setting, "method": method, **training(pairs[0].alone, private)},
+            primary,
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A run, the runs whose yardsticks it is held against, and the sites that count."""
+
+    run: Outcome
+    alone: Outcome
+    pooled: Outcome | None
+    sites: Sequence[str]
 
 
 def _join(
-    runs: Sequence[Outcome],
-    bars: Mapping[Block, Outcome],
-    count: Mapping[Block, Sequence[str]],
-    primary: Primary,
+    pairs: Sequence[_Pair], front: Mapping[str, Any], primary: Primary
 ) -> Iterator[dict[str, Any]]:
     alone: dict[str, dict[int, float]] = {}
     pooled: dict[str, dict[int, float]] = {}
     sizes: dict[str, list[int]] = {}
-    for run in runs:
-        for site in (name for name in count[run.block] if name in run.num_train):
+    for pair in pairs:
+        run = pair.run
+        for site in (name for name in pair.sites if name in run.num_train):
             sizes.setdefault(site, []).append(run.num_train[site])
-            for kind, gains in (("local", alone), ("pooled", pooled)):
-                gain = _gain(run, bars[run.block], kind, site, primary.metric)
+            for kind, theirs, gains in (
+                ("local", pair.alone, alone),
+                ("pooled", pair.pooled, pooled),
+            ):
+                gain = _gain(run, theirs, kind, site, primary.metric) if theirs else None
                 if gain is not None:
                     gains.setdefault(site, {})[run.seed] = gain
-    front = {"setting": runs[0].setting, "method": runs[0].method}
     for site, by_seed in alone.items():
         found = estimate(by_seed.values(), primary.confidence)
         num_harmed = sum(gain < 0 for gain in by_seed.values())
@@ -113,9 +134,9 @@ def _by_seed(gains: Mapping[str, Mapping[int, float]]) -> list[list[float]]:
     return [[own[seed] for own in gains.values() if seed in own] for seed in seeds]
 
 
-def _gain(run: Outcome, bar: Outcome, kind: str, site: str, metric: str) -> float | None:
+def _gain(run: Outcome, other: Outcome, kind: str, site: str, metric: str) -> float | None:
     """Return by how much the federation is better than a yardstick on a site's images."""
-    ours, theirs = run.scores.get((site, metric)), bar.yardsticks.get((kind, site, metric))
+    ours, theirs = run.scores.get((site, metric)), other.yardsticks.get((kind, site, metric))
     if ours is None or theirs is None:
         return None
     return ours - theirs if METRICS[metric].higher_is_better else theirs - ours

@@ -26,6 +26,7 @@ class Primary:
         tuned_by: metric on validation images that chose every method's values.
         confidence: of intervals, and 1 minus the family-wise level.
         power: wanted.
+        confirmatory: methods that are tested against the reference, None for all others.
     """
 
     metric: str
@@ -38,6 +39,7 @@ class Primary:
     tuned_by: str
     confidence: float
     power: float
+    confirmatory: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, analysis: Mapping[str, Any]) -> Primary:
@@ -53,7 +55,14 @@ class Primary:
             tuned_by=analysis.get("tuned_by", analysis["metric"]),
             confidence=analysis.get("confidence", CONFIDENCE),
             power=analysis.get("power", POWER),
+            confirmatory=analysis.get("confirmatory") and tuple(analysis["confirmatory"]),
         )
+
+    def tests(self, method: str) -> bool:
+        """Whether a method is one of those that are tested against the reference."""
+        if self.confirmatory is None:
+            return method != self.reference
+        return method in self.confirmatory
 
     @property
     def higher_is_better(self) -> bool:

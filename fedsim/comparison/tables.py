@@ -12,11 +12,12 @@ from typing import Any
 from clients.metrics import METRICS
 from fedsim.comparison.bounds import within_bounds
 from fedsim.comparison.table import UNDEFINED, Table, bracketed, number
-from fedsim.comparison.verdicts import BETTER, EQUIVALENT, NOT_SHOWN, WORSE, p_text
+from fedsim.comparison.verdicts import BETTER, EQUIVALENT, NOT_SHOWN, NOT_TESTED, WORSE, p_text
+from fedsim.comparison.yardsticks import called, title_of
 from fedsim.data.source import POOLED
 from fedsim.spreadsheet import to_csv
 
-MARKS = {BETTER: " ▲", WORSE: " ▼", EQUIVALENT: " ≈", NOT_SHOWN: ""}
+MARKS = {BETTER: " ▲", WORSE: " ▼", EQUIVALENT: " ≈", NOT_SHOWN: "", NOT_TESTED: ""}
 Cells = tuple[str, ...]
 RAW = (
     "values",
@@ -33,6 +34,7 @@ RAW = (
     "epsilons",
     "epsilon_summary",
     "subgroups",
+    "subgroup_costs",
     "join",
     "tuned",
     "failures",
@@ -74,11 +76,12 @@ def _methods(comparison: Mapping[str, Any]) -> Table:
     """Return mean, spread and interval of every metric by setting and method, then yardsticks."""
     metrics, primary = comparison["metrics"], comparison["primary"]
     cells = {(r["setting"], r["method"], r["metric"]): r for r in comparison["summary"]}
-    bars = {(r["setting"], r["yardstick"], r["metric"]): r for r in comparison["yardsticks"]}
+    bars = {
+        (r["setting"], title_of(r, comparison), r["metric"]): r for r in comparison["yardsticks"]
+    }
     verdicts = {
         (r["setting"], r["method"], r["metric"]): r["verdict"] for r in comparison["differences"]
     }
-    names = ("pooled", "(pooled training)"), ("local", "(each site alone)")
 
     def line(setting: str, title: str, found: list[Mapping[str, Any]], marks: list[str]) -> Cells:
         shown = [
@@ -93,10 +96,9 @@ def _methods(comparison: Mapping[str, Any]) -> Table:
             keys = [(setting, method, metric) for metric in metrics]
             marks = [MARKS[verdicts.get(key, NOT_SHOWN)] for key in keys]
             rows.append(line(setting, method, [cells.get(key, {}) for key in keys], marks))
-        for kind, title in names:
-            found = [bars.get((setting, kind, metric), {}) for metric in metrics]
-            if any(found):
-                rows.append(line(setting, title, found, [""] * len(metrics)))
+        for title in dict.fromkeys(title for where, title, _ in bars if where == setting):
+            found = [bars.get((setting, title, metric), {}) for metric in metrics]
+            rows.append(line(setting, f"({title})", found, [""] * len(metrics)))
     better, worse, equivalent = (MARKS[v].strip() for v in (BETTER, WORSE, EQUIVALENT))
     return Table(
         f"Mean ± standard deviation over the seeds ({len(comparison['seeds'])}), in brackets the "
@@ -223,6 +225,7 @@ def _join(comparison: Mapping[str, Any]) -> Table:
         (
             row["setting"],
             row["method"],
+            called(row, comparison),
             "all sites" if row["site"] == POOLED else row["site"],
             number(row["num_train"], 0),
             bracketed(row["gain_over_alone"], row["low"], row["high"], signed=True),
@@ -240,6 +243,7 @@ def _join(comparison: Mapping[str, Any]) -> Table:
         (
             "setting",
             "method",
+            "against",
             "site",
             "training images",
             "gain over alone",

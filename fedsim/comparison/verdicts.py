@@ -22,6 +22,8 @@ from fedsim.comparison.power import smallest_exact_p
 
 BETTER, WORSE, EQUIVALENT, NOT_SHOWN = "better", "worse", "equivalent", "not shown"
 VERDICTS = (BETTER, WORSE, EQUIVALENT, NOT_SHOWN)
+NOT_TESTED = "not tested"
+"""Stands in place of a verdict where the study planned no test."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,22 @@ def judge(
         reach,
     )
     return finding.verdict, finding.sentence
+
+
+def describe(question: Question, found: Paired) -> tuple[str, str]:
+    """Return what stands in place of a verdict, and a sentence that claims nothing.
+
+    Args:
+        question: that was not asked beforehand.
+        found: with an interval that is not corrected.
+    """
+    numbers = seeds_text(found.num_pairs)
+    if found.mean is not None and found.low is not None and found.high is not None:
+        numbers = f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {numbers}"
+    return NOT_TESTED, (
+        f"{question.method} minus {question.reference} in {question.metric}{question.where}: "
+        f"{numbers}. Not among the planned comparisons: no test, and an interval of its own."
+    )
 
 
 def p_text(p: float) -> str:

@@ -2,8 +2,9 @@
 
 All runs of a setting and seed are looked at on the sites that count in every one of them: enough
 test images (`evaluation.min_per_class`), so that a worst site is one that does badly, not one with
-three images. The worst of several noisy values is lower than the worst of their means: compare it
-between methods, and do not read it as what one hospital should expect.
+three images. The worst of several noisy values is lower than the worst of their means, the more
+so the noisier they are: compare it only between methods of a similar level, and do not read it as
+what one hospital should expect.
 """
 
 from __future__ import annotations

@@ -61,6 +61,14 @@ def _methods(study: Study) -> Iterator[Problem]:
             ("primary", "reference"),
             f"{reference!r} is no method{nearest(reference, names)} (one of {', '.join(names)})",
         )
+    others = [name for name in names if name != reference]
+    for index, name in enumerate(study.primary.confirmatory or ()):
+        if name not in others:
+            yield Problem(
+                ("primary", "confirmatory", index),
+                f"{name!r} is no method that is compared to {reference}{nearest(name, others)} "
+                f"(one of {', '.join(others)})",
+            )
     metric = study.primary.metric
     if metric not in METRICS:
         yield Problem(

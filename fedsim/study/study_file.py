@@ -87,6 +87,13 @@ class Primary(Part):
     smallest_difference_of_interest: float = Field(
         gt=0, description="of the metric; smaller ones would change nothing for anybody"
     )
+    confirmatory: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        exclude_if=lambda names: names is None,
+        description="methods that are tested against the reference; default: all others. The rest "
+        "is described, with intervals that are not corrected, and costs these no power",
+    )
 
 
 class Study(Part):

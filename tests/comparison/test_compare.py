@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from clients.metrics import evaluate
 from fedsim.comparison import compare, foresee, tables
@@ -49,7 +50,7 @@ DOCUMENTED = {
     *("rank_blocks", "rank_p", "rank_note", "time_to_target", "time_summary", "traffic"),
     *("worst_site", "worst_site_summary", "yardsticks", "join", "calibration"),
     *("decision_curves", "tuned", "failures", "power", "sentences"),
-    *("epsilons", "epsilon_summary", "subgroups"),
+    *("epsilons", "epsilon_summary", "subgroups", "subgroup_costs"),
 }
 
 
@@ -369,3 +370,30 @@ def test_every_line_of_a_latex_table_has_as_many_cells(make_study: Make) -> None
             cells = {line.replace(r"\&", "").count("&") for line in body}
             assert len(cells) == 1, name
             assert text.isascii(), name
+
+
+def test_methods_that_are_not_confirmatory_cost_no_power(make_study: Make) -> None:
+    methods = ("fedavg", "fedld", "control")
+
+    def by_method(folder: Path) -> dict[str, Any]:
+        found = compared(folder)
+        rows = [row for row in found["differences"] if row["metric"] == "auroc"]
+        return {"power": found["power"], **{row["method"]: row for row in rows}}
+
+    folder = make_study(better, methods=methods, analysis={"confirmatory": ["fedld"]})
+    planned = by_method(folder)
+    assert planned["power"]["num_comparisons"] == 1
+    fedld, control = planned["fedld"], planned["control"]
+    assert fedld["p_adjusted"] == fedld["p"]  # nothing to correct for
+    assert control["p"] is control["p_adjusted"] is control["p_exact"] is None
+    assert (control["verdict"], control["confidence"]) == ("not tested", 0.95)
+    half = t.ppf(0.975, control["num_pairs"] - 1) * control["sd"] / control["num_pairs"] ** 0.5
+    assert control["high"] - control["mean"] == pytest.approx(half)
+    head = json.loads((folder / "study.json").read_text())
+    del head["analysis"]["confirmatory"]
+    (folder / "study.json").write_text(json.dumps(head))
+    every = by_method(folder)
+    assert every["power"]["num_comparisons"] == 2
+    assert every["control"]["p"] is not None
+    assert every["fedld"]["p"] == fedld["p"]
+    assert every["fedld"]["high"] - every["fedld"]["low"] > fedld["high"] - fedld["low"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedsim.comparison.conclusions import ALONE_UNKNOWN, TWO_WAYS_TO_BE_ALONE, _harm
 from fedsim.comparison.costs import time_summary, time_to_target, traffic
 from fedsim.comparison.joining import join
 from fedsim.comparison.outcomes import Outcome, Step
@@ -109,14 +111,78 @@ def test_a_smaller_loss_than_alone_is_a_gain() -> None:
 def test_all_methods_are_held_against_the_reference_yardsticks() -> None:
     runs = [run("fedld", yardsticks=bars(0.1, 0.2)), run(yardsticks=bars(0.85, 0.95))]
     found = with_yardsticks(runs, PRIMARY)
-    assert found["base", 0].method == "fedavg"
+    assert [run.method for run in found["base", 0]] == ["fedavg"]
     local, pooled = sorted(
         yardsticks(runs, found, ("auroc",), PRIMARY), key=lambda row: row["mean"]
     )
     assert (local["yardstick"], local["mean"]) == ("local", 0.85)
     assert (pooled["yardstick"], pooled["mean"]) == ("pooled", 0.95)
     only_other = [run("fedld", yardsticks=bars(0.1, 0.2)), run()]
-    assert with_yardsticks(only_other, PRIMARY)["base", 0].method == "fedld"
+    assert [run.method for run in with_yardsticks(only_other, PRIMARY)["base", 0]] == ["fedld"]
+
+
+def spends(epsilon: float, unit: str = "example") -> dict[str, Any]:
+    return {"accounts": [SimpleNamespace(unit=unit, epsilon=epsilon)]}
+
+
+def test_each_way_to_be_alone_has_its_own_yardstick() -> None:
+    runs = [
+        run("open", yardsticks=bars(0.95, 0.99)),
+        run("clipped", yardsticks=bars(0.3, 0.3), **spends(math.inf)),
+        run("fedld", yardsticks=bars(0.1, 0.2), **spends(2.0)),
+        run(yardsticks=bars(0.85, 0.9), **spends(2.0)),
+    ]
+    rows = yardsticks(runs, with_yardsticks(runs, PRIMARY), ("auroc",), PRIMARY)
+    assert [(r["yardstick"], r["trained_as"], r["paid_as"], r["mean"]) for r in rows] == [
+        ("pooled", "fedavg", None, 0.9),
+        ("local", "fedavg", "fedavg", 0.85),
+        ("local", "open", None, 0.95),
+    ]
+
+
+def test_a_method_is_held_against_every_site_alone_that_promises_no_more() -> None:
+    # at site a the private federation (0.9) gains 0.05 over a site alone for the same epsilon, and
+    # loses 0.05 to one that trains without privacy
+    runs = [
+        run(yardsticks=bars(0.85, 0.99), **spends(2.0)),
+        run("ditto", **spends(2.01)),  # the same but for the steps of noise multipliers
+        run("fixed", **spends(3.0)),
+        run("clipped", **spends(math.inf)),
+        run("whole_site", **spends(1.0, "site")),  # hides nothing while sites train
+        run("open", yardsticks=bars(0.95, 0.99)),
+    ]
+    rows = [r for r in join(runs, with_yardsticks(runs, PRIMARY), PRIMARY) if r["site"] == "a"]
+    gains = {(r["method"], r["paid_as"]): round(r["gain_over_alone"], 9) for r in rows}
+    private = {(method, "fedavg"): 0.05 for method in ("fedavg", "ditto")}
+    assert gains == private | {(r.method, None): -0.05 for r in runs}
+    assert {r["trained_as"] for r in rows if r["paid_as"] is None} == {"open"}
+
+
+def test_sentences_and_tables_say_against_whom() -> None:
+    runs = [
+        run(yardsticks=bars(0.85, 0.99), **spends(2.0)),
+        run(seed=1, yardsticks=bars(0.85, 0.99), **spends(2.0)),
+        run("open", yardsticks=bars(0.95, 0.99)),
+        run("open", seed=1, yardsticks=bars(0.95, 0.99)),
+    ]
+    rows = join(runs, with_yardsticks(runs, PRIMARY), PRIMARY)
+    content = {
+        "settings": ["base"],
+        "primary": {"metric": "auroc"},
+        "join": rows,
+        "epsilon_summary": [{"unit": "example"}],
+    }
+    said = list(_harm(content))
+    assert [text.split(" of sites")[1].split("than ")[1].split(";")[0] for text in said[:3]] == [
+        "alone for fedavg's epsilon",
+        "alone without privacy (as open trains)",
+        "alone without privacy (as open trains)",
+    ]
+    assert said[3:] == [TWO_WAYS_TO_BE_ALONE]
+    only_private = {**content, "join": [row for row in rows if row["paid_as"]]}
+    assert list(_harm(only_private))[1:] == [ALONE_UNKNOWN]
+    nobody_private = {**content, "epsilon_summary": [], "join": rows[-3:]}
+    assert "worse off than alone;" in " ".join(_harm(nobody_private))
 
 
 @pytest.mark.parametrize("mechanism", BUILTIN)

@@ -362,3 +362,21 @@ def test_trials_may_be_judged_by_another_metric(make: Make) -> None:
     assert make().analysis["tuned_by"] == "auroc"
     with pytest.raises(ScenarioError, match=r"tune\.metric.*\n.*no run computes 'ece'"):
         make(tune={**tune, "metric": "ece"})
+
+
+def test_only_methods_that_are_compared_are_confirmatory(make: Make) -> None:
+    primary = {**make().study.primary.model_dump(), "confirmatory": ["principal"]}
+    assert make(primary=primary).analysis["confirmatory"] == ["principal"]
+    for name in ("mean", "prinzipal"):
+        with pytest.raises(
+            ScenarioError, match=rf"primary\.confirmatory.*\n.*'{name}' is no method"
+        ):
+            make(primary={**primary, "confirmatory": [name]})
+
+
+def test_studies_that_name_nothing_confirmatory_keep_their_digest(make: Make) -> None:
+    design = make()
+    assert "confirmatory" not in design.analysis
+    assert "confirmatory" not in design.resolved()["primary"]
+    primary = {**design.study.primary.model_dump(), "confirmatory": None}
+    assert make(primary=primary).digest == design.digest

@@ -31,12 +31,12 @@ def of_curves(curves: Mapping[str, Curve], comparison: Mapping[str, Any]) -> str
     return f"Lines of {title} on validation images by method, mean over seeds. At the end: {ends}."
 
 
-def of_joining(rows: Sequence[Mapping[str, Any]], comparison: Mapping[str, Any]) -> str:
+def of_joining(rows: Sequence[Mapping[str, Any]], comparison: Mapping[str, Any], alone: str) -> str:
     """Return between what the gains of the sites lie."""
     gains = [row["gain_over_alone"] for row in rows if row["gain_over_alone"] is not None]
     span = f" from {min(gains):+.3f} to {max(gains):+.3f}" if gains else ""
     return (
-        f"Dots with intervals of what each site gains over training alone, by method, in "
+        f"Dots with intervals of what each site gains over training {alone}, by method, in "
         f"{METRICS[comparison['primary']['metric']].title}:{span}."
     )
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from clients.metrics import METRICS
+from fedsim.comparison.yardsticks import called
 from fedsim.data.source import POOLED
 from fedsim.report.document.parts import Block, Section, Sentences, Table, Text, views, word
 from fedsim.report.document.pictures import picture
@@ -134,17 +136,31 @@ def mean_ranks(study: Study) -> Section:
 
 def join(study: Study) -> Section:
     """Return what each site gains by taking part."""
-    pictures: dict[str, Block] = {}
-    for setting in study.settings:
-        rows = [row for row in study.rows("join", setting) if row["site"] != POOLED]
-        if rows:
-            figure = joining.joining(rows, study.comparison, study.name)
-            pictures[setting] = picture(figure, alternatives.of_joining(rows, study.comparison))
+    drawn = {
+        setting: block
+        for setting in study.settings
+        for block in views("Against", _joining(study, setting))
+    }
     blocks = [
-        *study.by_setting(pictures),
+        *study.by_setting(drawn),
         *study.tables(tables.join),
     ]
     return Section("join", "Should my hospital join?", blocks)
+
+
+def _joining(study: Study, setting: str) -> dict[str, Block]:
+    """Return what is gained in a setting over each of the models that sites train alone."""
+    by_alone: dict[str, list[Mapping[str, Any]]] = {}
+    for row in study.rows("join", setting):
+        if row["site"] != POOLED:
+            by_alone.setdefault(called(row, study.comparison), []).append(row)
+    return {
+        alone: picture(
+            joining.joining(rows, study.comparison, study.name, alone),
+            alternatives.of_joining(rows, study.comparison, alone),
+        )
+        for alone, rows in by_alone.items()
+    }
 
 
 def clinical_use(study: Study) -> Section:

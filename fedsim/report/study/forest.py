@@ -22,6 +22,7 @@ LOOKS: Mapping[str, Mapping[str, Any]] = {
     "worse": {"color": canvas.VERMILLION, "marker": "s"},
     "equivalent": {"color": canvas.BLACK, "marker": "D", "mfc": "white"},
     "not shown": {"color": UNDECIDED, "marker": "o", "mfc": "white"},
+    "not tested": {"color": UNDECIDED, "marker": "x"},
 }
 """Verdict -> how its difference looks."""
 BAND = "#E8EEF2"
@@ -106,5 +107,5 @@ def _difference(axes: Axes, place: float, row: Mapping[str, Any]) -> None:
         xycoords=axes.get_yaxis_transform(),
         va="center",
         size=8,
-        color=canvas.GREY if row["verdict"] == "not shown" else canvas.BLACK,
+        color=canvas.GREY if row["verdict"].startswith("not") else canvas.BLACK,
     )

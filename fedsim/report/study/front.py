@@ -90,11 +90,11 @@ def arms(comparison: Mapping[str, Any], unit: str) -> list[Arm]:
         if row["metric"] == metric and row["mean"] is not None
     ]
     found += [
-        _arm(ALONE, promised[row["setting"], row["paid_as"]], row)
+        _arm(ALONE, math.inf if payer is None else promised[row["setting"], payer], row)
         for row in comparison["yardsticks"]
-        if row["metric"] == metric
-        and row["yardstick"] == "local"
-        and (row["setting"], row.get("paid_as")) in promised
+        if row["metric"] == metric and row["yardstick"] == "local"
+        for payer in [row.get("paid_as")]
+        if payer is None or (row["setting"], payer) in promised
     ]
     return list(dict.fromkeys(found))
 

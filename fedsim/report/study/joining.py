@@ -19,13 +19,14 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 @canvas.style()
-def joining(rows: Rows, comparison: Mapping[str, Any], study: str) -> Figure:
+def joining(rows: Rows, comparison: Mapping[str, Any], study: str, alone: str) -> Figure:
     """Draw what each site gains by taking part, of the methods in one setting.
 
     Args:
-        rows: of the section `join` of a comparison.
+        rows: of the section `join` of a comparison, all over the same model of each site alone.
         comparison: the whole.
         study: which study it is.
+        alone: what that model is called.
     """
     methods = [m for m in comparison["methods"] if any(row["method"] == m for row in rows)]
     sites = list(dict.fromkeys(row["site"] for row in rows))
@@ -35,7 +36,7 @@ def joining(rows: Rows, comparison: Mapping[str, Any], study: str) -> Figure:
         f"What a site gains by joining, in {METRICS[metric].title}",
         study,
         "Value of the federated model on the site's own test images minus that of the model that "
-        "the site trains alone: mean over seeds and interval. Left of zero joining does harm.",
+        f"the site trains {alone}: mean over seeds and interval. Left of zero joining does harm.",
         legend(methods, shown),
     )
     step = 0.8 / max(len(methods), 1)

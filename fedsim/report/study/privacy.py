@@ -42,6 +42,7 @@ def privacy(study: Study) -> Section:
         *study.tables(epsilons),
         *([found] if found else []),
         *study.tables(subgroups),
+        *study.tables(subgroup_costs),
     ]
     return Section("privacy", "Privacy", blocks)
 
@@ -166,8 +167,38 @@ def subgroups(comparison: tables.Comparison, setting: str) -> Table | None:
         ("method", "attribute", "group", "mean [interval]", "seeds"),
         rows,
         "Images of all sites together. Gap: between the best and the worst group of each seed, "
-        "which chance alone keeps above zero: compare it between methods. No differences between "
-        "groups are tested.",
+        "which chance alone keeps above zero, the more the lower the values are: compare it only "
+        "between methods of a similar level.",
+    )
+
+
+def subgroup_costs(comparison: tables.Comparison, setting: str) -> Table | None:
+    """Return what methods change for groups of patients, and for whom they change more."""
+    found = tables.of_setting(comparison, "subgroup_costs", setting)
+    if not found:
+        return None
+    primary = comparison["primary"]
+    rows = [
+        [
+            word(row["method"]),
+            word(row["attribute"]),
+            word(row["group"]),
+            word(tables.NONE if row["versus"] is None else row["versus"]),
+            tables.interval(row["mean"], row["low"], row["high"], signed=True),
+            num(row["num_seeds"]),
+        ]
+        for row in found
+    ]
+    return Table(
+        f"Change of {arrowed(primary['metric'])} against {primary['reference']} by groups",
+        ("method", "attribute", "group", "minus that of", "mean [interval]", "seeds"),
+        rows,
+        "Method minus reference on the images of a group, same seed; then by how much that differs "
+        "from the change of another group, which noise does not move away from zero. "
+        f"{100 * primary.get('confidence', 0.95):.0f} % intervals (Student's t) over seeds, not "
+        "corrected for their number and no tests; other test images are another source of chance. "
+        "Equal harm is no equal change: a group whose value is close to the best possible has less "
+        "room, so that a difference of changes may come from the level where the groups start.",
     )
 
 

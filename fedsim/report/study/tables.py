@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fedsim.comparison.conclusions import TWO_WAYS_TO_BE_ALONE
+from fedsim.comparison.yardsticks import ALONE, called, title_of
 from fedsim.data.source import POOLED
 from fedsim.report.document.parts import Cell, Table, Tone, num, size_cell, word
 from fedsim.report.scores import arrowed
@@ -13,8 +15,12 @@ from fedsim.report.tables import bracketed, number
 Comparison = Mapping[str, Any]
 Rows = Sequence[Mapping[str, Any]]
 NONE = "\N{EN DASH}"
-TONES: Mapping[str, Tone] = {"better": "good", "worse": "bad", "not shown": "quiet"}
-KINDS = {"pooled": "pooled training", "local": "each site alone"}
+TONES: Mapping[str, Tone] = {
+    "better": "good",
+    "worse": "bad",
+    "not shown": "quiet",
+    "not tested": "quiet",
+}
 
 
 def of_setting(comparison: Comparison, part: str, setting: str) -> list[Mapping[str, Any]]:
@@ -181,8 +187,8 @@ def fairness(comparison: Comparison, setting: str) -> Table | None:
         ("method", "seeds", "mean [interval]"),
         rows,
         "The worst of the sites with enough test images in all runs of a seed. The "
-        "worst of several noisy values is lower than what one hospital should expect: compare it "
-        "between methods only.",
+        "worst of several noisy values is lower than what one hospital should expect, the more so "
+        "the noisier they are: compare it only between methods of a similar level.",
     )
 
 
@@ -192,17 +198,20 @@ def yardsticks(comparison: Comparison, setting: str) -> Table | None:
     if not found:
         return None
     names = [m for m in comparison["metrics"] if any(row["metric"] == m for row in found)]
+    by_title: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in found:
+        by_title.setdefault(title_of(row, comparison), {})[row["metric"]] = row
     rows = [
-        [word(title), *(_mean(_one(found, yardstick=kind, metric=m)) for m in names)]
-        for kind, title in KINDS.items()
-        if any(row["yardstick"] == kind for row in found)
+        [word(title), *(_mean(by_metric.get(m)) for m in names)]
+        for title, by_metric in by_title.items()
     ]
     return Table(
         "Yardsticks",
         ("training", *map(arrowed, names)),
         rows,
         "Mean over seeds with its interval: one training on the images of all sites together, and "
-        "each site without the others, judged on its own images.",
+        "each site without the others, judged on its own images, with the objective and the rate "
+        "of a method, which was not tuned for it.",
     )
 
 
@@ -211,10 +220,12 @@ def join(comparison: Comparison, setting: str) -> Table | None:
     found = of_setting(comparison, "join", setting)
     if not found:
         return None
+    named = any(called(row, comparison) != ALONE for row in found)
     rows = [
         [
             word("all sites" if row["site"] == POOLED else row["site"]),
             word(row["method"]),
+            *([word(called(row, comparison))] if named else []),
             Cell(NONE, None) if row.get("num_train") is None else _count(row["num_train"]),
             interval(row["gain_over_alone"], row["low"], row["high"], signed=True),
             value(row["gain_over_pooled"], signed=True),
@@ -227,6 +238,7 @@ def join(comparison: Comparison, setting: str) -> Table | None:
         (
             "site",
             "method",
+            *(["against"] if named else []),
             "training images",
             "gain over alone [interval]",
             "gain over pooled",
@@ -236,7 +248,9 @@ def join(comparison: Comparison, setting: str) -> Table | None:
         "Above zero the federation is better. Harm: the federated model is worse on the site's "
         "own test images than the one that it trained alone, share of seeds. Intervals are not "
         "corrected for their number. Where a seed decides who holds which images, a site of one "
-        "name is another hospital in every seed.",
+        "name is another hospital in every seed."
+        + f" {TWO_WAYS_TO_BE_ALONE} A method that promises less than a model alone is not held "
+        "against it." * named,
     )
 
 
@@ -299,7 +313,3 @@ def _by_method(
     rows: Iterable[Mapping[str, Any]], metric: str | None = None
 ) -> dict[str, Mapping[str, Any]]:
     return {row["method"]: row for row in rows if metric is None or row["metric"] == metric}
-
-
-def _one(rows: Rows, **wanted: str) -> Mapping[str, Any] | None:
-    return next((r for r in rows if all(r[key] == found for key, found in wanted.items())), None)

@@ -75,6 +75,7 @@ def test_every_arm_stands_once_at_what_it_promises() -> None:
         ("other", 4): 0.75,
         ("open", math.inf): 0.9,
         (ALONE, 1): 0.6,  # paid for; at epsilon 4 each site alone trains without privacy
+        (ALONE, math.inf): 0.65,
     }
     assert {arm.epsilon for arm in front.arms(comparison(), "site")} == {math.inf}
 
