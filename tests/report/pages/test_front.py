@@ -129,6 +129,7 @@ def test_the_figure_shows_every_arm_and_audit(audits: list[Audited]) -> None:
     assert {(name, y) for name, y, _ in shown} == {
         *((m, mean) for (_, m), mean in MEANS.items()),
         (ALONE, 0.6),
+        (ALONE, 0.65),
     }
     filled = {(name, y) for name, y, colour in shown if colour != "white"}
     assert filled == {("other", 0.8), ("private", 0.85), ("open", 0.9)}
@@ -200,6 +201,12 @@ def test_the_page_has_what_is_spent_and_what_audits_found(
         for s in SETTINGS
         for group, mean in (("f", 0.711), ("m", 0.722), (None, 0.033))
     ]
+    content["subgroup_costs"] = [
+        {"setting": s, "method": "open", "attribute": "sex", "group": "f", "versus": versus}
+        | {"num_seeds": 3, "mean": mean, "sd": 0.01, "low": mean - 0.01, "high": mean + 0.01}
+        for s in SETTINGS
+        for versus, mean in ((None, 0.111), ("m", 0.022))
+    ]
     file.write_text(json.dumps(content))
     run = next(iter(Study(read_study(folder), content).by_method_and_setting.values())).folder
     verdict = {"unit": "example", "site": "site-0", "delta": 1e-5, "epsilon": 3.75}
@@ -219,6 +226,8 @@ def test_the_page_has_what_is_spent_and_what_audits_found(
     assert "8 trials on the same images" in html
     assert "mechanism at least 3.25" in html
     assert "0.033 [0.023, 0.043]" in html
+    assert "+0.111 [+0.101, +0.121]" in html
+    assert "minus that of" in html
     assert "What audits found" in html
     assert "ALARM" not in html
     audit["tests"]["mechanism"]["findings"].append(FINDING | {"alarm": "too little noise"})
