@@ -76,15 +76,22 @@ def subgroup_costs(runs: Iterable[Outcome], primary: Primary) -> list[dict[str, 
             costs.setdefault((setting, method, attribute), []).append(groups)
     rows = []
     for (setting, method, attribute), by_seed in costs.items():
-        groups = in_natural_order({group for one in by_seed for group in one})
-        for group, versus in [*((group, None) for group in groups), *combinations(groups, 2)]:
+        names = in_natural_order({name for one in by_seed for name in one})
+        for group, versus in [*((name, None) for name in names), *combinations(names, 2)]:
             values = [
                 one.get(group) if versus is None else _minus(one.get(group), one.get(versus))
                 for one in by_seed
             ]
-            front = {"setting": setting, "method": method, "attribute": attribute}
-            front |= {"group": group, "versus": versus}
-            rows.append({**front, **estimate(values, primary.confidence).row()})
+            rows.append(
+                {
+                    "setting": setting,
+                    "method": method,
+                    "attribute": attribute,
+                    "group": group,
+                    "versus": versus,
+                    **estimate(values, primary.confidence).row(),
+                }
+            )
     return rows
 
 
