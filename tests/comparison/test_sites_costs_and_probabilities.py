@@ -187,7 +187,7 @@ def test_sentences_and_tables_say_against_whom() -> None:
 
 @pytest.mark.parametrize("mechanism", BUILTIN)
 def test_sites_alone_pay_where_sites_train_with_noise(mechanism: type[Mechanism]) -> None:
-    spent = SimpleNamespace(unit=mechanism.unit)
+    spent = SimpleNamespace(unit=mechanism.unit, epsilon=1.0)
     runs = [run(yardsticks=bars(0.8, 0.9), accounts=[spent])]
     paid_as = {
         row["yardstick"]: row["paid_as"]
