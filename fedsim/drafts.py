@@ -22,25 +22,45 @@ SUFFIX = ".draft"
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder beside `path` to be filled, then put it in place at once.
 
-    A folder that was there is replaced; whether it may be is for the caller to know. Nothing is
-    left of a failure.
+    Nothing is left of a failure.
+
+    Raises:
+        InputError: if the system cannot make or fill it, or a folder that holds something is there.
+    """
+    with _folder_draft(path) as draft:
+        yield draft
+        draft.chmod(0o755)
+        draft.rename(path)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path` to be filled, then put it in place of what is there.
+
+    Whether that may be replaced is for the caller to know. Nothing is left of a failure.
 
     Raises:
         InputError: if the system cannot make or fill it.
     """
+    with _folder_draft(path) as draft:
+        yield draft
+        draft.chmod(0o755)
+        old = draft.with_name(f"{draft.name}.old")
+        if path.exists():
+            path.rename(old)
+        draft.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _folder_draft(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _draft(path, tempfile.mkdtemp) as draft:
             yield draft
-            draft.chmod(0o755)
-            old = draft.with_name(f"{draft.name}.old")
-            if path.exists():
-                path.rename(old)
-            draft.rename(path)
-            shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be made: {error.strerror or error}") from error
 

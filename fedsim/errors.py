@@ -3,6 +3,7 @@
 FedsimError
 ├── InputError          the scenario, the command or the data: exit code 2
 │   ├── ScenarioError   a scenario that does not say something runnable
+│   ├── InUseError      a folder that another process writes to
 │   └── DataError       images or labels that are missing, damaged or not as declared
 └── RunError            a run that failed although its input was fine: exit code 1
     └── DivergedError   training that left the finite numbers; resuming would repeat it
@@ -19,6 +20,10 @@ class InputError(FedsimError):
 
 class ScenarioError(InputError):
     """A scenario that is not valid, with file, line and key of every problem."""
+
+
+class InUseError(InputError):
+    """A folder that another process writes to."""
 
 
 class DataError(InputError):

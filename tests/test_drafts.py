@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fedsim.drafts import whole_file, whole_folder
+from fedsim.drafts import new_folder, whole_file, whole_folder
+from fedsim.errors import InputError
 
 FILL = (
     "import pathlib, sys\nfrom fedsim.drafts import whole_folder\n"
@@ -63,3 +64,12 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
         die()
     assert path.read_bytes() == b"first"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_new_folder_replaces_none_that_came_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with pytest.raises(InputError, match="cannot be made"), new_folder(path) as draft:
+        (draft / "ours").touch()
+        path.mkdir()
+        (path / "theirs").touch()
+    assert [file.name for file in tmp_path.rglob("*")] == ["run", "theirs"]

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fedsim.data.source import POOLED
-from fedsim.drafts import whole_folder
+from fedsim.drafts import new_folder
 from fedsim.errors import InputError, RunError
 from fedsim.records import checkpoint, lock
 from fedsim.records.files import (
@@ -100,7 +100,7 @@ class RunFolder:
                 "or choose another --run-name or --out"
             )
         try:
-            with whole_folder(path) as draft:
+            with new_folder(path) as draft:
                 run = {
                     "format": FORMAT,
                     "digest": digest,

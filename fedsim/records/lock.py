@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from typing import TextIO
 
-from fedsim.errors import InputError
+from fedsim.errors import InUseError
 from fedsim.records.files import writing
 
 FILE = ".lock"
@@ -20,7 +20,7 @@ def hold(folder: Path) -> TextIO:
     It says who holds it; a lock that is a link is held, but nothing is written through it.
 
     Raises:
-        InputError: if another process holds it.
+        InUseError: if another process holds it.
         RunError: if the system cannot make it.
     """
     path = folder / FILE
@@ -30,7 +30,7 @@ def hold(folder: Path) -> TextIO:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.close()
-            raise InputError(
+            raise InUseError(
                 f"{folder}: another process is running this{_holder(path)}; wait for it or end it"
             ) from None
         if not path.is_symlink():

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from fedsim import simulate
 from fedsim.engines.leash import end_with_parent
 from fedsim.engines.nursery import deaf
-from fedsim.errors import DivergedError
+from fedsim.errors import DivergedError, InUseError
 from fedsim.records.study import DIVERGED
 from fedsim.scenario import from_data
 
@@ -55,12 +55,14 @@ class Outcome:
         seconds: that it took.
         error: what went wrong, None if nothing.
         killed: whether the worker died over it, for a reason that may be gone the next time.
+        in_use: whether another process has the run.
     """
 
     order: Order
     seconds: float
     error: str | None
     killed: bool = False
+    in_use: bool = False
 
 
 class Alone:
@@ -193,7 +195,7 @@ class _Worker:
 
 def carry_out(order: Order, device: str, watch: Watcher) -> Outcome:
     """Run a scenario, or go on with its run, whatever comes of it."""
-    begun, error = time.perf_counter(), None
+    begun, error, in_use = time.perf_counter(), None, False
     try:
         with _unheard():
             if order.folder.exists():
@@ -204,9 +206,11 @@ def carry_out(order: Order, device: str, watch: Watcher) -> Outcome:
                 simulate.run(scenario, out=out, name=name, device=device, watch=watch)
     except DivergedError as failure:
         error = f"{DIVERGED}{failure}"
+    except InUseError as failure:
+        error, in_use = str(failure), True
     except Exception as failure:  # a cell must not sink the others
         error = f"{type(failure).__name__}: {failure}"
-    return Outcome(order, time.perf_counter() - begun, error)
+    return Outcome(order, time.perf_counter() - begun, error, in_use=in_use)
 
 
 def _work(pipe: Connection[Any, Any], device: str) -> None:

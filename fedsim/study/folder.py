@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fedsim.drafts import whole_folder
+from fedsim.drafts import new_folder
 from fedsim.errors import InputError
 from fedsim.records import lock
 from fedsim.records.files import cut_torn_line, sweep, to_line, write_text, writing
@@ -77,7 +77,7 @@ class StudyFolder:
 
 
 def _create(path: Path, design: Design) -> None:
-    with whole_folder(path) as draft:
+    with new_folder(path) as draft:
         write_text(draft / STUDY, json.dumps(_head(design), indent=2) + "\n")
         write_text(draft / "study.yaml", _text(design))
 

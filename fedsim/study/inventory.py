@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from fedsim.data.duplicates import look_at
 from fedsim.data.population import Population
 from fedsim.errors import DataError, InputError
+from fedsim.models import weights
 from fedsim.records import RunRecord, read
 from fedsim.scenario import Scenario, UnmetError, open_population
 from fedsim.study.cells import PlannedCell
@@ -46,6 +48,7 @@ class Sites:
     def __init__(self, design: Design) -> None:
         self._design = design
         self._checksums: dict[str, Mapping[str, str]] = {}
+        self._pixels: dict[str, str] = {}
 
     def check(self, cells: Iterable[PlannedCell]) -> None:
         """Open the sites of all cells.
@@ -58,26 +61,32 @@ class Sites:
             self.checksums(cell)
 
     def checksums(self, cell: PlannedCell) -> Mapping[str, str]:
-        """Return those of the data of a cell."""
-        scenario = cell.scenario
-        asked = scenario.model_dump_json(include={"seed", "data", "population", "evaluation"})
-        key = f"{asked} {scenario.client.batch_size} {scenario.client.drop_last}"
+        """Return those of the data of a cell, as its source states them."""
+        key = _data_key(cell)
         if key not in self._checksums:
             self._checksums[key] = _open(cell).checksums
         return self._checksums[key]
 
     def unchanged(self, cell: PlannedCell, record: RunRecord) -> None:
-        """Refuse to compare runs on other data than those that are there.
+        """Refuse to compare runs on other data or starting weights than those that are there.
 
         Raises:
-            InputError: if the data changed since the cell was run.
+            InputError: if one of them changed since the cell was run.
         """
         recorded = record.population["checksums"]
-        if other := [n for n, sum in self.checksums(cell).items() if recorded.get(n) != sum]:
+        if other := [n for n, sum in self._contents(cell).items() if recorded.get(n) != sum]:
             raise InputError(
                 f"{record.folder}: was run on other data ({', '.join(other)}). Put the data back, "
                 "or give another --out for runs on the new ones"
             )
+
+    def _contents(self, cell: PlannedCell) -> dict[str, str]:
+        """Return the checksums that a run of the cell has, those of pixels and weights with them."""
+        key, file = _data_key(cell), cell.scenario.model.weights
+        if key not in self._pixels:
+            self._pixels[key] = look_at(_open(cell))[0]
+        found = {**self.checksums(cell), "pixels": f"sha256:{self._pixels[key]}"}
+        return found if file is None else found | {file.name: f"sha256:{weights.sha256(file)}"}
 
 
 class Shelf:
@@ -103,6 +112,13 @@ class Shelf:
                 self.done.append((cell, record))
                 found[cell.name] = record
         return found
+
+
+def _data_key(cell: PlannedCell) -> str:
+    """Return what cells with the same sites have in common."""
+    scenario = cell.scenario
+    asked = scenario.model_dump_json(include={"seed", "data", "population", "evaluation"})
+    return f"{asked} {scenario.client.batch_size} {scenario.client.drop_last}"
 
 
 def _open(cell: PlannedCell) -> Population:

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterable
 
 from fedsim.errors import InputError, ScenarioError
-from fedsim.records.study import STUDY, is_study
+from fedsim.records.study import STUDY, is_study, read_study
 from fedsim.scenario import Problem, Scenario, broken, load_scenario
 from fedsim.scenario.written import Written, fitted, read_file
 from fedsim.study import rules
@@ -27,10 +27,11 @@ def load_study(path: str | pathlib.Path, changes: Iterable[str] = ()) -> Design:
 
     Raises:
         ScenarioError: listing every problem with file, line, column, key and what was expected.
-        InputError: if the file in a study folder was changed since the study began.
+        InputError: if a file of a study folder is damaged, or was changed since the study began.
     """
     path, changes = pathlib.Path(path), tuple(changes)
     if is_study(path):
+        read_study(path)  # says what is damaged
         design = _read(path / "study.yaml", changes)
         if not changes and design.digest != json.loads((path / STUDY).read_bytes())["digest"]:
             raise InputError(

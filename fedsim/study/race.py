@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedsim.comparison.tuning import validation_value
+from fedsim.errors import InUseError
 from fedsim.records.study import DIVERGED
 from fedsim.study import inventory
 from fedsim.study.cells import PlannedCell
@@ -140,6 +141,8 @@ class Race:
     def _end(self, outcome: Outcome) -> None:
         folder = outcome.order.folder
         job, error = self._running.pop(folder), outcome.error
+        if outcome.in_use:  # no failure of the cell: settled, it would be missing in the comparison
+            raise InUseError(f"{error}, then give the same command again: what is done stays")
         if outcome.killed and not job.killed:
             job.killed = True
             self._waiting[folder] = job

@@ -87,3 +87,12 @@ def test_what_is_no_ledger_is_said(tmp_path: Path, file: Path) -> None:
         ledger_command.ledger(file)
     with pytest.raises(InputError, match="above 0 and below 1"):
         ledger_command.ledger(file, delta=2.0)
+
+
+@pytest.mark.parametrize("content", [b"version: 1\nname: x\n", b"3\n", b'{"round": "\xff"}\n'])
+def test_what_is_no_ledger_is_said_to_be_none(fedsim: Any, tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "ledger.jsonl"
+    file.write_bytes(content)
+    code, _, err = fedsim("ledger", file)
+    assert code == 2
+    assert f"{file}: is no ledger of a run" in err

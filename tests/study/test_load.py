@@ -11,6 +11,7 @@ import yaml
 
 from fedsim.errors import InputError, ScenarioError
 from fedsim.study.design import Design
+from fedsim.study.folder import StudyFolder
 from fedsim.study.load import is_study_file, load_study
 from fedsim.study.settings import Setting
 
@@ -380,3 +381,11 @@ def test_studies_that_name_nothing_confirmatory_keep_their_digest(make: Make) ->
     assert "confirmatory" not in design.resolved()["primary"]
     primary = {**design.study.primary.model_dump(), "confirmatory": None}
     assert make(primary=primary).digest == design.digest
+
+
+def test_a_damaged_study_folder_is_said(make: Make, tmp_path: Path) -> None:
+    folder = StudyFolder(make(), tmp_path / "runs")
+    folder.close()
+    (folder.path / "study.json").write_text("{")
+    with pytest.raises(InputError, match="is damaged"):
+        load_study(folder.path)

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
+import fedsim
 from fedsim import simulate
 from fedsim.comparison.tuning import validation_value
-from fedsim.errors import DivergedError, InputError, RunError
+from fedsim.errors import DivergedError, InputError, InUseError, RunError
 from fedsim.records import read
 from fedsim.records.study import StudyRecord, read_study
 from fedsim.study.conclusion import write_report
@@ -266,13 +268,20 @@ def test_tables_and_page_are_made_again_of_the_comparison(make: Make, tmp_path: 
     assert {file.name: file.read_bytes() for file in report.iterdir()} == before
 
 
-def test_runs_on_other_data_are_not_compared(make: Make, tmp_path: Path) -> None:
-    design = make()
+@pytest.mark.parametrize("name", ["pixels", "start.safetensors"])
+def test_runs_on_other_data_or_weights_are_not_compared(
+    make: Make, tmp_path: Path, name: str
+) -> None:
+    first = simulate.run(make().first_cells()[0].scenario, out=tmp_path, name="first", device="cpu")
+    save_file(fedsim.load_model(first.folder).state_dict(), tmp_path / "start.safetensors")
+    design = make(set={"model.weights": str(tmp_path / "start.safetensors")})
     cell = design.first_cells()[0]
     record = simulate.run(cell.scenario, out=tmp_path / "runs/cells", name=cell.run, device="cpu")
-    population = {**record.population, "checksums": {}}
+    checksums = record.population["checksums"]
+    assert name in checksums
+    population = {**record.population, "checksums": {**checksums, name: "another"}}
     (record.folder / "population.json").write_text(json.dumps(population))
-    with pytest.raises(InputError, match="was run on other data"):
+    with pytest.raises(InputError, match=rf"was run on other data \({name}\)"):
         run(design, out=tmp_path / "runs", device="cpu")
 
 
@@ -383,3 +392,24 @@ def test_a_worker_that_dies_once_is_replaced(
     assert (process.returncode, said) == (0, b"")
     (folder,) = (tmp_path / "runs").glob("small-*")
     assert what_is_compared(read_study(folder)) == what_is_compared(whole)
+
+
+def test_a_run_that_another_process_has_is_not_settled(make: Make, tmp_path: Path) -> None:
+    """Settled as failed, a trial would leave the choice to the others."""
+    design = make()
+    cell = design.first_cells()[0]
+
+    def again(progress: object) -> None:
+        with pytest.raises(InUseError, match="give the same command again"):
+            run(design, out=tmp_path / "runs", device="cpu")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate.run(
+            cell.scenario,
+            out=tmp_path / "runs/cells",
+            name=cell.run,
+            device="cpu",
+            watch=again,
+        )
+    assert run(design, out=tmp_path / "runs", device="cpu").comparison is not None
