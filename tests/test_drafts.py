@@ -68,8 +68,13 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
 
 def test_a_new_folder_replaces_none_that_came_meanwhile(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    with pytest.raises(InputError, match="cannot be made"), new_folder(path) as draft:
-        (draft / "ours").touch()
-        path.mkdir()
-        (path / "theirs").touch()
+
+    def make() -> None:
+        with new_folder(path) as draft:
+            (draft / "ours").touch()
+            path.mkdir()
+            (path / "theirs").touch()
+
+    with pytest.raises(InputError, match="cannot be made"):
+        make()
     assert [file.name for file in tmp_path.rglob("*")] == ["run", "theirs"]

@@ -81,7 +81,7 @@ class Sites:
             )
 
     def _contents(self, cell: PlannedCell) -> dict[str, str]:
-        """Return the checksums that a run of the cell has, those of pixels and weights with them."""
+        """Return the checksums that a run of the cell has, of pixels and weights too."""
         key, file = _data_key(cell), cell.scenario.model.weights
         if key not in self._pixels:
             self._pixels[key] = look_at(_open(cell))[0]
