@@ -96,6 +96,7 @@ def test_real_runs_are_compared(tiny: Callable[..., Scenario], tmp_path: Path) -
     assert {(row["yardstick"], row["paid_as"]) for row in comparison["yardsticks"]} == {
         ("pooled", None),
         ("local", "fedavg"),
+        ("local", None),
     }
     (spent,) = comparison["epsilon_summary"]
     ledgers = [read(tmp_path / "cells" / f"fedavg-{seed}").ledger for seed in (0, 1)]

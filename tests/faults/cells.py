@@ -32,7 +32,7 @@ STUDY: dict[str, Any] = {
     "base": "base.yaml",
     "set": {
         "population.num_sites": 3,
-        "population.partition": {"kind": "dirichlet", "alpha": 1.0, "min_examples": 1},
+        "population.partition": {"kind": "dirichlet", "alpha": 1.0, "min_examples": 6},
         "evaluation": {"metrics": ["auroc", "loss"], "num_resamples": 100},
     },
     "primary": {
