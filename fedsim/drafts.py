@@ -6,6 +6,7 @@ processes that were killed can be told from those being filled, and are removed 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import os
@@ -16,9 +17,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from fedsim.errors import InputError
+from fedsim.errors import ExistsError, InputError
 
 SUFFIX = ".draft"
+TAKEN = {errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY}
+"""What a system says that renames no folder onto something else."""
 
 
 @contextmanager
@@ -28,12 +31,21 @@ def new_folder(path: Path) -> Iterator[Path]:
     Nothing is left of a failure.
 
     Raises:
-        InputError: if the system cannot make or fill it, or a folder that holds something is there.
+        ExistsError: if `path` is there, or comes meanwhile.
+        InputError: if the system cannot make or fill it.
     """
+    exists = ExistsError(f"{path}: exists already; nothing was changed")
+    if path.exists():
+        raise exists
     with _folder_draft(path) as draft:
         yield draft
         draft.chmod(0o755)
-        draft.rename(path)
+        try:
+            draft.rename(path)
+        except OSError as error:
+            if error.errno in TAKEN:
+                raise exists from None
+            raise
 
 
 @contextmanager

@@ -4,6 +4,7 @@ FedsimError
 ├── InputError          the scenario, the command or the data: exit code 2
 │   ├── ScenarioError   a scenario that does not say something runnable
 │   ├── InUseError      a folder that another process writes to
+│   ├── ExistsError     a folder that should be new and is there already
 │   └── DataError       images or labels that are missing, damaged or not as declared
 └── RunError            a run that failed although its input was fine: exit code 1
     └── DivergedError   training that left the finite numbers; resuming would repeat it
@@ -24,6 +25,10 @@ class ScenarioError(InputError):
 
 class InUseError(InputError):
     """A folder that another process writes to."""
+
+
+class ExistsError(InputError):
+    """A folder that should be new and is there already."""
 
 
 class DataError(InputError):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedsim.drafts import new_folder, whole_file, whole_folder
-from fedsim.errors import InputError
+from fedsim.errors import ExistsError
 
 FILL = (
     "import pathlib, sys\nfrom fedsim.drafts import whole_folder\n"
@@ -75,6 +75,6 @@ def test_a_new_folder_replaces_none_that_came_meanwhile(tmp_path: Path) -> None:
             path.mkdir()
             (path / "theirs").touch()
 
-    with pytest.raises(InputError, match="cannot be made"):
+    with pytest.raises(ExistsError, match="exists already; nothing was changed"):
         make()
     assert [file.name for file in tmp_path.rglob("*")] == ["run", "theirs"]

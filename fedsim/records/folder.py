@@ -11,7 +11,7 @@ from typing import Any
 
 from fedsim.data.source import POOLED
 from fedsim.drafts import new_folder
-from fedsim.errors import InputError, RunError
+from fedsim.errors import ExistsError, InputError, RunError
 from fedsim.records import checkpoint, lock
 from fedsim.records.files import (
     Journal,
@@ -88,17 +88,13 @@ class RunFolder:
             chosen: what trials chose before the run, and how, plain data.
 
         Raises:
-            InputError: if the folder exists or cannot be made.
+            ExistsError: if the folder is there.
+            InputError: if it cannot be made.
         """
         text = write(dict(scenario))
         plain(text)  # what could not be read again is refused before anything is trained
         if path.parent.is_file():
             raise InputError(f"{path.parent}: is a file; expected a folder for run folders")
-        if path.exists():
-            raise InputError(
-                f"{path}: exists already; nothing was changed. Go on with `fedsim resume {path}`, "
-                "or choose another --run-name or --out"
-            )
         try:
             with new_folder(path) as draft:
                 run = {
@@ -110,6 +106,10 @@ class RunFolder:
                 write_text(draft / "run.json", json.dumps(run, indent=2) + "\n")
                 write_text(draft / "population.json", json.dumps(population, indent=2) + "\n")
                 write_text(draft / "scenario.yaml", text)
+        except ExistsError as error:
+            raise ExistsError(
+                f"{error}. Go on with `fedsim resume {path}`, or choose another --run-name or --out"
+            ) from None
         except RunError as error:
             raise InputError(f"{path}: cannot be made: {error}") from error
         return RunFolder(path)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from fedsim.drafts import new_folder
-from fedsim.errors import InputError
+from fedsim.errors import ExistsError, InputError
 from fedsim.records import lock
 from fedsim.records.files import cut_torn_line, sweep, to_line, write_text, writing
 from fedsim.records.study import CELLS, FORMAT, STUDY, StudyRecord, read_study
@@ -42,7 +43,7 @@ class StudyFolder:
 
     def __init__(self, design: Design, out: str | Path) -> None:
         self.path = folder_of(design, out)
-        if not self.path.exists():
+        with suppress(ExistsError):
             _create(self.path, design)
         _check(self.path, design)
         self._lock = lock.hold(self.path)

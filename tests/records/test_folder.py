@@ -100,7 +100,9 @@ def test_a_folder_that_appears_meanwhile_is_not_touched(
     before = everything(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "exists", lambda path: False)
-        with pytest.raises(InputError, match=r"run: cannot be made: .*not empty"):
+        with pytest.raises(
+            InputError, match=r"run: exists already; nothing was changed\. Go on with"
+        ):
             RunFolder.create(tmp_path / "run", **making())
     assert everything(tmp_path) == before
 

@@ -22,8 +22,10 @@ from fedsim.comparison.tuning import validation_value
 from fedsim.errors import DivergedError, InputError, InUseError, RunError
 from fedsim.records import read
 from fedsim.records.study import StudyRecord, read_study
+from fedsim.study import folder
 from fedsim.study.conclusion import write_report
 from fedsim.study.design import Design
+from fedsim.study.folder import StudyFolder
 from fedsim.study.load import load_study
 from fedsim.study.progress import StudyProgress
 from fedsim.study.race import NO_TRIAL
@@ -413,3 +415,20 @@ def test_a_run_that_another_process_has_is_not_settled(make: Make, tmp_path: Pat
             watch=again,
         )
     assert run(design, out=tmp_path / "runs", device="cpu").comparison is not None
+
+
+def test_a_study_folder_that_another_process_makes_meanwhile_is_in_use(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    design, theirs, text = make(), [], folder._text
+
+    def slow(design: Design) -> str:
+        monkeypatch.setattr(folder, "_text", text)
+        theirs.append(StudyFolder(design, tmp_path))
+        return text(design)
+
+    monkeypatch.setattr(folder, "_text", slow)
+    with pytest.raises(InUseError, match="another process is running this"):
+        StudyFolder(design, tmp_path)
+    theirs[0].close()
+    StudyFolder(design, tmp_path).close()
