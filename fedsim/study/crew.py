@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from fedsim import simulate
 from fedsim.engines.leash import end_with_parent
 from fedsim.engines.nursery import deaf
-from fedsim.errors import DivergedError, InUseError
+from fedsim.errors import DivergedError, ExistsError, InUseError
 from fedsim.records.study import DIVERGED
 from fedsim.scenario import from_data
 
@@ -198,12 +198,7 @@ def carry_out(order: Order, device: str, watch: Watcher) -> Outcome:
     begun, error, in_use = time.perf_counter(), None, False
     try:
         with _unheard():
-            if order.folder.exists():
-                simulate.resume(order.folder, device=device, watch=watch)
-            else:
-                scenario = from_data(order.scenario, order.folder.name)
-                out, name = order.folder.parent, order.folder.name
-                simulate.run(scenario, out=out, name=name, device=device, watch=watch)
+            _run(order, device, watch)
     except DivergedError as failure:
         error = f"{DIVERGED}{failure}"
     except InUseError as failure:
@@ -211,6 +206,17 @@ def carry_out(order: Order, device: str, watch: Watcher) -> Outcome:
     except Exception as failure:  # a cell must not sink the others
         error = f"{type(failure).__name__}: {failure}"
     return Outcome(order, time.perf_counter() - begun, error, in_use=in_use)
+
+
+def _run(order: Order, device: str, watch: Watcher) -> None:
+    """Begin a run, or go on with one that is there or comes meanwhile."""
+    out, name = order.folder.parent, order.folder.name
+    if not order.folder.exists():
+        scenario = from_data(order.scenario, name)
+        with contextlib.suppress(ExistsError):
+            simulate.run(scenario, out=out, name=name, device=device, watch=watch)
+            return
+    simulate.resume(order.folder, device=device, watch=watch)
 
 
 def _work(pipe: Connection[Any, Any], device: str) -> None:

@@ -46,6 +46,8 @@ def run(
 
     Raises:
         InputError: if study, data or folders cannot be used; nothing was run then.
+        InUseError: if another process has the study, or comes to have a run of it; what is done
+            stays.
         RunError: if the system cannot write the comparison.
     """
     devices, cells, sites = choose_devices(device), design.first_cells(), inventory.Sites(design)

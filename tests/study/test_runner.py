@@ -22,6 +22,7 @@ from fedsim.comparison.tuning import validation_value
 from fedsim.errors import DivergedError, InputError, InUseError, RunError
 from fedsim.records import read
 from fedsim.records.study import StudyRecord, read_study
+from fedsim.scenario import Scenario
 from fedsim.study import folder
 from fedsim.study.conclusion import write_report
 from fedsim.study.design import Design
@@ -415,6 +416,27 @@ def test_a_run_that_another_process_has_is_not_settled(make: Make, tmp_path: Pat
             watch=again,
         )
     assert run(design, out=tmp_path / "runs", device="cpu").comparison is not None
+
+
+def test_a_run_that_another_process_begins_meanwhile_is_not_settled(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    design, theirs, prepare = make(), [], simulate.prepare
+    names = {cell.scenario.digest: cell.run for cell in design.first_cells()}
+
+    def slow(scenario: Scenario, device: Any) -> Any:
+        prepared = prepare(scenario, device)
+        path = tmp_path / "runs/cells" / names[scenario.digest]
+        theirs.append(simulate.create(scenario, prepared[1], path, None))
+        return prepared
+
+    with monkeypatch.context() as patch:
+        patch.setattr(simulate, "prepare", slow)
+        with pytest.raises(InUseError, match="give the same command again"):
+            run(design, out=tmp_path / "runs", device="cpu")
+    theirs[0].close()
+    record = run(design, out=tmp_path / "runs", device="cpu")
+    assert {cell.status for cell in record.cells} == {"done"}
 
 
 def test_a_study_folder_that_another_process_makes_meanwhile_is_in_use(
