@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 from fedsim.data.duplicates import look_at
@@ -49,6 +50,7 @@ class Sites:
         self._design = design
         self._checksums: dict[str, Mapping[str, str]] = {}
         self._pixels: dict[str, str] = {}
+        self._weights = cache(weights.sha256)
 
     def check(self, cells: Iterable[PlannedCell]) -> None:
         """Open the sites of all cells.
@@ -86,7 +88,7 @@ class Sites:
         if key not in self._pixels:
             self._pixels[key] = look_at(_open(cell))[0]
         found = {**self.checksums(cell), "pixels": f"sha256:{self._pixels[key]}"}
-        return found if file is None else found | {file.name: f"sha256:{weights.sha256(file)}"}
+        return found if file is None else found | {file.name: f"sha256:{self._weights(file)}"}
 
 
 class Shelf:

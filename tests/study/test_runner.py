@@ -20,10 +20,11 @@ import fedsim
 from fedsim import simulate
 from fedsim.comparison.tuning import validation_value
 from fedsim.errors import DivergedError, InputError, InUseError, RunError
+from fedsim.models import weights
 from fedsim.records import read
 from fedsim.records.study import StudyRecord, read_study
 from fedsim.scenario import Scenario
-from fedsim.study import folder
+from fedsim.study import folder, inventory
 from fedsim.study.conclusion import write_report
 from fedsim.study.design import Design
 from fedsim.study.folder import StudyFolder
@@ -437,6 +438,28 @@ def test_a_run_that_another_process_begins_meanwhile_is_not_settled(
     theirs[0].close()
     record = run(design, out=tmp_path / "runs", device="cpu")
     assert {cell.status for cell in record.cells} == {"done"}
+
+
+def test_data_and_weights_are_read_once_for_all_cells_that_share_them(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = make().first_cells()[0]
+    first = simulate.run(cell.scenario, out=tmp_path, name="first", device="cpu")
+    save_file(fedsim.load_model(first.folder).state_dict(), tmp_path / "start.safetensors")
+    design = make(set={"model.weights": str(tmp_path / "start.safetensors")})
+    cell = design.first_cells()[0]
+    record = simulate.run(cell.scenario, out=tmp_path, name="second", device="cpu")
+    read_of: list[str] = []
+
+    def counted(name: str, function: Any) -> Any:
+        return lambda what: (read_of.append(name), function(what))[1]
+
+    monkeypatch.setattr(inventory, "look_at", counted("pixels", inventory.look_at))
+    monkeypatch.setattr(weights, "sha256", counted("weights", weights.sha256))
+    sites = inventory.Sites(design)
+    for _ in range(3):
+        sites.unchanged(cell, record)
+    assert sorted(read_of) == ["pixels", "weights"]
 
 
 def test_a_study_folder_that_another_process_makes_meanwhile_is_in_use(
