@@ -40,8 +40,10 @@ def ledger(
         raise InputError(f"--delta: expected a number above 0 and below 1, got {delta:g}")
     try:
         released = entries(read_lines(file))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{file}: is no ledger of a run: {error}") from error
+    except (InputError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{file}: is no ledger of a run: {error}. Give a run folder, or the ledger.jsonl of one"
+        ) from error
     record = read(path) if (path / "run.json").is_file() else None
     at = delta or (0.0 if record is None else delta_of(record.scenario))
     if not at and needs_delta(released):

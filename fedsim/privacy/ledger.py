@@ -63,8 +63,8 @@ def entries(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:
-    if set(row) != set(_FIELDS):
-        raise InputError(f"a row of a ledger has {', '.join(_FIELDS)}, got {', '.join(row)}")
+    if not isinstance(row, Mapping) or set(row) != set(_FIELDS):
+        raise InputError(f"a row of a ledger has {', '.join(_FIELDS)}, got {row}")
     protected = row["event"] is not None
     if protected and (row["unit"] not in UNITS or row["relation"] not in RELATIONS):
         raise InputError(f"a ledger does not know unit and relation of {dict(row)}")

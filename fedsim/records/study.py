@@ -87,6 +87,7 @@ class StudyRecord:
 
     Args:
         folder: where it stands.
+        digest: of all that is asked and how it is answered.
         study: the resolved study file.
         analysis: how the runs are compared; fixed before the first of them.
         methods: names, in the author's order.
@@ -98,6 +99,7 @@ class StudyRecord:
     """
 
     folder: Path
+    digest: str
     study: dict[str, Any]
     analysis: dict[str, Any]
     methods: tuple[str, ...]
@@ -153,6 +155,7 @@ def read_study(folder: str | Path) -> StudyRecord:
         study = plain((folder / "study.yaml").read_text(encoding="utf-8"))
         return StudyRecord(
             folder=folder,
+            digest=head["digest"],
             study=study,
             analysis=head["analysis"],
             methods=tuple(head["methods"]),
@@ -162,8 +165,11 @@ def read_study(folder: str | Path) -> StudyRecord:
             cells=_cells(folder, list(head["methods"]), list(head["settings"])),
             comparison=_comparison(folder / COMPARISON),
         )
-    except (OSError, ValueError, KeyError, TypeError, ScenarioError) as error:
-        raise InputError(f"{folder}: is damaged: {error!r}") from error
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, ScenarioError) as error:
+        raise InputError(
+            f"{folder}: is damaged: {error!r}. Move it away and give the study file again: its "
+            "runs are used again"
+        ) from error
 
 
 def _comparison(file: Path) -> dict[str, Any] | None:

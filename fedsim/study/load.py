@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Iterable
 
 from fedsim.errors import InputError, ScenarioError
-from fedsim.records.study import STUDY, is_study, read_study
+from fedsim.records.study import is_study, read_study
 from fedsim.scenario import Problem, Scenario, broken, load_scenario
 from fedsim.scenario.written import Written, fitted, read_file
 from fedsim.study import rules
@@ -31,9 +30,9 @@ def load_study(path: str | pathlib.Path, changes: Iterable[str] = ()) -> Design:
     """
     path, changes = pathlib.Path(path), tuple(changes)
     if is_study(path):
-        read_study(path)  # says what is damaged
+        record = read_study(path)
         design = _read(path / "study.yaml", changes)
-        if not changes and design.digest != json.loads((path / STUDY).read_bytes())["digest"]:
+        if not changes and design.digest != record.digest:
             raise InputError(
                 f"{path}: study.yaml does not say what it did when the study began. Put it back "
                 "as it was, or run it as a study of its own: copy it out of the folder"

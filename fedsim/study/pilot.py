@@ -25,6 +25,7 @@ def spread_record(design: Design, out: str | Path = "runs") -> StudyRecord:
     enough = len({cell.seed for cell in finals}) > 1
     return StudyRecord(
         folder=folder,
+        digest=design.digest,
         study=design.resolved(),
         analysis=design.analysis,
         methods=tuple(design.study.methods),

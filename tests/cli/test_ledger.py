@@ -89,7 +89,9 @@ def test_what_is_no_ledger_is_said(tmp_path: Path, file: Path) -> None:
         ledger_command.ledger(file, delta=2.0)
 
 
-@pytest.mark.parametrize("content", [b"version: 1\nname: x\n", b"3\n", b'{"round": "\xff"}\n'])
+@pytest.mark.parametrize(
+    "content", [b"version: 1\nname: x\n", b"3\n", b"[1]\n", b"{}\n", b'{"round": "\xff"}\n']
+)
 def test_what_is_no_ledger_is_said_to_be_none(fedsim: Any, tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "ledger.jsonl"
     file.write_bytes(content)

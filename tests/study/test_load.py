@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -383,9 +384,14 @@ def test_studies_that_name_nothing_confirmatory_keep_their_digest(make: Make) ->
     assert make(primary=primary).digest == design.digest
 
 
-def test_a_damaged_study_folder_is_said(make: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["{", "3", "{}", "[" * 100_000, None])
+def test_a_damaged_study_folder_is_said_with_the_way_out(
+    make: Make, tmp_path: Path, content: str | None
+) -> None:
     folder = StudyFolder(make(), tmp_path / "runs")
     folder.close()
-    (folder.path / "study.json").write_text("{")
-    with pytest.raises(InputError, match="is damaged"):
+    head = json.loads((folder.path / "study.json").read_text())
+    del head["digest"]
+    (folder.path / "study.json").write_text(content or json.dumps(head))
+    with pytest.raises(InputError, match=r"is damaged.*its runs are used again"):
         load_study(folder.path)
