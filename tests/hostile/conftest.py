@@ -25,7 +25,7 @@ class Answer:
 
 
 Ask = Callable[..., Answer]
-PATIENCE_S = 60
+PATIENCE_S = 300
 
 
 @pytest.fixture(autouse=True)
