@@ -10,10 +10,11 @@ itself alone, and know no smallest difference of interest.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from clients.metrics import METRICS
-from fedsim.comparison.paired import compare_pairs, holm
+from fedsim.comparison.paired import Paired, compare_pairs, holm
 from fedsim.comparison.power import detectable_difference, seeds_needed
 from fedsim.comparison.primary import Primary
 from fedsim.comparison.values import Values
@@ -72,27 +73,10 @@ def _described(values: Values, primary: Primary, metric: str) -> list[dict[str, 
                 primary.alpha,
             )
             verdict, sentence = describe(question, pairs)
-            rows.append(
-                {
-                    "setting": setting,
-                    "method": method,
-                    "metric": metric,
-                    "num_pairs": pairs.num_pairs,
-                    "mean": pairs.mean,
-                    "sd": pairs.sd,
-                    "low": pairs.low,
-                    "high": pairs.high,
-                    "confidence": primary.confidence,
-                    "p": None,
-                    "p_adjusted": None,
-                    "p_exact": None,
-                    "wins": pairs.wins,
-                    "ties": pairs.ties,
-                    "losses": pairs.losses,
-                    "verdict": verdict,
-                    "sentence": sentence,
-                }
-            )
+            untested = {"p": None, "p_adjusted": None, "p_exact": None}
+            said = {"verdict": verdict, "sentence": sentence}
+            of = {"setting": setting, "method": method, "metric": metric}
+            rows.append(_row(of, pairs, primary.confidence, untested, said))
     return rows
 
 
@@ -124,28 +108,35 @@ def _family(values: Values, primary: Primary, metric: str) -> list[dict[str, Any
         )
         reach = _reach(pairs.sd, pairs.num_pairs, limit, each, primary.power)
         verdict, sentence = judge(question, pairs, p_adjusted, reach)
-        rows.append(
-            {
-                "setting": setting,
-                "method": method,
-                "metric": metric,
-                "num_pairs": pairs.num_pairs,
-                "mean": pairs.mean,
-                "sd": pairs.sd,
-                "low": pairs.low,
-                "high": pairs.high,
-                "confidence": 1 - each,
-                "p": pairs.p,
-                "p_adjusted": p_adjusted,
-                "p_exact": pairs.p_exact,
-                "wins": pairs.wins,
-                "ties": pairs.ties,
-                "losses": pairs.losses,
-                "verdict": verdict,
-                "sentence": sentence,
-            }
-        )
+        tested = {"p": pairs.p, "p_adjusted": p_adjusted, "p_exact": pairs.p_exact}
+        said = {"verdict": verdict, "sentence": sentence}
+        of = {"setting": setting, "method": method, "metric": metric}
+        rows.append(_row(of, pairs, 1 - each, tested, said))
     return rows
+
+
+def _row(
+    of: Mapping[str, Any],
+    pairs: Paired,
+    confidence: float,
+    test: Mapping[str, Any],
+    said: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what is recorded of a comparison, in the order of the format."""
+    return {
+        **of,
+        "num_pairs": pairs.num_pairs,
+        "mean": pairs.mean,
+        "sd": pairs.sd,
+        "low": pairs.low,
+        "high": pairs.high,
+        "confidence": confidence,
+        **test,
+        "wins": pairs.wins,
+        "ties": pairs.ties,
+        "losses": pairs.losses,
+        **said,
+    }
 
 
 def _reach(
