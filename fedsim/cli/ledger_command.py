@@ -36,6 +36,11 @@ def ledger(
             f"{path}: has no ledger; runs of scenarios with a privacy section, or with "
             "label_privacy, write one"
         )
+    if not file.read_bytes().endswith(b"\n"):
+        raise InputError(
+            f"{file}: is empty or its last line is cut off, so that it may say too little; copy it "
+            "anew, or resume the run"
+        )
     if delta is not None and not 0 < delta < 1:
         raise InputError(f"--delta: expected a number above 0 and below 1, got {delta:g}")
     try:

@@ -118,7 +118,8 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     """Return "; did you mean ...?" if one of the choices is near."""
     known, word = list(choices), word.lower()[:LONGEST_SHOWN]
     part_of = [choice for choice in known if len(word) > 2 and word in choice.lower()]
-    near = part_of or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    slip, likely = (difflib.get_close_matches(word, known, 1, cutoff) for cutoff in (0.85, 0.6))
+    near = slip or part_of or likely
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
@@ -210,7 +211,7 @@ def _message(details: ErrorDetails, step: _Step, above: _Step) -> tuple[Path, st
 
 def _unknown(key: str, section: Expectation, value: Any) -> str:
     keys = section.keys(value)
-    hint = nearest(key, [k for k in keys if k not in value]) or nearest(key, keys)
+    hint = nearest(key, sorted(keys, key=value.__contains__))
     if hint and not key.isascii():
         odd = next(c for c in key if not c.isascii())
         hint += f" ({odd!r} in it is {unicodedata.name(odd, 'no letter')})"

@@ -89,6 +89,14 @@ def test_what_is_no_ledger_is_said(tmp_path: Path, file: Path) -> None:
         ledger_command.ledger(file, delta=2.0)
 
 
+def test_a_ledger_that_ends_within_a_line_is_not_read_as_a_shorter_one(file: Path) -> None:
+    whole = file.read_bytes()
+    for part in (whole[:-1], whole[:-9], whole[:9], b""):
+        file.write_bytes(part)
+        with pytest.raises(InputError, match="its last line is cut off"):
+            ledger_command.ledger(file, delta=1e-5)
+
+
 @pytest.mark.parametrize(
     "content", [b"version: 1\nname: x\n", b"3\n", b"[1]\n", b"{}\n", b'{"round": "\xff"}\n']
 )

@@ -187,6 +187,7 @@ def test_two_changes_can_swap_epochs_for_steps(author: Any) -> None:
             "--set rounds=: rounds\n  expected a whole number > 0 and <= 1000000, got nothing",
         ),
         ("ronds=3", "--set ronds=3: ronds\n  unknown key; did you mean 'rounds'?"),
+        ("round=3", "--set round=3: round\n  unknown key; did you mean 'rounds'?"),
         (
             "client.optimzer.momentum=0.3",
             "--set client.optimzer.momentum=0.3: client.optimzer\n"
