@@ -255,7 +255,11 @@ def _release(
     num_units: int,
     generator: torch.Generator,
 ) -> None:
-    """Make the noisy sum over the expected number of units the gradient of every parameter."""
+    """Make the noisy sum over the expected number of units the gradient of every parameter.
+
+    Noise is drawn in double precision: in single, torch's normal numbers end at 5.77 standard
+    deviations, and what a unit moves beyond them could be told with more than delta.
+    """
     import torch
 
     for parameter in parameters:
@@ -265,8 +269,9 @@ def _release(
             parameter.shape,
             generator=generator,
             device=generator.device,
-            dtype=parameter.dtype,
-        ).to(parameter.device)
+            dtype=torch.float64,
+        )
+        noise = noise.to(parameter.dtype).to(parameter.device)
         noisy = noise + sums[parameter] if parameter in sums else noise
         parameter.grad = noisy / (mechanism.sampling_rate * num_units)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fedsim.adversaries import OmniscientAttack
 from fedsim.errors import DataError
 from fedsim.privacy import AggregateMechanism, Distributed, DpFtrl
 from fedsim.scenario.cohort import AllSites, Cyclic, FixedSize, Poisson
@@ -22,6 +23,12 @@ def broken(scenario: Scenario) -> Iterator[Problem]:
         yield from _cohort(scenario)
     else:
         yield from _beside(scenario)
+    if getattr(scenario.client.objective, "prior", "site") == "population":
+        yield Problem(
+            ("client", "objective", "prior"),
+            "every site would train with the class counts of all of them, so that one site moves "
+            "the updates of all: use site",
+        )
     if scenario.client.personalisation is not None:
         yield Problem(
             ("client", "personalisation"),
@@ -66,6 +73,8 @@ def _cohort(scenario: Scenario) -> Iterator[Problem]:
         )
     if isinstance(mechanism, Distributed):
         yield from _shares(scenario)
+    else:
+        yield from _attackers(scenario)
 
 
 def _turns(scenario: Scenario, mechanism: DpFtrl) -> Iterator[Problem]:
@@ -105,6 +114,18 @@ def _shares(scenario: Scenario) -> Iterator[Problem]:
             "add no honest share of the noise, and nobody but their sites sees whether an update "
             "was clipped: leave this key out, or use client_level, where the server clips",
         )
+
+
+def _attackers(scenario: Scenario) -> Iterator[Problem]:
+    """What one site sends must move no update of another's."""
+    for number, part in enumerate(scenario.population.adversaries):
+        if isinstance(part, OmniscientAttack):
+            yield Problem(
+                ("population", "adversaries", number, "kind"),
+                f"{part.kind} makes what its sites send of the other sites' updates before they "
+                "are clipped, so that one site moves as many updates as there are attackers: use "
+                "an attack that knows its own update alone, such as sign_flip or scaled_update",
+            )
 
 
 def _beside(scenario: Scenario) -> Iterator[Problem]:

@@ -141,7 +141,7 @@ def by_hand(
         denominator = max(len(chosen), 1) if bug == "actual_denominator" else expected
         for p, total in zip(parameters, sums, strict=True):
             std = mechanism.noise_multiplier * mechanism.clip_norm
-            draw = torch.randn(p.shape, generator=noise) * std
+            draw = (torch.randn(p.shape, generator=noise, dtype=torch.float64) * std).float()
             on_mean = bug == "noise_on_mean"
             p.grad = total / denominator + draw if on_mean else (total + draw) / denominator
         if penalty is not None:
@@ -330,11 +330,17 @@ def test_parts_of_a_sample_add_up_to_the_whole(size: int, mode: Mode) -> None:
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 @pytest.mark.parametrize("clipping", ["flat", "per_layer"])
-def test_the_steps_are_those_of_opacus(clipping: Clipping) -> None:
+def test_the_steps_are_those_of_opacus(clipping: Clipping, monkeypatch: pytest.MonkeyPatch) -> None:
     from opacus import GradSampleModule
     from opacus.optimizers import DPOptimizer
+    from opacus.optimizers import optimizer as opacus
     from opacus.optimizers.perlayeroptimizer import DPPerLayerOptimizer
 
+    def in_double_precision(std: float, reference: Tensor, generator: Any, **_: Any) -> Tensor:
+        draw = torch.normal(0.0, std, reference.shape, generator=generator, dtype=torch.float64)
+        return draw.float()
+
+    monkeypatch.setattr(opacus, "_generate_noise", in_double_precision)
     examples, ours, theirs = drawn(), cnn(), cnn()
     mechanism = DpSgd(0.3, 1.3, 1.0, 4, clipping)
     trained(train_private, ours, examples, mechanism)

@@ -121,6 +121,38 @@ def test_weights_by_examples_are_refused(kind: str) -> None:
         ),
         *(
             (
+                "client_level",
+                {"population": {"num_sites": 3, "adversaries": [{**attack, "share": 0.4}]}},
+                "population.adversaries.0.kind",
+                "of the other sites' updates before they are clipped",
+            )
+            for attack in (
+                {"kind": "inner_product", "epsilon": 1.0},
+                {"kind": "little_is_enough", "z": 1.0},
+            )
+        ),
+        *(
+            (
+                kind,
+                {
+                    "population": {
+                        "num_sites": 3,
+                        "supervision": [{"kind": "bags", "bag_size": 8}],
+                    },
+                    "client": {
+                        "epochs": 1,
+                        "batch_size": 16,
+                        "objective": {"kind": "upm", "prior": "population"},
+                    },
+                    "evaluation": {"loss_decomposition": False},
+                },
+                "client.objective.prior",
+                "class counts of all of them",
+            )
+            for kind in MECHANISMS
+        ),
+        *(
+            (
                 kind,
                 {
                     "client": {
