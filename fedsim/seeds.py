@@ -46,7 +46,7 @@ class Streams:
     def torch_apart(self, purpose: str, number: int) -> torch.Generator:
         """Return one of the CPU torch generators of a purpose, no two of which coincide.
 
-        For noise that has to be another one in every round at every site.
+        For samples and noise that have to be other ones in every round at every site.
 
         Args:
             purpose: of all of them.
@@ -60,7 +60,7 @@ class Streams:
         """Return a fresh CPU torch generator at the start of the named stream.
 
         Torch's CPU generator keeps 32 bits of a seed, so among a hundred thousand streams two may
-        coincide: fine for orders and shifts; privacy noise is for `torch_apart`.
+        coincide: fine for orders and shifts; what privacy draws is for `torch_apart`.
         """
         import torch
 

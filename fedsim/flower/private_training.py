@@ -86,6 +86,7 @@ def train(
     assert isinstance(mechanism, DpSgdMechanism)
     keys = {"site": site} if model == "shared" else {"site": site, model: 1}
     block = MODELS.index(model) * (scenario.rounds + 1) + round
+    number = block * len(workplace.population) + site
     with streams.torch_default("training", str(workplace.device), round=round, **keys):
         return train_private(
             workplace.network.module,
@@ -94,8 +95,8 @@ def train(
             scenario.client.objective,
             optimizer,
             context=workplace.context(examples, round),
-            sampling=streams.torch("sampling", round=round, **keys),
-            noise=streams.torch_apart("noise", block * len(workplace.population) + site),
+            sampling=streams.torch_apart("sampling", number),
+            noise=streams.torch_apart("noise", number),
             unit_of_example=workplace.patients(site) if mechanism.unit == "patient" else None,
             augment=workplace.augment(round, **keys),
             penalty=penalty,
