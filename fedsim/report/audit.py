@@ -32,9 +32,9 @@ def cells(finding: Mapping[str, Any]) -> list[str]:
         finding["of"],
         _number(finding["value"]),
         _interval(finding),
-        _number(finding["claim"]),
+        _at_most(finding["claim"]),
         DASH if finding["epsilon"] is None else rounded_down(finding["epsilon"], ".4g"),
-        DASH if finding["ceiling"] is None else rounded_up(finding["ceiling"], ".4g"),
+        _at_most(finding["ceiling"]),
         ALARM if finding["alarm"] else "",
     ]
 
@@ -71,6 +71,10 @@ def accounted(content: Mapping[str, Any]) -> Iterator[str]:
 def _interval(finding: Mapping[str, Any]) -> str:
     ends = [finding["low"], finding["high"]]
     return DASH if ends == [None, None] else " to ".join(map(_number, ends))
+
+
+def _at_most(value: float | None) -> str:
+    return DASH if value is None else rounded_up(value, ".4g")
 
 
 def _number(value: float | None) -> str:
