@@ -176,7 +176,7 @@ def train_private(
                 copies = _copied(part, mechanism.num_augmentations)
                 batch = augment(copies.batch) if augment else copies.batch
                 value, gradients = per_unit.gradients(
-                    partial(_total, model, batch, objective, context, len(part.batch)),
+                    partial(summed_loss, model, batch, objective, context, len(part.batch)),
                     copies.num_units,
                     copies.unit_of_example,
                 )
@@ -227,7 +227,7 @@ def _copied(part: Part, num: int) -> Part:
     return replace(part, batch=copies, unit_of_example=units.repeat_interleave(num))
 
 
-def _total(
+def summed_loss(
     model: nn.Module, batch: Batch, objective: Objective, context: Context, num_examples: int
 ) -> Tensor:
     """Return the sum of the losses of examples, each the mean over its copies, or of bags.

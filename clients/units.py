@@ -42,6 +42,9 @@ class Units:
 
     Raises:
         ValueError: if a unit has no example, an example several units, or there is none at all.
+
+    Attributes:
+        sizes: examples of each unit.
     """
 
     def __init__(self, examples: Batch, of_example: Tensor | None = None) -> None:
@@ -55,8 +58,8 @@ class Units:
             of_example = examples.bags.of_example
         self._examples = examples
         self._members: tuple[Tensor, ...] | None = None
-        self._sizes = [1] * len(examples)
-        if not self._sizes:
+        self.sizes = [1] * len(examples)
+        if not self.sizes:
             raise ValueError("no example, so no unit to sample")
         if of_example is None:
             return
@@ -67,11 +70,11 @@ class Units:
         alone = torch.arange(len(examples), device=of_example.device)
         if examples.bags is None and torch.equal(of_example, alone):
             return  # as if not given, to the same bits
-        self._sizes = sizes.tolist()
-        self._members = torch.split(of_example.argsort(stable=True), self._sizes)
+        self.sizes = sizes.tolist()
+        self._members = torch.split(of_example.argsort(stable=True), self.sizes)
 
     def __len__(self) -> int:
-        return len(self._sizes)
+        return len(self.sizes)
 
     def parts(self, chosen: Tensor, max_size: int) -> Iterator[Part]:
         """Yield the examples of some units in parts of whole units.
@@ -82,7 +85,7 @@ class Units:
         """
         import torch
 
-        sizes = [self._sizes[unit] for unit in chosen.tolist()]
+        sizes = [self.sizes[unit] for unit in chosen.tolist()]
         for some in torch.split(chosen, _packed(sizes, max_size)):
             yield self._part(some)
 

@@ -11,6 +11,9 @@ from fedsim.audit.claims import Claim
 from fedsim.audit.finding import Finding
 from fedsim.seeds import Streams
 
+TOO_LONG = 10.0
+"""How many times the bound what a canary contributes is long."""
+
 
 class Bench(ABC):
     """Where known inputs are put through the code of a mechanism.
@@ -33,6 +36,16 @@ class Bench(ABC):
     def most_steps(self) -> int:
         """The largest number of releases that takes seconds."""
         return 500
+
+    def units(self, coins: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return a unit for each direction, or what stands in its place, far too long.
+
+        Args:
+            coins: whether it is there, (direction,).
+        """
+        there, absent = self.middle + 0.5, self.middle - 0.5
+        units: NDArray[np.float64] = np.diag(np.where(coins, there, absent) * TOO_LONG)
+        return units
 
     @abstractmethod
     def released(

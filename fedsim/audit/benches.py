@@ -33,7 +33,8 @@ def bench_of(subject: Subject, mechanism: Mechanism) -> Bench | None:
                 num_images=num_images,
             )
         case ClientLevel():
-            return ServerBench(streams, mechanism.mean, mechanism.clip_norm)
+            expected = subject.scenario.cohort.num_expected(len(subject.population))
+            return ServerBench(streams, mechanism.mean, mechanism.clip_norm, expected)
         case DpFtrl(factorisation=factorisation):
             cycle = subject.scenario.cohort.separation(len(subject.population))
             lengths = range(min(cycle, LONGEST_CYCLE), cycle + 1)

@@ -31,7 +31,6 @@ from fedsim.audit.benches import bench_of
 from fedsim.audit.bounds import Interval, separation, standard_deviation
 from fedsim.audit.claims import Claim
 from fedsim.audit.finding import CONFIDENCE, Finding, Outcome, does_not_apply
-from fedsim.audit.sampling import TOO_LONG
 from fedsim.audit.subject import Subject
 from fedsim.flower.private_rounds import PrivateRounds
 from fedsim.privacy.balance import ALL_SITES
@@ -126,7 +125,7 @@ def _one_release(bench: Bench, claim: Claim, number: int) -> tuple[Counts, float
     """Return counts, and the standard deviations between both cases times sigma."""
     copies = min(MOST_COPIES, math.ceil(VISIBLE * claim.noise_multiplier))
     coins = _coins(bench, NUM_DIRECTIONS, claim=number, case=1)
-    units = np.repeat(_units(bench, coins), copies, axis=0)
+    units = np.repeat(bench.units(coins), copies, axis=0)
     num = min(NUM_RELEASES, bench.most_steps)
     sums = bench.released(claim.noise_multiplier, 1.0, num, units, claim=number, case=1)
     return _counts(sums > copies * bench.middle, coins), copies
@@ -138,7 +137,7 @@ def _whole_training(
     """Return what the steps of a training release, (step, direction), and which canary is there."""
     num_steps = min(bench.most_steps, math.ceil((VISIBLE * claim.noise_multiplier) ** 2))
     coins = _coins(bench, NUM_CANARIES, claim=number, case=2)
-    units, noise = _units(bench, coins), claim.noise_multiplier
+    units, noise = bench.units(coins), claim.noise_multiplier
     return bench.released(noise, 1.0, num_steps, units, claim=number, case=2), coins
 
 
@@ -165,13 +164,6 @@ def _drawn_anew(released: NDArray[np.float64], claim: Claim, error: float) -> li
     return [
         Finding("noise, drawn anew", claim.who, seen.value, seen.low, seen.high, said, alarm=alarm)
     ]
-
-
-def _units(bench: Bench, coins: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return a unit for each direction, or what stands in its place, far too long."""
-    there, absent = bench.middle + 0.5, bench.middle - 0.5
-    units: NDArray[np.float64] = np.diag(np.where(coins, there, absent) * TOO_LONG)
-    return units
 
 
 def _coins(bench: Bench, num: int, **keys: int) -> NDArray[np.bool_]:

@@ -12,16 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from fedsim.audit.bench import TOO_LONG, Bench
 from fedsim.audit.bounds import clopper_pearson
 from fedsim.audit.finding import CONFIDENCE, Finding
 
 if TYPE_CHECKING:
-    from fedsim.audit.bench import Bench
     from fedsim.audit.claims import Claim
 
 NUM_SAMPLES = 200
-TOO_LONG = 10.0
-"""How many times the bound what a canary contributes is long."""
 
 
 def test(bench: Bench, claim: Claim, number: int, error: float) -> list[Finding]:

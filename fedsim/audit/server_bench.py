@@ -24,11 +24,13 @@ class ServerBench(Bench):
         streams: of the audit.
         mean: function of sigma, D and streams -> what makes the means.
         clip_norm: C, the sensitivity; that of the first round if it adapts.
+        num_expected: D, which the noise on updates depends on where C adapts.
     """
 
     streams: Streams
     mean: Callable[[float, float, Streams], PrivateMean]
     clip_norm: float
+    num_expected: float = 1.0
 
     def released(
         self,
@@ -41,7 +43,7 @@ class ServerBench(Bench):
         """Return the noisy sums of all steps, (step, direction)."""
         streams = Streams(self.streams.key("audit_server", **keys))
         updates = units * self.clip_norm
-        mean = self.mean(noise_multiplier, float(len(units)), streams)
+        mean = self.mean(noise_multiplier, self.num_expected, streams)
         begins = mean.state()
         sums = []
         for step in range(num_steps):

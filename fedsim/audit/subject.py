@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fedsim.audit.claims import EXAMPLE, Claim, claims
+from fedsim.audit.claims import Claim, claims
 from fedsim.audit.finding import TESTS, Test
 from fedsim.errors import InputError
 from fedsim.flower.workplace import Workplace
@@ -92,11 +92,6 @@ class Subject:
     def claims(self) -> list[Claim]:
         """What its ledger says of private steps."""
         return claims(self.ledger)
-
-    @property
-    def has_private_steps(self) -> bool:
-        """Whether sites take private steps on single images."""
-        return any(claim.unit == EXAMPLE for claim in self.claims)
 
     @property
     def seconds(self) -> float:

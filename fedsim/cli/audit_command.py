@@ -40,7 +40,7 @@ def audit(
             "--canaries",
             min=20,
             max=5000,
-            help="images that are put into the training of a site by a coin, in one-run auditing: "
+            help="images, patients, bags or sites that are put in by a coin, in one-run auditing: "
             "more of them can show more, and take longer",
         ),
     ] = 1000,
@@ -62,7 +62,7 @@ def audit(
 
     **mechanism**: known inputs go through the training code; is there the noise that the ledger
     says, and the clipping? Seconds. **one-run**: the site with the largest epsilon trains again,
-    with canaries put in by coins that are then guessed. **membership**: can training images be told
+    with canaries put in by coins that are then guessed; or the server adds up canary sites. **membership**: can training images be told
     from images that could have been? May train the run again, on half of the images.
     **inversion**: a picture of what a server sees of one image, with and without noise.
 

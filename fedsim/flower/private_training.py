@@ -97,10 +97,17 @@ def train(
             context=workplace.context(examples, round),
             sampling=streams.torch_apart("sampling", number),
             noise=streams.torch_apart("noise", number),
-            unit_of_example=workplace.patients(site) if mechanism.unit == "patient" else None,
+            unit_of_example=unit_of_example(workplace, site),
             augment=workplace.augment(round, **keys),
             penalty=penalty,
         ).loss
+
+
+def unit_of_example(workplace: Workplace, site: int) -> Tensor | None:
+    """Return the unit of every training example of a site, see `clients.units.Units`."""
+    privacy = workplace.scenario.privacy
+    assert privacy is not None
+    return workplace.patients(site) if privacy.mechanism.unit == "patient" else None
 
 
 def dp_sgd(mechanism: DpSgdMechanism, steps: Steps, mode: Mode) -> DpSgd:
