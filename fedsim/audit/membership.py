@@ -3,8 +3,11 @@
 Members and others must differ in nothing but the training. So they are a random division of the
 same images, class by class at every site: the training images and the test images of a run that
 held out a random share of each site; of any other run, as where a publisher has set test images
-apart, the run is trained again on a half of the training images. Images that are there twice, pixel
-for pixel, are left out.
+apart, the run is trained again on a half of the training images. So it is where patients have
+several images, as they were held out whole: then whoever finds one image of a patient in the
+training has found all, which is as many steps apart, and what a model learned of other images of
+the same patient shows too. A half is of single images, whoever's they are. Images that are there
+twice, pixel for pixel, are left out.
 
 - Loss threshold (Yeom et al., CSF 2018): images with a small loss are taken for members.
 - LiRA, offline (Carlini et al., S&P 2022): shadow models are trained on other random halves; an
@@ -41,6 +44,7 @@ from fedsim.audit.subject import Subject
 from fedsim.data.divided_sites import systematic
 from fedsim.data.duplicates import digests
 from fedsim.data.population import Indices, Population
+from fedsim.data.source import PATIENT
 from fedsim.privacy.accounting import epsilon
 from fedsim.privacy.attacks import FALSE_POSITIVE_RATE, strongest_on_replaced
 from fedsim.privacy.balance import ALL_SITES
@@ -107,7 +111,10 @@ def _division(subject: Subject, member: NDArray[np.bool_], alone: NDArray[np.boo
     )
     if _has_random_test(subject):
         return f"{said}The others are the run's test images."
-    return f"{said}The run was trained again on half of its training images for that."
+    again = "The run was trained again on half of its training images for that"
+    if _drew_test(subject):
+        again += ", as images of one patient were held out together"
+    return f"{said}{again}."
 
 
 def _hides_others(subject: Subject, allowed: History | None) -> bool:
@@ -154,10 +161,25 @@ def _obstacle(subject: Subject) -> str:
 
 
 def _has_random_test(subject: Subject) -> bool:
-    """Return whether test and training images differ in nothing but the training."""
+    """Return whether test and training images differ in nothing but the training, one by one."""
+    return _drew_test(subject) and not _has_several_of_a_patient(subject.population)
+
+
+def _drew_test(subject: Subject) -> bool:
+    """Return whether test images, or patients, are a random share."""
     sites = subject.scenario.population
     drawn = isinstance(sites.held_out, HeldOut) and "test" in sites.held_out.shares
     return drawn and not sites.label_noise  # of training labels alone
+
+
+def _has_several_of_a_patient(population: Population) -> bool:
+    """Return whether images were divided by whole patients, some of whom have several."""
+    if PATIENT not in population.columns:
+        return False
+    held = np.concatenate([at for site in population.indices for at in site.values()])
+    known = population.columns[PATIENT][held]
+    named = known[known != ""]
+    return len(np.unique(named)) < len(named)
 
 
 def _pool(subject: Subject, steps: Callable[[int], None]) -> Pool:

@@ -62,9 +62,10 @@ def audit(
 
     **mechanism**: known inputs go through the training code; is there the noise that the ledger
     says, and the clipping? Seconds. **one-run**: the site with the largest epsilon trains again,
-    with canaries put in by coins that are then guessed; or the server adds up canary sites. **membership**: can training images be told
-    from images that could have been? May train the run again, on half of the images.
-    **inversion**: a picture of what a server sees of one image, with and without noise.
+    or canary sites send updates, with canaries put in by coins that are then guessed.
+    **membership**: can training images be told from images that could have been? May train the run
+    again, on half of the images. **inversion**: a picture of what a server sees of one image, with
+    and without noise.
 
     Writes audit.json into the run folder, and a section of the page that `fedsim report` makes. Of
     a study, one private run of each method and setting is audited; its page shows them together.

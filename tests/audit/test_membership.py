@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clients.dpsgd import DpSgd, train_private
 from fedsim.audit import membership
 from fedsim.audit.finding import Finding
 from fedsim.audit.subject import Subject
+from fedsim.flower import private_training
 from fedsim.privacy import Unit
 from fedsim.records import RunRecord
 from fedsim.scenario import Scenario
@@ -47,6 +49,58 @@ def test_test_images_of_a_random_share_need_no_training(private: RunRecord, subj
     assert 0.5 < area.claim < 1
     assert area.low is not None
     assert area.low < area.claim
+
+
+PATIENTS = {
+    "source": {
+        "kind": "synthetic",
+        "anatomy": "chest",
+        "image_size": 16,
+        "num_examples": 200,
+        "images_per_patient": 2,
+    },
+    "task": "binary",
+}
+LITTLE: dict[str, Any] = {
+    "mechanism": {"kind": "example_level", "noise_multiplier": 60.0},
+    "delta": 1e-4,
+}
+
+
+def test_where_patients_were_held_out_whole_single_images_are_divided_anew(
+    tiny: Make, subject: Open, tmp_path: Path
+) -> None:
+    """One image of a patient tells of the others: all are members, or none."""
+    record = run(tiny(data=PATIENTS, privacy=LITTLE), out=tmp_path, device="cpu")
+    found = subject(record.folder)
+    assert not membership._has_random_test(found)
+    pool = membership._pool(found, lambda round: None)
+    assert all((pool.positions[k] == found.population.held(k)["train"]).all() for k in range(3))
+    whose, member = (np.concatenate(parts) for parts in (pool.positions, pool.members))
+    whose = found.population.columns["patient"][whose]
+    assert set(whose[member]) & set(whose[~member])
+    released = [entry for entry in pool.ledger if entry.event is not None]
+    assert sum(entry.num_units or 0 for entry in released if entry.round == 1) == member.sum()
+    outcome = membership.run(found, lambda *_: None)
+    assert "held out together" in outcome.notes[0]
+    assert not any(one.alarm for one in outcome.findings)
+    assert all(one.claim is not None for one in outcome.findings)
+
+
+@pytest.mark.slow
+def test_patients_that_are_learned_by_heart_raise_an_alarm(
+    tiny: Make, subject: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_heart = {key: LEARNED_BY_HEART[key] for key in ("rounds", "model", "client", "population")}
+    record = run(tiny(data=PATIENTS, privacy=LITTLE, **by_heart), out=tmp_path, device="cpu")
+    assert not any(one.alarm for one in findings(subject(record.folder)).values())
+
+    def open_(model: Any, examples: Any, said: DpSgd, *rest: Any, **more: Any) -> Any:
+        done = replace(said, noise_multiplier=0.0, clip_norm=1e6)
+        return train_private(model, examples, done, *rest, **more)
+
+    monkeypatch.setattr(private_training, "train_private", open_)
+    assert findings(subject(record.folder))["loss threshold, TPR at 1 % FPR"].alarm
 
 
 @pytest.mark.slow
