@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients.dpsgd import DpSgd, train_private
 from fedsim.audit import membership
 from fedsim.audit.finding import Finding
 from fedsim.audit.subject import Subject
-from fedsim.flower import private_training
 from fedsim.privacy import Unit
 from fedsim.records import RunRecord
 from fedsim.scenario import Scenario
@@ -87,20 +85,22 @@ def test_where_patients_were_held_out_whole_single_images_are_divided_anew(
     assert all(one.claim is not None for one in outcome.findings)
 
 
-@pytest.mark.slow
-def test_patients_that_are_learned_by_heart_raise_an_alarm(
-    tiny: Make, subject: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("by_heart", [False, True])
+def test_of_patients_too_only_what_gives_members_away_raises_an_alarm(
+    tiny: Make, subject: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_heart: bool
 ) -> None:
-    by_heart = {key: LEARNED_BY_HEART[key] for key in ("rounds", "model", "client", "population")}
-    record = run(tiny(data=PATIENTS, privacy=LITTLE, **by_heart), out=tmp_path, device="cpu")
-    assert not any(one.alarm for one in findings(subject(record.folder)).values())
-
-    def open_(model: Any, examples: Any, said: DpSgd, *rest: Any, **more: Any) -> Any:
-        done = replace(said, noise_multiplier=0.0, clip_norm=1e6)
-        return train_private(model, examples, done, *rest, **more)
-
-    monkeypatch.setattr(private_training, "train_private", open_)
-    assert findings(subject(record.folder))["loss threshold, TPR at 1 % FPR"].alarm
+    record = run(tiny(data=PATIENTS, privacy=LITTLE), out=tmp_path, device="cpu")
+    found = subject(record.folder)
+    pool = membership._pool(found, lambda round: None)
+    blind = np.random.default_rng(0).normal(size=sum(map(len, pool.positions)))
+    scores = blind + 8 * by_heart * np.concatenate(pool.members)
+    monkeypatch.setattr(membership, "_pool", lambda *_: pool)
+    monkeypatch.setattr(membership, "_scores", lambda *_: scores)
+    (area, rate) = membership.run(found, lambda *_: None).findings
+    assert bool(rate.alarm) == by_heart
+    assert area.low is not None
+    assert area.claim is not None
+    assert (area.low > area.claim) == by_heart
 
 
 @pytest.mark.slow
