@@ -25,7 +25,7 @@ from fedsim.audit.benches import bench_of
 from fedsim.audit.bounds import clopper_pearson, one_run_epsilon
 from fedsim.audit.finding import CONFIDENCE, Finding, Outcome, does_not_apply
 from fedsim.audit.subject import Subject
-from fedsim.audit.trial import Coins, Scores, Target, Trial, target_of
+from fedsim.audit.trial import Coins, Scores, Target, TooFewCanaries, Trial, target_of
 from fedsim.privacy.directed_rounding import rounded_down, rounded_up
 from fedsim.privacy.dp_sgd import DpSgdMechanism
 
@@ -51,7 +51,7 @@ def run(subject: Subject, tell: Tell) -> Outcome:
     target = target_of(subject)
     try:
         trial = _way(subject).trial(subject, target, tell)
-    except ValueError as error:
+    except TooFewCanaries as error:
         return does_not_apply(str(error))
     num = len(trial.coins)
     found = [_finding(subject, target, trial.scores, trial.coins, share) for share in SHARES]

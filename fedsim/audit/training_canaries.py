@@ -31,7 +31,7 @@ from clients.regularisers import Local
 from clients.units import Units
 from fedsim.audit.claims import private_steps
 from fedsim.audit.subject import Subject
-from fedsim.audit.trial import Coins, Scores, Target, Trial, drawn_coins
+from fedsim.audit.trial import Coins, Scores, Target, TooFewCanaries, Trial, drawn_coins
 from fedsim.data.aggregates import Aggregates, unknown
 from fedsim.data.population import Indices, Population
 from fedsim.data.source import PATIENT
@@ -71,7 +71,7 @@ class Joined:
 
     def units(self) -> Units:
         """Return the units that it hides, the canaries last."""
-        return Units(self.examples, private_training.unit_of_example(self.workplace, self.site))
+        return _units(self.workplace, self.site)
 
     def without(self, absent: Coins) -> Batch:
         """Return what the site trains on if blanks stand in place of some canaries, (canary,)."""
@@ -121,18 +121,17 @@ def join(subject: Subject, name: str) -> Joined:
     """Return a site with as many canaries as the options name, or as there are images for.
 
     Raises:
-        ValueError: if those are fewer than `FEWEST`.
+        TooFewCanaries: if those are fewer than `FEWEST`.
     """
     population, draws = subject.population, subject.streams.numpy("one_run_canaries")
     site = population.names.index(name)
     own = population.held(site)["train"]
     everyone = [at for h in population.holders for at in population.held(h).values()]
     others = draws.permutation(np.setdiff1d(np.concatenate(everyone), own))
-    units = Joined(subject.workplace, site, np.zeros(0, np.int64)).units()
-    sizes = draws.choice(units.sizes, subject.options.num_canaries)
+    sizes = draws.choice(_units(subject.workplace, site).sizes, subject.options.num_canaries)
     sizes = sizes[sizes.cumsum() <= len(others)]
     if len(sizes) < FEWEST:
-        raise ValueError(f"other sites have images for {len(sizes)} canaries, fewer than {FEWEST}")
+        raise TooFewCanaries(f"other sites have images for {len(sizes)} canaries, not {FEWEST}")
     taken = replace(
         population,
         indices=[
@@ -143,6 +142,12 @@ def join(subject: Subject, name: str) -> Joined:
         **_known(population, site, others[: sizes.sum()], sizes, draws),
     )
     return Joined(_workplace(subject, taken), site, sizes)
+
+
+def _units(workplace: Workplace, site: int) -> Units:
+    """Return the units that a site hides, of those that it trains on."""
+    of_example = private_training.unit_of_example(workplace, site)
+    return Units(workplace.examples(site, "train"), of_example)
 
 
 def _workplace(subject: Subject, population: Population) -> Workplace:

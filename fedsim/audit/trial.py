@@ -20,6 +20,10 @@ Coins = NDArray[np.bool_]
 Scores = NDArray[np.float64]
 
 
+class TooFewCanaries(Exception):
+    """There are not enough of them to guess; says why."""
+
+
 @dataclass(frozen=True)
 class Target:
     """Whose releases are audited: a site's, or the server's in the name of all sites.

@@ -74,8 +74,8 @@ def test_where_patients_were_held_out_whole_single_images_are_divided_anew(
     assert not membership._has_random_test(found)
     pool = membership._pool(found, lambda round: None)
     assert all((pool.positions[k] == found.population.held(k)["train"]).all() for k in range(3))
-    whose, member = (np.concatenate(parts) for parts in (pool.positions, pool.members))
-    whose = found.population.columns["patient"][whose]
+    whose = found.population.columns["patient"][np.concatenate(pool.positions)]
+    member = np.concatenate(pool.members)
     assert set(whose[member]) & set(whose[~member])
     released = [entry for entry in pool.ledger if entry.event is not None]
     assert sum(entry.num_units or 0 for entry in released if entry.round == 1) == member.sum()

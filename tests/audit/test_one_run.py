@@ -13,7 +13,7 @@ import torch
 
 from clients.dpsgd import DpSgd, train_private
 from clients.units import Units
-from fedsim.audit import one_run
+from fedsim.audit import one_run, training_canaries
 from fedsim.audit.subject import Subject
 from fedsim.audit.training_canaries import join
 from fedsim.audit.trial import target_of
@@ -143,6 +143,15 @@ def test_only_noise_that_is_not_there_raises_an_alarm(
     (everyone, _) = one_run.run(subject(folder, num_canaries=200), quiet).findings
     assert everyone.value > 0.6
     assert "guesses" in everyone.alarm
+
+
+def test_too_few_images_for_canaries_are_said(
+    private: RunRecord, subject: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_canaries, "FEWEST", 1000)
+    outcome = one_run.run(subject(private.folder), quiet)
+    assert not outcome.findings
+    assert "other sites have images for" in outcome.notes[0]
 
 
 def test_the_ceiling_says_what_cannot_alarm(private: RunRecord, subject: Open) -> None:
