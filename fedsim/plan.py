@@ -40,7 +40,7 @@ from fedsim.flower.workplace import Workplace
 from fedsim.probe import Probe, first_step, measure
 from fedsim.scenario import AllSites, FixedSize, Poisson, Scenario
 from fedsim.scenario.messages import UnmetError
-from fedsim.scenario.privacy import delta_of, is_private
+from fedsim.scenario.promises import delta_of, is_private
 from fedsim.scenario.yaml_tree import dotted
 from fedsim.seeds import Streams
 

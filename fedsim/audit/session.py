@@ -19,7 +19,7 @@ from fedsim.errors import InputError
 from fedsim.privacy.balance import balance
 from fedsim.records import read
 from fedsim.records.audit import read_audit, write_audit
-from fedsim.scenario.privacy import delta_of
+from fedsim.scenario.promises import delta_of
 from fedsim.seeds import Streams
 
 Tell = Callable[[str, int, int], None]

@@ -10,13 +10,15 @@ import typer
 
 from fedsim.errors import InputError, RunError
 
+SMALLEST_DELTA = 1e-12
+
 
 def ledger(
     path: Annotated[Path, typer.Argument(help="run folder, or a ledger.jsonl", show_default=False)],
     delta: Annotated[
         float | None,
         typer.Option(
-            help="at which epsilon is wanted, above 0 and below 1; default: that of the run",
+            help="at which epsilon is wanted, 1e-12 to 1; default: that of the run",
             show_default=False,
         ),
     ] = None,
@@ -28,7 +30,7 @@ def ledger(
     from fedsim.privacy.ledger import entries
     from fedsim.records import read
     from fedsim.records.files import read_lines
-    from fedsim.scenario.privacy import delta_of
+    from fedsim.scenario.promises import delta_of
 
     file = path / "ledger.jsonl" if path.is_dir() else path
     if not file.is_file():
@@ -41,8 +43,11 @@ def ledger(
             f"{file}: is empty or its last line is cut off, so that it may say too little; copy it "
             "anew, or resume the run"
         )
-    if delta is not None and not 0 < delta < 1:
-        raise InputError(f"--delta: expected a number above 0 and below 1, got {delta:g}")
+    if delta is not None and not SMALLEST_DELTA <= delta < 1:
+        raise InputError(
+            f"--delta: expected a number below 1 and at least {SMALLEST_DELTA:g}, below which "
+            f"accountants in double precision are lost, got {delta:g}"
+        )
     try:
         released = entries(read_lines(file))
     except (InputError, ValueError, TypeError) as error:

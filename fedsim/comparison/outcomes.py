@@ -20,7 +20,7 @@ from fedsim.errors import InputError
 from fedsim.records import RunRecord, read
 from fedsim.records.read import Predicted, are_enough
 from fedsim.records.study import Cell, StudyRecord
-from fedsim.scenario.privacy import delta_of
+from fedsim.scenario.promises import delta_of
 
 if TYPE_CHECKING:
     from fedsim.privacy.balance import Account

@@ -10,6 +10,7 @@ True
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -61,11 +62,24 @@ def from_data(data: Mapping[str, Any]) -> DpEvent:
     """
     try:
         cls = VOCABULARY[data["type"]]
+        for key, value in data.items():
+            _check(key, value)
         return cls(**{key: _event(value) for key, value in data.items() if key != "type"})
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
-            f"a ledger's event is one of {', '.join(VOCABULARY)} with its fields, got {data}"
+            f"a ledger's event is one of {', '.join(VOCABULARY)} with its fields, got {data}: {error}"
         ) from error
+
+
+def _check(key: str, value: Any) -> None:
+    """Find numbers that no event has, before an accountant fails of them."""
+    if isinstance(value, list):
+        for part in value:
+            _check(key, part)
+    elif isinstance(value, int | float):
+        most = 1.0 if key.startswith("sampling_prob") else sys.float_info.max
+        if not 0 <= value <= most:
+            raise ValueError(f"{key} cannot be {value}")
 
 
 def history(events: Iterable[tuple[DpEvent, int]]) -> History:

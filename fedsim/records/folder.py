@@ -235,9 +235,14 @@ class RunFolder:
         """Return the state after a round, with the journals at its rows."""
         state = checkpoint.load_of(self._digest, checkpoint.path_of(self.path, round))
         recorded = state.pop("recorded")
-        for name, journal in self._journals.items():
-            if name in recorded:  # runs with label privacy alone once had no ledger
-                journal.skip(recorded[name])
+        for name, seal in recorded.items():
+            if name not in self._journals:
+                file = self.path / f"{name}.jsonl"
+                raise InputError(
+                    f"{file}: is missing, and the checkpoint builds on its rows; put the file back "
+                    "as it was"
+                )
+            self._journals[name].skip(seal)
         return state
 
     def _way_out(self, before: Iterable[int]) -> str:

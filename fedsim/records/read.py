@@ -18,6 +18,7 @@ from fedsim.errors import InputError, ScenarioError
 from fedsim.records import notebook
 from fedsim.records.checkpoint import load_of, path_of, rounds
 from fedsim.records.files import read_lines
+from fedsim.scenario.promises import is_private
 from fedsim.scenario.yaml_tree import plain
 
 FORMAT = 4
@@ -218,18 +219,25 @@ def read(folder: str | Path) -> RunRecord:
         _need(run, ("digest", "keep_every", "chosen"))
     if not isinstance(run["keep_every"], int | None):
         raise InputError(f"{folder / 'run.json'}: is damaged: keep_every is no number")
+    scenario = _scenario(folder / "scenario.yaml")
+    trained, ledger = _rows(folder / "rounds.jsonl"), _rows(folder / LEDGER)
+    if trained and not ledger and is_private(scenario):
+        raise InputError(
+            f"{folder / LEDGER}: is missing or has no whole line, although the run is private and "
+            "has trained; put the file back as it was"
+        )
     return RunRecord(
         folder=folder,
         run=run,
-        scenario=_scenario(folder / "scenario.yaml"),
+        scenario=scenario,
         population=_section(folder / "population.json", json.loads),
         environment=(_rows(folder / "environment.jsonl") or [{}])[-1],
-        rounds=_rows(folder / "rounds.jsonl"),
+        rounds=trained,
         metrics=_rows(folder / "metrics.jsonl"),
         timing=_rows(folder / "timing.jsonl"),
         baselines=_rows(folder / "baselines.jsonl"),
         intervals=_rows(folder / "intervals.jsonl"),
-        ledger=_rows(folder / LEDGER),
+        ledger=ledger,
     )
 
 

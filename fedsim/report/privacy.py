@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fedsim.scenario.privacy import delta_of
+from fedsim.scenario.promises import delta_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

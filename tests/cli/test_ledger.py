@@ -85,8 +85,9 @@ def test_what_is_no_ledger_is_said(tmp_path: Path, file: Path) -> None:
         ledger_command.ledger(tmp_path / "none")
     with pytest.raises(InputError, match="give --delta"):
         ledger_command.ledger(file)
-    with pytest.raises(InputError, match="above 0 and below 1"):
-        ledger_command.ledger(file, delta=2.0)
+    for delta in (2.0, 1.0, 1e-14, 0.0, -1.0):
+        with pytest.raises(InputError, match="below 1 and at least 1e-12"):
+            ledger_command.ledger(file, delta=delta)
 
 
 def test_a_ledger_that_ends_within_a_line_is_not_read_as_a_shorter_one(file: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_run_that_died_before_its_first_checkpoint_tells_of_labels_once(
 
 
 def test_of_labels_no_delta_is_asked_and_of_gaussian_noise_it_is_their_own(tiny: Make) -> None:
-    from fedsim.scenario.privacy import delta_of, is_private
+    from fedsim.scenario.promises import delta_of, is_private
 
     def resolved(**privacy: Any) -> dict[str, Any]:
         part = {"kind": "bags", "bag_size": 4, "label_privacy": privacy}

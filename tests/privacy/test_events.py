@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from typing import Any
 
 import pytest
 from dp_accounting import dp_event
@@ -64,3 +66,24 @@ def test_what_a_ledger_has_no_word_for_is_refused() -> None:
             from_data(wrong)
     with pytest.raises(InputError):
         from_data({"type": "Gaussian", "noise_multiplier": 1.0, "more": 2})
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"count": -1}, {"sampling_probability": 1.7}, {"noise_multiplier": math.nan}],
+)
+def test_numbers_that_no_event_has_are_refused(changed: dict[str, float]) -> None:
+    gaussian: dict[str, Any] = {"type": "Gaussian", "noise_multiplier": 1.0}
+    sampled: dict[str, Any] = {
+        "type": "PoissonSampled",
+        "sampling_probability": 0.1,
+        "event": gaussian,
+    }
+    whole: dict[str, Any] = {"type": "SelfComposed", "event": sampled, "count": 3}
+    assert from_data(whole)
+    (key,) = changed
+    for part in (gaussian, sampled, whole):
+        if key in part:
+            part.update(changed)
+    with pytest.raises(InputError, match=f"{key} cannot be"):
+        from_data(whole)

@@ -294,6 +294,20 @@ def test_rows_after_the_last_checkpoint_are_replayed(make: Callable[..., RunFold
     again.close()
 
 
+def test_without_the_ledger_nobody_goes_on(make: Callable[..., RunFolder]) -> None:
+    folder = make()
+    for round in (1, 2):
+        folder.add_releases([{"round": round}])
+        folder.add_round({"round": round})
+        folder.save_checkpoint(round, {})
+    folder.close()
+    (folder.path / "ledger.jsonl").unlink()
+    again = RunFolder(folder.path)
+    with pytest.raises(InputError, match=r"ledger\.jsonl: is missing, and the checkpoint builds"):
+        again.last_checkpoint()
+    again.close()
+
+
 def test_a_run_is_finished_when_it_is_concluded(make: Callable[..., RunFolder]) -> None:
     folder = make()
     for round in range(LAST + 1):

@@ -134,6 +134,23 @@ def test_an_empty_or_lacking_section_is_an_input_error(folder: Path, name: str) 
         read(folder)
 
 
+@pytest.mark.parametrize("content", [None, b"", b'{"round": 1}'])
+def test_a_private_run_without_a_ledger_is_not_read_as_if_it_were_none(
+    folder: Path, content: bytes | None
+) -> None:
+    scenario = (folder / "scenario.yaml").read_text("utf-8")
+    (folder / "scenario.yaml").write_text(scenario + "privacy: {delta: 1.0e-5}\n", "utf-8")
+    if content is not None:
+        (folder / "ledger.jsonl").write_bytes(content)
+    with pytest.raises(InputError, match=r"ledger\.jsonl: is missing or has no whole line"):
+        read(folder)
+    (folder / "ledger.jsonl").write_bytes(b'{"round": 1}\n')
+    assert read(folder).ledger == [{"round": 1}]
+    (folder / "ledger.jsonl").unlink()
+    (folder / "rounds.jsonl").unlink()
+    assert not read(folder).ledger
+
+
 @pytest.mark.parametrize("name", JOURNALS)
 def test_a_journal_that_is_not_there_yet_is_empty(folder: Path, name: str) -> None:
     (folder / name).unlink()
