@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -113,7 +113,8 @@ class Balance:
 
     Args:
         delta: at which epsilon is given, where it needs one.
-        interval: to which the privacy losses of the accounts are rounded.
+        interval: to which the privacy losses of the accounts are rounded; of those that may be the
+            largest of their kind, to the fine one.
         accounts: by kind of unit, then in the order of the ledger.
         federation: a verdict for each kind of unit.
         unprotected: what is released without noise.
@@ -160,7 +161,7 @@ def balance(
     composed = {key: _composed(group) for key, group in groups.items()}
     few = len({frozenset(found.items()) for found in composed.values()}) <= MOST_FINE
     interval = FINE if few else COARSE
-    accounts = _accounts(groups, composed, delta, interval)
+    accounts = _sharpened(_accounts(groups, composed, delta, interval), composed)
     largest = {
         unit: max((k for k in accounts if k[1] == unit), key=lambda k: accounts[k].epsilon)
         for unit in UNITS
@@ -291,6 +292,28 @@ def _accounts(
         )
         for key, group in groups.items()
     }
+
+
+def _sharpened(
+    accounts: Mapping[Key, Account], composed: Mapping[Key, History]
+) -> dict[Key, Account]:
+    """Return the accounts with those at the fine interval that may have the largest epsilon.
+
+    Rounding makes many steps dearer than few, so the largest at a coarse interval may be another's.
+    None is larger at the fine interval than at a coarse one, which tells when to stop.
+    """
+    found = dict(accounts)
+    for unit in UNITS:
+        most = -math.inf
+        keys = (key for key in accounts if key[1] == unit)
+        for key in sorted(keys, key=lambda key: -accounts[key].epsilon):
+            account = accounts[key]
+            if account.epsilon <= most:
+                break
+            _, fine = _epsilon(composed[key], account.delta, FINE)
+            found[key] = replace(account, epsilon=fine)
+            most = max(most, fine)
+    return found
 
 
 def _trusted(account: Account) -> str:

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from dp_accounting import dp_event
 
-from fedsim.privacy.accounting import Bounds, epsilon
+from fedsim.privacy.accounting import COARSE, Bounds, epsilon
 from fedsim.privacy.attacks import Attack
-from fedsim.privacy.balance import ALL_SITES, Verdict, balance, promise, summary
+from fedsim.privacy.balance import ALL_SITES, MOST_FINE, Verdict, balance, promise, summary
+from fedsim.privacy.events import history
 from fedsim.privacy.ledger import Entry
 from fedsim.privacy.trust import AGGREGATE, SECURE_SUM
 
@@ -76,3 +77,17 @@ def test_what_is_promised_is_rounded_up_and_what_is_possible_down() -> None:
     assert "epsilon 1.0001, that" in said
     assert "less than 0.9999," in said
     assert "RDP 1.2001" in said
+
+
+def test_the_headline_is_the_largest_epsilon_however_coarse_those_of_the_sites_are() -> None:
+    """Rounding adds to every step: of many steps coarse figures are far above the fine ones."""
+    many = dp_event.PoissonSampledDpEvent(1e-3, dp_event.GaussianDpEvent(1.5))
+    events = {"many": dp_event.SelfComposedDpEvent(many, 200_000)}
+    events |= {f"one-{i}": dp_event.GaussianDpEvent(2.76 + 0.01 * i) for i in range(MOST_FINE + 1)}
+    found = balance([replace(OF_ALL, site=site, event=e) for site, e in events.items()], 1e-5)
+    (verdict,) = found.federation
+    assert found.interval == COARSE
+    assert epsilon(history([(events["many"], 1)]), 1e-5, COARSE) > verdict.bounds.high
+    assert verdict.account.site == "one-0"
+    assert verdict.bounds.high == max(epsilon(history([(e, 1)]), 1e-5) for e in events.values())
+    assert verdict.bounds.high == max(account.epsilon for account in found.accounts)
