@@ -13,7 +13,7 @@ A history is the number of times that each event was released; equal histories a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from typing import Any
 
@@ -28,6 +28,8 @@ COARSE, FINE = 1e-3, 1e-4
 """Intervals of the rounding: while a run goes on, and of its final figures."""
 MOST_INTERVALS = 100_000
 """Intervals up to epsilon; the interval grows with epsilon beyond."""
+CLOSE = 0.9
+"""Share of epsilon that a lower bound should reach, and is made ten times finer to reach."""
 _ORDERS = (2, 3, 4, 6, 8, 12, 16, 32, 64)
 _UNIT_SENSITIVITY = NeighboringRelation.REPLACE_SPECIAL
 """The relation under which every accountant of dp_accounting takes the sensitivity to be 1."""
@@ -40,12 +42,17 @@ class Bounds:
     Args:
         low: no analysis of these releases could give less.
         high: holds, and is what is reported.
-        interval: of the rounding, to which the difference is due.
+        interval: of the rounding of `high`; that of `low` is this or a tenth of it.
     """
 
     low: float
     high: float
     interval: float
+
+    @property
+    def close(self) -> bool:
+        """Whether the lower one tells something of the size of epsilon."""
+        return self.low >= CLOSE * self.high
 
 
 def pure_epsilon(history: History) -> float | None:
@@ -68,10 +75,15 @@ def epsilon(history: History, delta: float, interval: float = FINE) -> float:
 
 
 def bounds(history: History, delta: float, interval: float = FINE) -> Bounds:
-    """Return epsilon at `delta` from below and above."""
-    suited = _suited(history, interval)
-    low, high = (_epsilon(_key(history), delta, suited, above) for above in (False, True))
-    return Bounds(low, high, suited)
+    """Return epsilon at `delta` from below and above.
+
+    Rounding down takes about half an interval from every release, and nothing makes up for it: of
+    very many releases the lower bound may be far below even at the finer interval.
+    """
+    key, suited = _key(history), _suited(history, interval)
+    low, high = (_epsilon(key, delta, suited, above) for above in (False, True))
+    found = Bounds(low, high, suited)
+    return found if found.close else replace(found, low=_epsilon(key, delta, suited / 10, False))
 
 
 def deltas(history: History, epsilons: list[float], interval: float = FINE) -> list[float]:

@@ -136,6 +136,13 @@ def test_bounds_hold_the_truth_and_get_closer() -> None:
     assert fine.high - fine.low < 0.2 * (coarse.high - coarse.low)
 
 
+def test_of_many_steps_the_lower_bound_is_made_finer_until_it_tells_something() -> None:
+    found = bounds(gaussian(1.5, 5e-3, 50_000), 1e-5)
+    assert found.close
+    assert 3.3 < found.low < found.high == epsilon(gaussian(1.5, 5e-3, 50_000), 1e-5)
+    assert not bounds(gaussian(1.5, 1e-3, 200_000), 1e-5).close
+
+
 def test_epsilon_grows_with_steps_rate_and_less_noise() -> None:
     base = epsilon(gaussian(1.0, 0.1, 50), 1e-5, COARSE)
     assert base < epsilon(gaussian(1.0, 0.1, 60), 1e-5, COARSE)

@@ -75,7 +75,7 @@ def test_what_is_promised_is_rounded_up_and_what_is_possible_down() -> None:
     bounds = Bounds(0.99999, 1.00001, 1e-4)
     said = summary(Verdict(account, bounds, {"RDP": 1.20001}, Attack(0.0, 0.0)))
     assert "epsilon 1.0001, that" in said
-    assert "less than 0.9999," in said
+    assert "less than 0.9999, the difference is rounding." in said
     assert "RDP 1.2001" in said
 
 
@@ -91,3 +91,11 @@ def test_the_headline_is_the_largest_epsilon_however_coarse_those_of_the_sites_a
     assert verdict.account.site == "one-0"
     assert verdict.bounds.high == max(epsilon(history([(e, 1)]), 1e-5) for e in events.values())
     assert verdict.bounds.high == max(account.epsilon for account in found.accounts)
+
+
+def test_a_lower_bound_that_tells_little_is_no_mere_rounding() -> None:
+    (account,) = balance([OF_ALL], DELTA).accounts
+    said = summary(Verdict(account, Bounds(0.28, 1.28, 1e-4), {}, Attack(0.0, 0.0)))
+    assert "less than 0.2800, far below" in said
+    assert "goes unnoticed" in said
+    assert "the difference is rounding" not in said
