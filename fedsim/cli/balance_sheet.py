@@ -30,9 +30,10 @@ def print_balance(found: Balance) -> None:
     shown.print("Privacy: epsilon by privacy loss distributions")
     shown.print(table)
     for verdict in found.federation:
-        for text in (summary(verdict), promise(verdict.account)):
+        account = verdict.account
+        attack = verdict.attack.text(account.unit, account.relation)
+        for text in (summary(verdict), promise(account), attack):
             shown.print(Text(f"\n{text}"))
-        shown.print(Text(f"\n{verdict.attack.text(verdict.account.unit)}"))
     for text in together(found):
         shown.print(Text(f"\n{text}"))
     if found.unprotected:

@@ -1,7 +1,8 @@
 """What the privacy profile says of attacks, in words for people who decide.
 
-An attacker knows all but whether one unit was used, sees everything that was released, and says
-"used" or not. Over all such attackers, with delta(epsilon) the privacy profile,
+An attacker knows all but whether one unit was used (or, of replaced ones, which of two there was),
+sees everything that was released, and says "used" (the second one) or not. Over all such attackers,
+with delta(epsilon) the privacy profile,
 
     TPR - FPR <= delta(0)
     TPR <= min over epsilon of delta(epsilon) + e^epsilon FPR
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from fedsim.privacy.accounting import FINE, deltas, epsilon, is_private
 from fedsim.privacy.directed_rounding import rounded_up
 from fedsim.privacy.events import History
-from fedsim.privacy.units import UNITS, Unit
+from fedsim.privacy.units import UNITS, Relation, Unit
 
 Floats = NDArray[np.float64]
 
@@ -49,16 +50,28 @@ class Attack:
     advantage: float
     true_positive_rate: float
 
-    def text(self, unit: Unit) -> str:
-        """Return the figures in a sentence."""
+    def text(self, unit: Unit, relation: Relation) -> str:
+        """Return the figures in sentences about the two data sets that are to be told apart."""
         name = UNITS[unit]
         right = rounded_up(100 * (1 + self.advantage) / 2, ".1f")
         found = rounded_up(100 * self.true_positive_rate, ".1f")
+        open_question, rates = (
+            (
+                f"which of two is in the place of one {name}",
+                "If the one may be taken for the other at most one time in a hundred, the other is "
+                f"found at most {found} times in a hundred.",
+            )
+            if relation == "replace_one"
+            else (
+                f"whether one {name} was used",
+                "If at most one in a hundred unused ones may be taken for used, at most "
+                f"{found} in a hundred used ones are found.",
+            )
+        )
         return (
-            f"Somebody who knows everything but whether one {name} was used, and who sees all that "
-            f"was released, is right about it at most {right} times in a hundred, where a coin is "
-            "right 50 times. If at most one in a hundred unused ones may be taken for used, at "
-            f"most {found} in a hundred used ones are found."
+            f"Somebody who knows everything but {open_question}, and who sees all that was "
+            f"released, is right about it at most {right} times in a hundred, where a coin is "
+            f"right 50 times. {rates}"
         )
 
 

@@ -38,7 +38,7 @@ def said(record: RunRecord, found: Balance) -> Iterator[str]:
     for verdict in found.federation:
         yield summary(verdict)
         yield promise(verdict.account)
-        yield verdict.attack.text(verdict.account.unit)
+        yield verdict.attack.text(verdict.account.unit, verdict.account.relation)
         yield from verdict.alarms()
     yield from together(found)
     if across := record.population["duplicates"]["across_sites"]:

@@ -157,6 +157,7 @@ def test_what_protects_labels_is_recorded(
     told = (record.folder / "report" / "results.md").read_text()
     assert summary(verdict) in told
     assert promise(verdict.account) in told
+    assert verdict.attack.text("label", verdict.account.relation) in told
     said = CliRunner().invoke(app, ["ledger", str(record.folder)])
     assert said.exit_code == 0
     assert f"{verdict.account.epsilon:.4f}" in said.stdout

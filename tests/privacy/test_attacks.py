@@ -11,6 +11,7 @@ from scipy.stats import norm
 
 from fedsim.privacy.attacks import strongest, strongest_on_pure, strongest_on_replaced
 from fedsim.privacy.events import history
+from fedsim.privacy.units import UNITS, Unit
 
 
 @pytest.mark.parametrize("noise", [0.5, 1.0, 4.0])
@@ -55,8 +56,8 @@ def test_of_sampled_noise_they_are_those_of_another_implementation() -> None:
     attack = strongest(history([(step, 100)]))
     assert attack.advantage == pytest.approx(0.4388, abs=1e-4)
     assert attack.true_positive_rate == pytest.approx(0.1461, abs=1e-4)
-    assert "72.0 times" in attack.text("example")
-    assert "14.7 in a hundred" in attack.text("example")
+    assert "72.0 times" in attack.text("example", "replace_special")
+    assert "14.7 in a hundred" in attack.text("example", "replace_special")
 
 
 def test_without_noise_every_attack_is_possible_and_without_release_none() -> None:
@@ -78,3 +79,14 @@ def test_of_a_pure_release_the_bounds_are_those_of_its_epsilon_alone(epsilon: fl
     assert pure.advantage == pytest.approx(by_profile.advantage, abs=1e-3)
     assert pure.true_positive_rate == pytest.approx(by_profile.true_positive_rate, abs=1e-3)
     assert strongest_on_pure(1e6).advantage == 1
+
+
+@pytest.mark.parametrize("unit", ["label", "site"])
+def test_of_replaced_units_it_is_asked_which_of_two_there_was(unit: Unit) -> None:
+    said = strongest_on_pure(1.0).text(unit, "replace_one")
+    assert f"which of two is in the place of one {UNITS[unit]}, and" in said
+    assert "the other is found at most 2.8 times in a hundred" in said  # e / 100, rounded up
+    assert "used" not in said
+    assert f"whether one {UNITS[unit]} was used" in strongest_on_pure(1.0).text(
+        unit, "replace_special"
+    )
