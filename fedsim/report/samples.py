@@ -22,8 +22,11 @@ def contact_sheet_of(record: RunRecord) -> bytes | None:
     """Return a contact sheet of the training images as SVG.
 
     It is the one of an earlier report where the images are not at hand now. Images that not
-    everyone may see are never drawn: a report is passed on, and `fedsim data preview` shows them.
+    everyone may see are never drawn, nor those of a run whose privacy is strict: a report is passed
+    on, and `fedsim data preview` shows them.
     """
+    if (record.scenario.get("privacy") or {}).get("strict"):
+        return None
     population = _population(record)
     if population is None:
         earlier = record.folder / "report" / FILE

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from strategies import Strategy
 
 
+STAYS = "counts, what models say of held-out images, their labels, and the choice of the best round"
+"""What strict privacy does not forbid."""
+
+
 class Privacy(Part):
     """Whose presence is hidden, how, at what price, and what happens when it is spent."""
 
@@ -37,8 +41,9 @@ class Privacy(Part):
     budget: Budget | None = Field(default=None, description="default: spend what the rounds cost")
     strict: bool = Field(
         default=False,
-        description="refuse what releases something of training images unprotected; sites keep "
-        "their training losses to themselves",
+        description="refuse keys that ask for something of training images without noise; sites "
+        "keep their training losses to themselves, and reports show no training images. What no "
+        f"key asks for stays, listed as released without noise: {STAYS}",
     )
 
 
@@ -99,6 +104,10 @@ def unprotected(scenario: Scenario) -> Iterator[Unprotected]:
             ("strategy",),
             "use one whose weights are uniform",
         )
+    else:
+        yield Unprotected(
+            "number of training images of each site, in its every answer (weights do without)"
+        )
     if not privacy.strict:
         yield Unprotected("mean training loss of each site in each round")
     if scenario.evaluation.loss_decomposition:
@@ -121,16 +130,22 @@ def unprotected(scenario: Scenario) -> Iterator[Unprotected]:
             ("baselines",),
             "leave this key out",
         )
+    whose = (
+        "of images that belong to the hospital that the noise hides, and are not hidden"
+        if mechanism.unit == "site"
+        else "of images that nobody trains on"
+    )
     yield Unprotected(
-        "what models say of validation and test images, and the choice of the best round by it: "
-        "of images that nobody trains on"
+        "what models say of validation and test images, the true labels of these, and the choice "
+        f"of the best round by both: {whose}"
     )
     if mechanism.released_by == "server" and isinstance(scenario.cohort, Poisson):
         yield Unprotected(
             "who takes part in each round, which this folder tells: epsilon is for those who do "
             "not know"
         )
-    yield Unprotected("the simulator's own view of the sites: label tables, sample images")
+    shown = "label tables" if privacy.strict else "label tables, sample images"
+    yield Unprotected(f"the simulator's own view of the sites: {shown}")
 
 
 def _weighted(strategy: Strategy | FlowerStrategy) -> bool:

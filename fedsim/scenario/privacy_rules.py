@@ -17,7 +17,7 @@ from fedsim.fleet.round_policy import Synchronous
 from fedsim.scenario import update_privacy_rules
 from fedsim.scenario.flower_strategy import FlowerStrategy
 from fedsim.scenario.messages import Problem
-from fedsim.scenario.privacy import unprotected
+from fedsim.scenario.privacy import STAYS, unprotected
 from fedsim.scenario.scenario import Scenario
 from fedsim.scenario.supervision_rules import SAID, known
 from strategies.q_fed_avg import START_LOSS
@@ -41,7 +41,8 @@ def broken(scenario: Scenario, facts: Facts) -> Iterator[Problem]:
             if item.asked_by is not None:
                 yield Problem(
                     item.asked_by,
-                    f"releases {item.what}, which privacy.strict forbids: {item.way_out}",
+                    f"releases {item.what}, which privacy.strict forbids: {item.way_out} (it "
+                    f"forbids what a key asks for; {STAYS} stay)",
                 )
 
 

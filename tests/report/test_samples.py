@@ -41,6 +41,17 @@ def test_images_of_patients_are_not_drawn() -> None:
     assert {kind_of(source) for source in BUILTIN if source.public} == {"synthetic", "medmnist"}
 
 
+def test_training_images_of_a_run_whose_privacy_is_strict_are_not_drawn(record: Any) -> None:
+    mechanism = {"kind": "example_level", "clip_norm": 1.0, "noise_multiplier": 1.0}
+    record.scenario["evaluation"]["loss_decomposition"] = False
+    record.scenario["privacy"] = {"mechanism": mechanism, "delta": 1e-3}
+    assert samples.contact_sheet_of(record) is not None
+    record.scenario["privacy"]["strict"] = True
+    (record.folder / "report").mkdir()
+    (record.folder / "report" / samples.FILE).write_bytes(b"<svg/>")
+    assert samples.contact_sheet_of(record) is None
+
+
 @pytest.mark.parametrize("changed", ["checksums", "sites", "public"])
 def test_other_images_than_those_of_the_run_are_not_shown(
     record: Any, changed: str, monkeypatch: pytest.MonkeyPatch

@@ -220,12 +220,29 @@ def test_what_is_released_beside_the_updates_is_listed_and_strict_forbids_it() -
     assert any("by which updates are weighted" in what for what in listed)
     strict = {**weighted, "evaluation": {"loss_decomposition": False}}
     strict["privacy"] = {**strict["privacy"], "strict": True}
-    assert "strategy\n" in told(strict)
+    said = told(strict)
+    assert "strategy\n" in said
+    assert "counts, what models say of held-out images" in " ".join(said.split())
     open_population(from_data({**strict, "strategy": UNIFORM}, "FILE"))
     sampled = content("client_level", cohort={"kind": "poisson", "sampling_rate": 0.5})
     listed = [item.what for item in unprotected(from_data(sampled, "FILE"))]
     assert any("who takes part in each round" in what for what in listed)
-    assert not any("number of training images" in what for what in listed)
+    assert any("number of training images of each site, in its every answer" in w for w in listed)
+    assert not any("weighted" in what for what in listed)
+
+
+def test_held_out_labels_are_listed_and_count_as_a_hospital_s_own_where_it_is_the_unit() -> None:
+    by_images = {"kind": "example_level", "clip_norm": 1.0, "noise_multiplier": 1.0}
+    hospitals = content("client_level")
+    images = {**hospitals, "privacy": {**hospitals["privacy"], "mechanism": by_images}}
+    for scenario, whose in ((hospitals, "are not hidden"), (images, "nobody trains on")):
+        (said,) = (
+            item.what
+            for item in unprotected(from_data(scenario, "FILE"))
+            if "validation and test images" in item.what
+        )
+        assert "the true labels of these" in said
+        assert said.endswith(whose)
 
 
 def test_every_value_is_in_the_digest() -> None:
