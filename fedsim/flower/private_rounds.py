@@ -21,6 +21,7 @@ from typing import Any
 from dp_accounting.dp_event import DpEvent
 
 from fedsim.data.population import Population
+from fedsim.errors import InputError
 from fedsim.privacy import AggregateMechanism, Mechanism
 from fedsim.privacy.balance import ALL_SITES
 from fedsim.privacy.budget import Guard
@@ -144,6 +145,8 @@ class PrivateRounds:
         noise = self.release(self.releasers([0])[0]).noise_multiplier
         cohort, num = self.scenario.cohort, len(self.names)
         expected, separation = cohort.num_expected(num), cohort.separation(num)
+        if found := mechanism.too_few(noise, expected):
+            raise InputError("privacy.mechanism.{}: {}".format(*found))
         return mechanism.mean(noise, expected, Streams(self.scenario.seed), separation)
 
     @property

@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedsim.errors import InputError
 from fedsim.privacy.adaptive_clip import AdaptiveClip
 from fedsim.privacy.mechanism import AggregateMechanism, NoiseMultiplier, Release, Setting
 from fedsim.privacy.trust import AGGREGATE, Purpose
@@ -78,21 +77,21 @@ class ClientLevel(AggregateMechanism):
     def mean(
         self, noise_multiplier: float, num_expected: float, streams: Streams, separation: int = 1
     ) -> NoisyMean:
-        """Return what makes the means of a run.
-
-        Raises:
-            InputError: if too few sites are expected in a round for a clip that adapts.
-        """
+        """Return what makes the means of a run."""
         from fedsim.privacy.private_mean import NoisyMean
 
-        try:
-            return NoisyMean(
-                self.clip_norm, noise_multiplier, num_expected, streams, self.adaptive_clip
-            )
-        except ValueError as error:
-            raise InputError(
-                f"privacy.mechanism.adaptive_clip: {error}: use a fixed clip_norm, or more sites"
-            ) from error
+        return NoisyMean(
+            self.clip_norm, noise_multiplier, num_expected, streams, self.adaptive_clip
+        )
+
+    def too_few(self, noise_multiplier: float, num_expected: float) -> tuple[str, str] | None:
+        """Return why a clip that adapts needs more sites in a round."""
+        if self.adaptive_clip is not None:
+            try:
+                self.adaptive_clip.update_noise(noise_multiplier, num_expected)
+            except ValueError as error:
+                return "adaptive_clip", f"{error}: use a fixed clip_norm, or more sites"
+        return None
 
 
 @dataclass(frozen=True)

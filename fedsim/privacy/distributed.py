@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedsim.errors import InputError
 from fedsim.privacy.mechanism import AggregateMechanism, NoiseMultiplier, Setting
 from fedsim.privacy.site_noise import SiteNoise
 from fedsim.privacy.trust import SECURE_SUM, Purpose
@@ -77,19 +76,19 @@ class Distributed(AggregateMechanism):
     def mean(
         self, noise_multiplier: float, num_expected: float, streams: Streams, separation: int = 1
     ) -> SecureSum:
-        """Return what makes the means of a run.
-
-        Raises:
-            InputError: if rounds have fewer sites than have to be in a sum.
-        """
+        """Return what makes the means of a run."""
         from fedsim.privacy.private_mean import SecureSum
 
-        if num_expected < self.min_survivors:
-            raise InputError(
-                f"privacy.mechanism.min_survivors: {self.min_survivors} sites have to answer, and "
-                f"a round has {num_expected:g}: no sum would be released"
-            )
         return SecureSum(num_expected, self.min_survivors)
+
+    def too_few(self, noise_multiplier: float, num_expected: float) -> tuple[str, str] | None:
+        """Return why a sum needs more sites than a round has."""
+        if num_expected >= self.min_survivors:
+            return None
+        return "min_survivors", (
+            f"{self.min_survivors} sites have to answer, and a round has {num_expected:g}: no sum "
+            "would be released"
+        )
 
 
 @dataclass(frozen=True)

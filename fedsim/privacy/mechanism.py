@@ -127,10 +127,16 @@ class AggregateMechanism(Mechanism):
             num_expected: D, sites that are expected in a round.
             streams: of the scenario.
             separation: successive rounds in which no site takes part twice, 1 where nobody knows.
-
-        Raises:
-            InputError: if there are too few sites in a round.
         """
+
+    def too_few(self, noise_multiplier: float, num_expected: float) -> tuple[str, str] | None:
+        """Return the field that asks for more sites in a round, and why; None if they suffice.
+
+        Args:
+            noise_multiplier: of the releases; 0 for what holds with any.
+            num_expected: as in `mean`.
+        """
+        return None
 
 
 def digest(part: Part) -> str:

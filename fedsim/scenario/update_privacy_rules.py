@@ -18,9 +18,10 @@ UNIFORM = "{kind: weighted_mean, weights: uniform}"
 
 def broken(scenario: Scenario) -> Iterator[Problem]:
     """Yield the rules that mechanisms on client updates make, and the scenario breaks."""
-    if scenario.privacy is not None and isinstance(scenario.privacy.mechanism, AggregateMechanism):
+    mechanism = None if scenario.privacy is None else scenario.privacy.mechanism
+    if isinstance(mechanism, AggregateMechanism):
         yield from _mean(scenario)
-        yield from _cohort(scenario)
+        yield from _cohort(scenario, mechanism)
     else:
         yield from _beside(scenario)
     if getattr(scenario.client.objective, "prior", "site") == "population":
@@ -59,10 +60,9 @@ def _mean(scenario: Scenario) -> Iterator[Problem]:
     )
 
 
-def _cohort(scenario: Scenario) -> Iterator[Problem]:
+def _cohort(scenario: Scenario, mechanism: AggregateMechanism) -> Iterator[Problem]:
     """What a round costs must be known of its cohort."""
-    assert scenario.privacy is not None
-    mechanism, cohort = scenario.privacy.mechanism, scenario.cohort
+    cohort = scenario.cohort
     if isinstance(mechanism, DpFtrl):
         yield from _turns(scenario, mechanism)
     elif not isinstance(cohort, AllSites | FixedSize | Poisson | Cyclic):
@@ -75,6 +75,7 @@ def _cohort(scenario: Scenario) -> Iterator[Problem]:
         yield from _shares(scenario)
     else:
         yield from _attackers(scenario)
+    yield from _sizes(scenario, mechanism)
 
 
 def _turns(scenario: Scenario, mechanism: DpFtrl) -> Iterator[Problem]:
@@ -87,10 +88,9 @@ def _turns(scenario: Scenario, mechanism: DpFtrl) -> Iterator[Problem]:
             "mechanism client_level, whose rounds share none",
         )
         return
-    try:
-        num_sites = len(scenario.site_names) - len(set(scenario.population.holdout_sites))
-    except DataError:
-        return  # told where the sites are
+    num_sites = _num_sites(scenario)
+    if num_sites is None:
+        return
     separation = scenario.cohort.separation(num_sites)
     if not mechanism.factorisation.suits(separation):
         yield Problem(
@@ -126,6 +126,26 @@ def _attackers(scenario: Scenario) -> Iterator[Problem]:
                 "are clipped, so that one site moves as many updates as there are attackers: use "
                 "an attack that knows its own update alone, such as sign_flip or scaled_update",
             )
+
+
+def _sizes(scenario: Scenario, mechanism: AggregateMechanism) -> Iterator[Problem]:
+    """A round must have enough sites, as far as can be said before noise is calibrated."""
+    num_sites = _num_sites(scenario)
+    if num_sites is None:
+        return
+    noise = 0.0 if mechanism.noise_multiplier == "auto" else mechanism.noise_multiplier
+    if found := mechanism.too_few(noise, scenario.cohort.num_expected(num_sites)):
+        field, why = found
+        yield Problem(("privacy", "mechanism", field), why)
+
+
+def _num_sites(scenario: Scenario) -> int | None:
+    """Return how many sites may train, None if none may or the data do not say: told elsewhere."""
+    try:
+        num = len(scenario.site_names) - len(set(scenario.population.holdout_sites))
+    except DataError:
+        return None
+    return num if num > 0 else None
 
 
 def _beside(scenario: Scenario) -> Iterator[Problem]:

@@ -323,7 +323,9 @@ def test_noise_that_is_solved_for_spends_the_budget_and_no_more(
 def test_too_few_sites_for_a_bound_that_adapts_are_told_before_training(
     client_level: Make, tmp_path: Path
 ) -> None:
-    scenario = client_level(more={"adaptive_clip": {}}, population={"num_sites": 8})
+    """Also where the noise, and so how many it takes, is known only when it is calibrated."""
+    few = {"more": {"adaptive_clip": {}}, "population": {"num_sites": 8}}
+    scenario = client_level("auto", {"epsilon": 3.0}, **few)
     with pytest.raises(InputError, match=r"adaptive_clip: with 8 sites .* use a fixed clip_norm"):
         run(scenario, out=tmp_path, device="cpu", keep_every=1)
     assert not list(tmp_path.iterdir())

@@ -35,6 +35,11 @@ def content(kind: str, mechanism: Any = (), **sections: Any) -> dict[str, Any]:
     }
 
 
+def forty_sites() -> dict[str, Any]:
+    source = {"kind": "synthetic", "anatomy": "chest", "image_size": 16, "num_examples": 400}
+    return {"population": {"num_sites": 40}, "data": {"source": source, "task": "binary"}}
+
+
 def told(content: dict[str, Any], read: Callable[[Scenario], Any] = lambda scenario: None) -> str:
     with pytest.raises(ScenarioError) as caught:
         read(from_data(content, "FILE"))
@@ -207,6 +212,33 @@ def test_what_would_break_the_promise_is_refused(
     assert why in " ".join(said.split())
 
 
+@pytest.mark.parametrize(
+    ("kind", "mechanism", "field", "why"),
+    [
+        ("distributed", {"min_survivors": 4}, "min_survivors", "4 sites have to answer"),
+        ("client_level", {"adaptive_clip": {}}, "adaptive_clip", "use a fixed clip_norm"),
+        (
+            "client_level",
+            {"adaptive_clip": {"count_noise": 1.0}, "noise_multiplier": "auto"},
+            "adaptive_clip",
+            "standard deviation of 0.33",
+        ),
+    ],
+)
+def test_too_few_sites_in_a_round_are_told_without_looking_at_the_data(
+    kind: str, mechanism: dict[str, Any], field: str, why: str
+) -> None:
+    few = content(kind, mechanism)
+    few["privacy"]["budget"] = {"epsilon": 8}
+    said = " ".join(told(few).split())
+    assert f"privacy.mechanism.{field} " in said
+    assert why in said
+    few |= forty_sites()
+    from_data(few, "FILE")
+    few["cohort"] = {"kind": "fixed_size", "num_sites": 3}
+    assert why in " ".join(told(few).split())
+
+
 def test_delta_is_below_one_over_the_sites() -> None:
     for kind in MECHANISMS:
         bad = content(kind)
@@ -253,7 +285,8 @@ def test_every_value_is_in_the_digest() -> None:
         {"count_noise": 2.0},
     ]
     others = [
-        *(content("client_level", {"adaptive_clip": one}) for one in adaptive),
+        content("client_level", **forty_sites()),
+        *(content("client_level", {"adaptive_clip": one}, **forty_sites()) for one in adaptive),
         content("client_level", {"clip_norm": 2.0}),
         content("client_level", {"noise_multiplier": 2.0}),
         *(content(kind) for kind in ("local", "distributed", "client_level")),
