@@ -67,7 +67,8 @@ def from_data(data: Mapping[str, Any]) -> DpEvent:
         return cls(**{key: _event(value) for key, value in data.items() if key != "type"})
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
-            f"a ledger's event is one of {', '.join(VOCABULARY)} with its fields, got {data}: {error}"
+            f"a ledger's event is one of {', '.join(VOCABULARY)} with its fields, got {data}: "
+            f"{error}"
         ) from error
 
 
