@@ -118,8 +118,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     """Return "; did you mean ...?" if one of the choices is near."""
     known, word = list(choices), word.lower()[:LONGEST_SHOWN]
     part_of = [choice for choice in known if len(word) > 2 and word in choice.lower()]
-    slip, likely = (difflib.get_close_matches(word, known, 1, cutoff) for cutoff in (0.85, 0.6))
-    near = slip or part_of or likely
+    near = sorted(part_of, key=len) or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
