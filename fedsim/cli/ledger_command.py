@@ -55,6 +55,8 @@ def ledger(
             f"{file}: is no ledger of a run: {error}. Give a run folder, or the ledger.jsonl of one"
         ) from error
     record = read(path) if (path / "run.json").is_file() else None
+    if record is None or not record.check_ledger():
+        typer.echo(f"{file}: no checkpoint vouches for it, taken as complete", err=True)
     at = delta or (0.0 if record is None else delta_of(record.scenario))
     if not at and needs_delta(released):
         raise InputError(f"{path}: does not say at which delta: give --delta, such as 1e-5")

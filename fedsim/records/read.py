@@ -17,7 +17,7 @@ from fedsim.data.source import POOLED
 from fedsim.errors import InputError, ScenarioError
 from fedsim.records import notebook
 from fedsim.records.checkpoint import load_of, path_of, rounds
-from fedsim.records.files import read_lines
+from fedsim.records.files import check_seal, read_lines
 from fedsim.scenario.promises import is_private
 from fedsim.scenario.yaml_tree import plain
 
@@ -164,6 +164,19 @@ class RunRecord:
         """
         found: dict[str, Any] = self._state(round)["model"]
         return found
+
+    def check_ledger(self) -> bool:
+        """Return whether the last checkpoint vouches for the ledger; rows after it stand alone.
+
+        Raises:
+            InputError: if rows that were there when it was saved are missing or changed, or the
+                checkpoint is damaged.
+        """
+        saved = rounds(self.folder)
+        seal = self._state(saved[-1])["recorded"].get("ledger") if saved else None
+        if seal is not None:
+            check_seal(self.folder / LEDGER, seal)
+        return seal is not None
 
     def _state(self, number: int, *kind: str) -> dict[str, Any]:
         return load_of(self.run["digest"], path_of(self.folder, number, *kind))

@@ -14,6 +14,7 @@ from fedsim.errors import InputError, RunError
 from fedsim.privacy import balance, cross_checks
 from fedsim.privacy.dp_sgd import Steps
 from fedsim.privacy.ledger import Entry
+from fedsim.records import RunFolder
 
 
 def entry(round: int, site: str, noise: float) -> Entry:
@@ -96,6 +97,49 @@ def test_a_ledger_that_ends_within_a_line_is_not_read_as_a_shorter_one(file: Pat
         file.write_bytes(part)
         with pytest.raises(InputError, match="its last line is cut off"):
             ledger_command.ledger(file, delta=1e-5)
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """Return the folder of a run of three private rounds whose last checkpoint is of the second."""
+    folder = RunFolder.create(
+        tmp_path / "run",
+        scenario={
+            "rounds": 3,
+            "evaluation": {"select_by": "auroc"},
+            "privacy": {"delta": 1e-5},
+        },
+        digest="d1",
+        population={"sites": [], "class_names": [], "images": {}, "checksums": {}},
+        keep_every=None,
+    )
+    for round in (1, 2, 3):
+        folder.add_releases([entry(round, "a", 1).row()])
+        folder.add_round({"round": round})
+        if round < 3:
+            folder.save_checkpoint(round, {})
+    folder.close()
+    return folder.path
+
+
+def test_a_ledger_that_the_checkpoint_contradicts_is_refused(recorded: Path) -> None:
+    file = recorded / "ledger.jsonl"
+    first, second, third = file.read_bytes().splitlines(keepends=True)
+    cheaper = first.replace(b'"noise_multiplier": 1', b'"noise_multiplier": 5')
+    assert cheaper != first
+    for wrong in ([first], [second, third], [second, first], [cheaper, second, third]):
+        file.write_bytes(b"".join(wrong))
+        with pytest.raises(InputError, match=r"ledger\.jsonl: rows .* are missing or changed"):
+            ledger_command.ledger(recorded)
+
+
+def test_what_no_checkpoint_vouches_for_is_said(recorded: Path, file: Path) -> None:
+    said = "taken as complete"
+    assert said not in CliRunner().invoke(app, ["ledger", str(recorded)]).stderr
+    assert said in CliRunner().invoke(app, ["ledger", str(file), "--delta", "1e-5"]).stderr
+    (recorded / "checkpoints" / "round-00002.safetensors").unlink()
+    (recorded / "checkpoints" / "round-00001.safetensors").unlink(missing_ok=True)
+    assert said in CliRunner().invoke(app, ["ledger", str(recorded)]).stderr
 
 
 @pytest.mark.parametrize(
