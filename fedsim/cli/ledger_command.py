@@ -10,8 +10,6 @@ import typer
 
 from fedsim.errors import InputError, RunError
 
-SMALLEST_DELTA = 1e-12
-
 
 def ledger(
     path: Annotated[Path, typer.Argument(help="run folder, or a ledger.jsonl", show_default=False)],
@@ -30,7 +28,7 @@ def ledger(
     from fedsim.privacy.ledger import entries
     from fedsim.records import read
     from fedsim.records.files import read_lines
-    from fedsim.scenario.promises import delta_of
+    from fedsim.scenario.promises import SMALLEST_DELTA, delta_of
 
     file = path / "ledger.jsonl" if path.is_dir() else path
     if not file.is_file():

@@ -19,6 +19,7 @@ from fedsim.privacy import Budget
 from fedsim.scenario.cohort import Poisson
 from fedsim.scenario.families import AnyMechanism
 from fedsim.scenario.flower_strategy import FlowerStrategy
+from fedsim.scenario.promises import SMALLEST_DELTA
 from fedsim.scenario.yaml_tree import Path
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ class Privacy(Part):
 
     mechanism: AnyMechanism
     delta: float = Field(
-        gt=0, lt=1, description="of every epsilon; below 1 / the units of the largest site"
+        ge=SMALLEST_DELTA,
+        lt=1,
+        description="of every epsilon; below 1 / the units of the largest site, at least "
+        "1e-12, below which accountants in double precision are lost",
     )
     budget: Budget | None = Field(default=None, description="default: spend what the rounds cost")
     strict: bool = Field(
