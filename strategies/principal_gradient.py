@@ -18,6 +18,11 @@ Differences from the released code:
 - At least one direction is kept unless `allow_no_direction`.
 - Sites can count as their examples do (`weights`), by the same derivation with p_i for 1/m:
   H = P^(1/2) G G^T P^(1/2) and c = P^(1/2) S^-1 sum_{j<k} sqrt(s_j) (sum_i p_i n_i sign e_ij) e_j.
+- Noise that sites added to their updates can be taken out of K (`debias`): independent Gaussian
+  noise of standard deviation sigma_i in each of d elements adds d sigma_i^2 to K_ii and nothing to
+  what lies off the diagonal, in expectation. G keeps its noise. Where the difference is negative, a
+  site's length is taken as zero, and eigenvalues below zero as zero: with both, no more is claimed
+  than that K is unbiased before.
 
 As in the released code, a layer takes the plain mean until its aggregate was non-zero once, and so
 does a layer of one element always.
@@ -38,6 +43,8 @@ from strategies.base import NOTHING, State, Strategy
 if TYPE_CHECKING:
     from torch import Tensor
 
+UPDATE_NOISE = "update-noise"
+"""What a site reports: standard deviation of the noise in each element of its update."""
 NO_VOTE = 1e-13
 """A component of a unit eigenvector this small is rounding noise: its site casts no vote."""
 
@@ -76,6 +83,11 @@ class PrincipalGradient(Strategy):
         default=False,
         description="let k be 0 as the released code does, which stops a layer that has moved",
     )
+    debias: bool = Field(
+        default=False,
+        description="take the noise that sites add to their updates (privacy local) out of the "
+        "lengths: d sigma^2 in a layer of d elements",
+    )
 
     reference: ClassVar[str] = """@inproceedings{zeng2024fedld,
   title = {Tackling Data Heterogeneity in Federated Learning via Loss Decomposition},
@@ -84,6 +96,11 @@ class PrincipalGradient(Strategy):
   booktitle = {Medical Image Computing and Computer Assisted Intervention (MICCAI)},
   year = {2024},
 }"""
+
+    @property
+    def reports(self) -> tuple[str, ...]:
+        """The noise in the updates, if it is to be taken out of their lengths."""
+        return (UPDATE_NOISE,) if self.debias else ()
 
     def init(self, parameters: Mapping[str, Tensor], num_sites: int) -> State:
         """Return the state in which no parameter has moved."""
@@ -101,33 +118,58 @@ class PrincipalGradient(Strategy):
         Raises:
             torch.linalg.LinAlgError: the eigensolver did not converge; the updates are not finite.
         """
+        import torch
+
         from strategies.gram import shares
 
         p = shares(weights, self.weights)
         moved = state["moved"]
-        aggregate = {name: self._layer(updates[name], p, moved[name]) for name in updates}
+        variances = reported[UPDATE_NOISE].to(p).square() if self.debias else torch.zeros_like(p)
+        aggregate = {
+            name: self._layer(updates[name], p, moved[name], variances) for name in updates
+        }
         return aggregate, {
             "moved": {name: moved[name] or bool(aggregate[name].any()) for name in updates}
         }
 
-    def _layer(self, stack: Tensor, p: Tensor, moved: bool) -> Tensor:
-        """Return the aggregate of one layer, (*shape), from its stack, (site, *shape)."""
+    def _layer(self, stack: Tensor, p: Tensor, moved: bool, variances: Tensor) -> Tensor:
+        """Return the aggregate of one layer, (*shape), from its stack, (site, *shape).
+
+        Args:
+            stack: the updates.
+            p: how much each site counts, (site,), float64.
+            moved: whether the layer's aggregate was ever non-zero.
+            variances: of the noise in each element of a site's update, (site,), float64.
+        """
         from strategies.gram import combine, gram
 
         if not moved or stack[0].numel() == 1:
             return combine(stack, p)
-        return combine(stack, coefficients(gram(stack), p, self._directions(len(stack))))
+        K = debiased(gram(stack), stack[0].numel() * variances)
+        return combine(stack, coefficients(K, p, self._directions(len(stack))))
 
     def _directions(self, sites: int) -> int:
         """Return k, the number of directions kept."""
         return max(int(self.keep * sites), 0 if self.allow_no_direction else 1)
 
 
+def debiased(K: Tensor, noise: Tensor) -> Tensor:
+    """Return K, (site, site), less the expected squared norm of each site's noise, (site,).
+
+    >>> import torch
+    >>> debiased(torch.tensor([[3.0, 1.0], [1.0, 1.0]]), torch.tensor([2.0, 2.0]))
+    tensor([[1., 1.],
+            [1., 0.]])
+    """
+    lengths = (K.diagonal() - noise).clamp(min=0)
+    return K - (K.diagonal() - lengths).diag()
+
+
 def coefficients(K: Tensor, p: Tensor, k: int) -> Tensor:
     """Return c of the module docstring: (site,), float64.
 
     Args:
-        K: inner products of the updates, G G^T, (site, site), float64.
+        K: inner products of the updates, G G^T, (site, site), float64; or an estimate of them.
         p: how much each site counts, (site,), float64, non-negative with sum one.
         k: how many directions to keep, at most the number of sites.
 

@@ -26,9 +26,10 @@ def ledger(
     from fedsim.cli.balance_sheet import print_balance
     from fedsim.privacy.balance import balance, needs_delta
     from fedsim.privacy.ledger import entries
+    from fedsim.privacy.units import SMALLEST_DELTA
     from fedsim.records import read
-    from fedsim.records.files import read_lines
-    from fedsim.scenario.promises import SMALLEST_DELTA, delta_of
+    from fedsim.records.files import check_whole, read_lines
+    from fedsim.scenario.promises import delta_of
 
     file = path / "ledger.jsonl" if path.is_dir() else path
     if not file.is_file():
@@ -36,11 +37,7 @@ def ledger(
             f"{path}: has no ledger; runs of scenarios with a privacy section, or with "
             "label_privacy, write one"
         )
-    if not file.read_bytes().endswith(b"\n"):
-        raise InputError(
-            f"{file}: is empty or its last line is cut off, so that it may say too little; copy it "
-            "anew, or resume the run"
-        )
+    check_whole(file)
     if delta is not None and not SMALLEST_DELTA <= delta < 1:
         raise InputError(
             f"--delta: expected a number below 1 and at least {SMALLEST_DELTA:g}, below which "

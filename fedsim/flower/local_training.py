@@ -23,6 +23,7 @@ from fedsim.privacy.mechanism import Release
 from fedsim.privacy.site_noise import SiteNoise
 from fedsim.scenario import Scenario
 from fedsim.scenario.flower_strategy import FlowerStrategy
+from strategies.principal_gradient import UPDATE_NOISE
 from strategies.q_fed_avg import START_LOSS
 
 NOTHING: Mapping[str, Mapping[str, Tensor]] = MappingProxyType({})
@@ -43,6 +44,7 @@ class Trained:
         sent: array records that go to the server beside the model, by their name.
         memory: what the site keeps for its next round, by what keeps it.
         start_loss: mean loss of the model that came, if the strategy asks for it.
+        update_noise: standard deviation of the noise in its update, if the strategy asks for it.
     """
 
     state: Mapping[str, Tensor]
@@ -52,6 +54,7 @@ class Trained:
     sent: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     memory: Memory = field(default_factory=dict)
     start_loss: float | None = None
+    update_noise: float | None = None
 
 
 def train(
@@ -137,6 +140,7 @@ def train(
         left.sent,
         {whose: tensors for whose, tensors in kept.items() if tensors},
         start_loss,
+        _update_noise(workplace.scenario, release),
     )
 
 
@@ -153,6 +157,14 @@ def taught(workplace: Workplace, site: int, round: int) -> Batch:
             wrong = part.flip(examples.labels, len(workplace.population.class_names))
             examples = Batch(examples.images, wrong)
     return examples
+
+
+def _update_noise(scenario: Scenario, release: Release | None) -> float | None:
+    """Return the standard deviation of the noise in an update, if the strategy asks for it."""
+    strategy = scenario.strategy
+    if isinstance(strategy, FlowerStrategy) or UPDATE_NOISE not in strategy.reports:
+        return None
+    return release.std if isinstance(release, SiteNoise) else 0.0
 
 
 def _start_loss(workplace: Workplace, examples: Batch) -> float | None:

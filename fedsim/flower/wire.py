@@ -9,8 +9,8 @@ that is going on, and those whose memory may still be asked for, its present one
 training is private a ConfigRecord `private-release`, what the ledger has of the release that the
 site takes part in.
 Up: `train` sends the local model back as `arrays` with `metrics` {num-examples, num-steps,
-train_loss, and start-loss where the strategy asks for it}, and the ArrayRecords that the strategy
-collects;
+train_loss, and start-loss or update-noise where the strategy asks for it}, and the ArrayRecords
+that the strategy collects;
 `evaluate` sends for each split the scores and true labels of the site's images, which a
 simulation may look at and no private protocol would release.
 On Flower's own runtimes every message also brings a ConfigRecord `task`: the scenario as JSON,
@@ -37,6 +37,7 @@ from torch import Tensor
 from clients.training import Plan
 from fedsim.data.source import HELD_OUT
 from fedsim.privacy.mechanism import Mechanism, Release
+from strategies.principal_gradient import UPDATE_NOISE
 from strategies.q_fed_avg import START_LOSS
 
 if TYPE_CHECKING:
@@ -222,6 +223,8 @@ def train_reply(message: Message, trained: Trained) -> Message:
     )
     if trained.start_loss is not None:
         metrics[START_LOSS] = trained.start_loss
+    if trained.update_noise is not None:
+        metrics[UPDATE_NOISE] = trained.update_noise
     beside = {name: to_arrays(tensors) for name, tensors in trained.sent.items()}
     return Message(
         RecordDict({ARRAYS: to_arrays(state), METRICS: metrics, **beside}), reply_to=message

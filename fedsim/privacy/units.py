@@ -10,6 +10,9 @@ Unit = Literal["example", "patient", "bag", "label", "site"]
 Relation = Literal["add_or_remove_one", "replace_one", "replace_special"]
 """Between neighbouring data sets, by the names of dp_accounting."""
 
+SMALLEST_DELTA = 1e-12
+"""Below it accountants in double precision are lost, and contradict each other."""
+
 UNITS: dict[Unit, str] = {
     "example": "training image",
     "patient": "patient",

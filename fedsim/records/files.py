@@ -172,6 +172,19 @@ def check_seal(path: Path, seal: Mapping[str, Any]) -> None:
         )
 
 
+def check_whole(path: Path) -> None:
+    """Check that no crash or copy cut off the last line of a JSON Lines file.
+
+    Raises:
+        InputError: if it is empty or its last line has no end.
+    """
+    if not path.read_bytes().endswith(b"\n"):
+        raise InputError(
+            f"{path}: is empty or its last line is cut off, so that it may say too little; copy it "
+            "anew, or resume the run"
+        )
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a JSON Lines file; a last line cut off by a crash is left out.
 

@@ -17,7 +17,7 @@ from fedsim.data.source import POOLED
 from fedsim.errors import InputError, ScenarioError
 from fedsim.records import notebook
 from fedsim.records.checkpoint import load_of, path_of, rounds
-from fedsim.records.files import check_seal, read_lines
+from fedsim.records.files import check_seal, check_whole, read_lines
 from fedsim.scenario.promises import is_private
 from fedsim.scenario.yaml_tree import plain
 
@@ -217,7 +217,8 @@ def read(folder: str | Path) -> RunRecord:
     """Read a run folder.
 
     Raises:
-        InputError: if it is none, was written in another format, or its files are damaged.
+        InputError: if it is none, was written in another format, its files are damaged, or the run
+            is finished and its ledger is no longer what it was.
     """
     folder = Path(folder)
     if not (folder / "run.json").is_file():
@@ -239,7 +240,7 @@ def read(folder: str | Path) -> RunRecord:
             f"{folder / LEDGER}: is missing or has no whole line, although the run is private and "
             "has trained; put the file back as it was"
         )
-    return RunRecord(
+    record = RunRecord(
         folder=folder,
         run=run,
         scenario=scenario,
@@ -252,6 +253,10 @@ def read(folder: str | Path) -> RunRecord:
         intervals=_rows(folder / "intervals.jsonl"),
         ledger=ledger,
     )
+    if ledger and record.finished:
+        check_whole(folder / LEDGER)
+        record.check_ledger()
+    return record
 
 
 def _scenario(path: Path) -> dict[str, Any]:

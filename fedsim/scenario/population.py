@@ -15,7 +15,7 @@ from fedsim.data.pooled import Pooled
 from fedsim.data.population import ExternalSet, Indices, Population
 from fedsim.data.resampled import Resampled
 from fedsim.data.source import HELD_OUT, PATIENT, Split
-from fedsim.data.supervised import supervise
+from fedsim.data.supervised import KNOWN, sites_of, supervise
 from fedsim.fleet.assignment import assign
 from fedsim.privacy.units import UNITS
 from fedsim.scenario.messages import Problem, UnmetError
@@ -49,6 +49,7 @@ def completed(scenario: Scenario, population: Population) -> Population:
         *_metrics(scenario, population),
         *_bags(scenario, population),
         *_delta(scenario, population),
+        *_label_deltas(scenario, population),
         *_patients(scenario, population),
     ]
     if problems:
@@ -150,12 +151,34 @@ def _delta(scenario: Scenario, population: Population) -> Iterator[Problem]:
     num = max(num_units(scenario, population, site) for site in range(len(population)))
     whose = "there are" if unit == "site" else "a site has"
     if num and privacy.delta >= 1 / num:
-        yield Problem(
-            ("privacy", "delta"),
-            f"{whose} {num} {UNITS[unit]}s, and at a delta of 1 / {num} = {1 / num:.2g} or more, "
-            "publishing one of them at random would count as private: use less, such as "
-            f"{0.1 / num:.0e}",
+        yield Problem(("privacy", "delta"), _too_large(whose, num, f"{UNITS[unit]}s"))
+
+
+def _label_deltas(scenario: Scenario, population: Population) -> Iterator[Problem]:
+    """The delta of noise on labels must be below the chance of one label published at random."""
+    told = sites_of(scenario.population.supervision, population.names)
+    for number, part in enumerate(scenario.population.supervision):
+        delta = getattr(getattr(part, "label_privacy", None), "delta", 0.0)
+        num = max(
+            (
+                sum(len(population.held(site)[split]) for split in KNOWN)
+                for site, theirs in told.items()
+                if theirs is part
+            ),
+            default=0,
         )
+        if num and delta >= 1 / num:
+            yield Problem(
+                ("population", "supervision", number, "label_privacy", "delta"),
+                _too_large("a site has", num, "labels"),
+            )
+
+
+def _too_large(whose: str, num: int, units: str) -> str:
+    return (
+        f"{whose} {num} {units}, and at a delta of 1 / {num} = {1 / num:.2g} or more, publishing "
+        f"one of them at random would count as private: use less, such as {0.1 / num:.0e}"
+    )
 
 
 def _patients(scenario: Scenario, population: Population) -> Iterator[Problem]:

@@ -16,10 +16,10 @@ from pydantic import Field
 
 from fedsim.plugins import Part
 from fedsim.privacy import Budget
+from fedsim.privacy.units import SMALLEST_DELTA
 from fedsim.scenario.cohort import Poisson
 from fedsim.scenario.families import AnyMechanism
 from fedsim.scenario.flower_strategy import FlowerStrategy
-from fedsim.scenario.promises import SMALLEST_DELTA
 from fedsim.scenario.yaml_tree import Path
 
 if TYPE_CHECKING:
@@ -143,6 +143,10 @@ def unprotected(scenario: Scenario) -> Iterator[Unprotected]:
         "what models say of validation and test images, the true labels of these, and the choice "
         f"of the best round by both: {whose}"
     )
+    if scenario.on_client_failure == "abort":
+        yield Unprotected("that a site fails to train, if one does: the run stops there")
+    else:
+        yield Unprotected("that a site fails to train, if one does: this folder names it")
     if mechanism.released_by == "server" and isinstance(scenario.cohort, Poisson):
         yield Unprotected(
             "who takes part in each round, which this folder tells: epsilon is for those who do "

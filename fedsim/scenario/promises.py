@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-SMALLEST_DELTA = 1e-12
-"""Below it accountants in double precision are lost, and contradict each other."""
-
 
 def is_private(resolved: Mapping[str, Any]) -> bool:
     """Return whether a scenario protects anything, and so keeps a ledger.

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fedsim.errors import DataError
+from fedsim.privacy import Local
 from fedsim.scenario.cohort import AllSites, Cyclic, FixedSize
 from fedsim.scenario.messages import Problem
 from fedsim.scenario.scenario import Scenario
-from strategies import FedNova, Krum, QFedAvg
+from strategies import FedNova, Krum, PrincipalGradient, QFedAvg
 
 
 def broken_by_strategy(scenario: Scenario) -> Iterator[Problem]:
@@ -29,8 +30,25 @@ def broken_by_strategy(scenario: Scenario) -> Iterator[Problem]:
             optimizer.learning_rate,
             "q_fed_avg makes gradients of updates by it",
         )
+    if isinstance(strategy, PrincipalGradient) and strategy.debias:
+        yield from _noise_in_updates(scenario)
     if isinstance(strategy, Krum):
         yield from _enough_honest(strategy, _largest_cohort(scenario))
+
+
+def _noise_in_updates(scenario: Scenario) -> Iterator[Problem]:
+    """What is taken out of the lengths of updates must be in them, and known."""
+    if scenario.privacy is None:
+        yield Problem(
+            ("strategy", "debias"), "no site adds noise to its update: leave this key out"
+        )
+    elif not isinstance(scenario.privacy.mechanism, Local):
+        kind = scenario.privacy.mechanism.kind
+        yield Problem(
+            ("strategy", "debias"),
+            f"how much noise is in an update is known where it is added once, to the update "
+            f"itself, under the mechanism local; under {kind} it is not: leave this key out",
+        )
 
 
 def every_step_counts(scenario: Scenario, method: str) -> Iterator[Problem]:

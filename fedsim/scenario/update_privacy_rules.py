@@ -12,6 +12,7 @@ from fedsim.scenario.flower_strategy import FlowerStrategy
 from fedsim.scenario.messages import Problem
 from fedsim.scenario.scenario import Scenario
 from strategies import WeightedMean
+from strategies.principal_gradient import UPDATE_NOISE
 
 UNIFORM = "{kind: weighted_mean, weights: uniform}"
 
@@ -152,6 +153,7 @@ def _beside(scenario: Scenario) -> Iterator[Problem]:
     """Nothing that training images decide may leave a site beside its update."""
     strategy = scenario.strategy
     asked = () if isinstance(strategy, FlowerStrategy) else strategy.reports + strategy.collects
+    asked = tuple(name for name in asked if name != UPDATE_NOISE)
     if asked:
         yield Problem(
             ("strategy",),

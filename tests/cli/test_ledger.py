@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from fedsim.errors import InputError, RunError
 from fedsim.privacy import balance, cross_checks
 from fedsim.privacy.dp_sgd import Steps
 from fedsim.privacy.ledger import Entry
-from fedsim.records import RunFolder
+from fedsim.records import RunFolder, read
+from fedsim.scenario import Scenario
+from fedsim.simulate import run
 
 
 def entry(round: int, site: str, noise: float) -> Entry:
@@ -131,6 +134,26 @@ def test_a_ledger_that_the_checkpoint_contradicts_is_refused(recorded: Path) -> 
         file.write_bytes(b"".join(wrong))
         with pytest.raises(InputError, match=r"ledger\.jsonl: rows .* are missing or changed"):
             ledger_command.ledger(recorded)
+
+
+def test_nobody_reports_audits_or_exports_a_finished_run_whose_ledger_was_changed(
+    tiny: Callable[..., Scenario], tmp_path: Path, fedsim: Any
+) -> None:
+    mechanism = {"kind": "example_level", "noise_multiplier": 1.0}
+    scenario = tiny(privacy={"mechanism": mechanism, "delta": 1e-4}, rounds=2)
+    folder = run(scenario, out=tmp_path, device="cpu").folder
+    file = folder / "ledger.jsonl"
+    as_it_was = file.read_bytes()
+    first, *others = as_it_was.splitlines(keepends=True)
+    cheaper = as_it_was.replace(b'"noise_multiplier": 1.0', b'"noise_multiplier": 9.0')
+    assert cheaper != as_it_was
+    for wrong in (cheaper, b"".join(others), as_it_was[:-1], as_it_was + first[:9]):
+        file.write_bytes(wrong)
+        for command in ("report", "audit", "export", "ledger"):
+            code, _, err = fedsim(command, folder)
+            assert (code, "ledger.jsonl" in " ".join(err.split())) == (2, True), command
+    file.write_bytes(as_it_was)
+    assert read(folder).finished
 
 
 def test_what_no_checkpoint_vouches_for_is_said(recorded: Path, file: Path) -> None:

@@ -19,6 +19,7 @@ from fedsim.privacy.ledger import entries
 from fedsim.records import RunRecord, checkpoint
 from fedsim.scenario import Scenario, open_population
 from fedsim.simulate import resume, run
+from strategies.principal_gradient import debiased
 
 Make = Callable[..., Scenario]
 Model = dict[str, torch.Tensor]
@@ -87,6 +88,25 @@ def test_a_local_release_is_its_sites_and_replaces_all_its_data(
     }
     for row in record.rounds:
         assert row["cohort"] == [e.site for e in written if e.round == row["round"]]
+
+
+def test_a_strategy_that_asks_is_told_the_noise_in_each_update(
+    noisy: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken_out: list[float] = []
+
+    def watched(K: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        taken_out.extend(noise.tolist())
+        return debiased(K, noise)
+
+    strategy = {"kind": "principal_gradient", "debias": True}
+    optimizer = {"kind": "sgd", "momentum": 0.5}
+    scenario = noisy("local", 3.0, rounds=2, strategy=strategy, server_optimizer=optimizer)
+    monkeypatch.setattr("strategies.principal_gradient.debiased", watched)
+    record = run(scenario, out=tmp_path, device="cpu", keep_every=1)
+    layers = [tensor.numel() for tensor in model(record, 1).values() if tensor.numel() > 1]
+    expected = [d * (3.0 * 0.05) ** 2 for d in layers for _ in range(3)]
+    assert sorted(taken_out) == pytest.approx(sorted(expected))
 
 
 def test_local_noise_that_is_solved_for_spends_the_budget_and_no_more(noisy: Make) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -178,9 +179,13 @@ def record(
     )
 
 
-@cache
 def _resolved() -> dict[str, Any]:
-    """Return a small scenario with every default."""
+    """Return a small scenario with every default; whoever asks may change it."""
+    return deepcopy(_read())
+
+
+@cache
+def _read() -> dict[str, Any]:
     source = {"kind": "synthetic", "anatomy": "chest", "image_size": 16, "num_examples": 120}
     return from_data(
         {

@@ -121,6 +121,7 @@ CHANGEABLE = [
     if path[-1]
     not in ("version", "name", "description", "kind", "anatomy", "steps", "share", "sites", "batch")
     and path[-1] not in ("target", "target_range")  # of a regression alone
+    and path[-1] != "debias"  # of noise on updates alone
     and "metrics" not in path
     and path != ("privacy",)
 ]

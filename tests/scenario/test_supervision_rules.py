@@ -43,6 +43,23 @@ def test_bags_labels_and_both_are_fine(tiny: Make) -> None:
     assert made(tiny, SOME, {"kind": "unlabelled"}, objective={"kind": "llp_vat"})
 
 
+def test_delta_of_noise_on_labels_is_below_one_over_the_labels_of_a_site(tiny: Make) -> None:
+    def noisy(delta: float, **more: Any) -> Scenario:
+        noise = {"kind": "gaussian", "epsilon": 1.0, "delta": delta}
+        return made(tiny, SOME, {**BAGS, **more, "label_privacy": noise})
+
+    sizes = [
+        sum(len(held[split]) for split in ("train", "validation"))
+        for held in open_population(noisy(1e-4)).indices[1:]
+    ]
+    where = r"supervision\.1\.label_privacy\.delta\n  a site has "
+    with pytest.raises(UnmetError, match=where + f"{max(sizes)} labels"):
+        open_population(noisy(1 / max(sizes)))
+    with pytest.raises(ScenarioError, match="delta"):
+        noisy(1e-13)
+    assert open_population(noisy(0.9 / max(sizes)))
+
+
 BROKEN: list[tuple[tuple[dict[str, Any], ...], dict[str, Any], str]] = [
     (
         (BAGS,),

@@ -239,6 +239,19 @@ def test_too_few_sites_in_a_round_are_told_without_looking_at_the_data(
     assert why in " ".join(told(few).split())
 
 
+def test_lengths_are_debiased_where_noise_is_added_once_to_an_update_alone() -> None:
+    debiased = {"kind": "principal_gradient", "debias": True}
+    from_data(content("local", strategy=debiased), "FILE")
+    images = content("local", strategy=debiased)
+    images["privacy"]["mechanism"] = {"kind": "example_level", "noise_multiplier": 1.0}
+    said = " ".join(told(images).split())
+    assert "strategy.debias " in said
+    assert "under example_level it is not" in said
+    without = content("local", strategy=debiased)
+    del without["privacy"]
+    assert "no site adds noise to its update" in " ".join(told(without).split())
+
+
 def test_delta_is_below_one_over_the_sites() -> None:
     for kind in MECHANISMS:
         bad = content(kind)
@@ -261,6 +274,12 @@ def test_what_is_released_beside_the_updates_is_listed_and_strict_forbids_it() -
     assert any("who takes part in each round" in what for what in listed)
     assert any("number of training images of each site, in its every answer" in w for w in listed)
     assert not any("weighted" in what for what in listed)
+
+
+def test_a_site_that_fails_is_listed_as_what_the_end_of_a_run_tells() -> None:
+    for what, told_by in (("abort", "the run stops there"), ("drop", "this folder names it")):
+        listed = unprotected(from_data(content("client_level", on_client_failure=what), "FILE"))
+        assert [told_by in item.what for item in listed].count(True) == 1
 
 
 def test_held_out_labels_are_listed_and_count_as_a_hospital_s_own_where_it_is_the_unit() -> None:
@@ -291,6 +310,10 @@ def test_every_value_is_in_the_digest() -> None:
         content("client_level", {"noise_multiplier": 2.0}),
         *(content(kind) for kind in ("local", "distributed", "client_level")),
         content("local", {"clip_norm": 2.0}),
+        *(
+            content("local", strategy={"kind": "principal_gradient", "debias": debias})
+            for debias in (False, True)
+        ),
         content("distributed", {"min_survivors": 3}),
         content("distributed", {"clip_norm": 3.0}),
     ]

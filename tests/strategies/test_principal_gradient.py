@@ -14,7 +14,7 @@ from torch import Tensor
 
 from strategies import PrincipalGradient
 from strategies.gram import gram
-from strategies.principal_gradient import coefficients
+from strategies.principal_gradient import UPDATE_NOISE, coefficients, debiased
 
 Array = NDArray[np.float64]
 
@@ -213,6 +213,50 @@ def test_at_least_one_direction_is_kept_unless_allowed() -> None:
     np.testing.assert_allclose(aggregate(G, keep=0.8), G[0])
     assert not aggregate(G, keep=0.8, allow_no_direction=True).any()
     assert aggregate(G, keep=0.8, allow_no_direction=True, moved=False).any()
+
+
+def test_inner_products_without_the_noise_are_right_in_expectation() -> None:
+    """2,000 draws of noise as long as the updates, half as long, and none."""
+    rng = np.random.default_rng(0)
+    G, stds = rng.normal(size=(3, 400)), np.array([0.0, 0.5, 1.0])
+    noise = torch.from_numpy(400 * stds**2)
+    draws = np.stack(
+        [
+            debiased(gram(torch.from_numpy(G + stds[:, None] * rng.normal(size=G.shape))), noise)
+            for _ in range(2000)
+        ]
+    )
+    error = draws.mean(axis=0) - G @ G.T
+    assert (np.abs(error) <= 4.5 * draws.std(axis=0) / np.sqrt(2000) + 1e-9).all()
+    assert draws[:, 2, 2].min() > 0  # else zero took the place of what is negative
+
+
+def test_lengths_without_the_noise_give_nearly_the_coefficients_of_clean_updates() -> None:
+    rng = np.random.default_rng(1)
+    d, p = 100_000, torch.full((5,), 0.2, dtype=torch.float64)
+    G = rng.normal(size=(5, d)) / np.sqrt(d) + 0.5 * rng.normal(size=(1, d)) / np.sqrt(d)
+    std = np.sqrt(3 / d)
+    noisy = gram(torch.from_numpy(G + std * rng.normal(size=G.shape)))
+    clean = coefficients(gram(torch.from_numpy(G)), p, 1)
+    found = coefficients(debiased(noisy, torch.full_like(p, d * std**2)), p, 1)
+    left = coefficients(noisy, p, 1)
+    assert float((found - clean).norm() / clean.norm()) < 0.05
+    assert float((left - clean).norm() / clean.norm()) > 0.15
+
+
+def test_no_noise_to_take_out_changes_no_bit_and_all_noise_stops_a_layer() -> None:
+    stack = torch.from_numpy(np.random.default_rng(2).normal(size=(4, 3, 5)))
+    state, counts = {"moved": {"w": True}}, torch.ones(4, dtype=torch.float64)
+    plain, _ = PrincipalGradient().aggregate({"w": stack}, counts, state)
+    strategy = PrincipalGradient(debias=True)
+    assert strategy.reports == (UPDATE_NOISE,)
+
+    def with_noise(std: float) -> Tensor:
+        told = {UPDATE_NOISE: torch.full((4,), std, dtype=torch.float64)}
+        return strategy.aggregate({"w": stack}, counts, state, told)[0]["w"]
+
+    assert torch.equal(with_noise(0.0), plain["w"])
+    assert not with_noise(100.0).any()
 
 
 def test_coefficients_do_not_depend_on_scale() -> None:

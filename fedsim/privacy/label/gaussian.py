@@ -23,6 +23,7 @@ from pydantic import Field
 
 from fedsim.privacy.label.base import LabelPrivacy
 from fedsim.privacy.label.sensitivity import Sensitivity
+from fedsim.privacy.units import SMALLEST_DELTA
 
 if TYPE_CHECKING:
     from dp_accounting.dp_event import DpEvent
@@ -36,10 +37,10 @@ class Gaussian(LabelPrivacy):
 
     kind: Literal["gaussian"] = "gaussian"
     delta: float = Field(
-        ge=1e-100,
+        ge=SMALLEST_DELTA,
         lt=1,
-        description="added to e^epsilon times the probability of the other case; well below "
-        "1 / labels of a site",
+        description="added to e^epsilon times the probability of the other case; below 1 / the "
+        "labels of the largest site, at least 1e-12, below which accountants are lost",
     )
 
     reference: ClassVar[str] = """@inproceedings{balle2018improving,
