@@ -91,7 +91,7 @@ def deltas(history: History, epsilons: list[float], interval: float = FINE) -> l
     if not is_private(history):
         return [1.0] * len(epsilons)
     composed = _composed(_key(history), _suited(history, interval), True)
-    return [float(value) for value in composed.get_delta_for_epsilon(epsilons)]
+    return [min(1.0, float(value)) for value in composed.get_delta_for_epsilon(epsilons)]
 
 
 def is_private(history: History) -> bool:

@@ -127,12 +127,13 @@ class _Curve:
 
     @classmethod
     def of(cls, history: History, interval: float) -> _Curve:
-        epsilons = np.linspace(0, epsilon(history, SMALLEST_DELTA, interval), NUM_EPSILONS)
+        largest = min(epsilon(history, SMALLEST_DELTA, interval), LARGEST)
+        epsilons = np.linspace(0, largest, NUM_EPSILONS)
         return cls(epsilons, np.array(deltas(history, list(epsilons), interval)))
 
     def __call__(self, rates: Floats) -> Floats:
         """Return true positive rates at false ones, (rate,)."""
-        factors, rates = np.exp(np.minimum(self.epsilons, LARGEST)), rates[:, None]
+        factors, rates = np.exp(self.epsilons), rates[:, None]
         found = np.minimum(self.profile + factors * rates, 1 - (1 - self.profile - rates) / factors)
         most: Floats = np.minimum(1.0, found.min(1))
         return most

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ class RunRecord:
         """Return what Jupyter shows."""
         return notebook.html(self)
 
-    @property
+    @cached_property
     def selection(self) -> Selection:
         """Which round's model is reported."""
         return select(self.metrics, self.scenario["evaluation"]["select_by"])

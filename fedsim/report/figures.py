@@ -22,6 +22,7 @@ from fedsim.report.axes import (
     write_value,
 )
 from fedsim.report.canvas import Canvas
+from fedsim.report.many_sites import MOST_NAMED, classes_by_size, site_values
 from fedsim.report.reliability import calibration, reliability
 from fedsim.report.rows import site_by_site
 from fedsim.report.scores import (
@@ -65,10 +66,11 @@ TERMS = {
 
 def draw(record: RunRecord) -> dict[str, Figure]:
     """Return every figure that the record has data for, by name."""
+    many = len(record.population["sites"]) > MOST_NAMED
     figures = {"learning_curves": learning_curves(record)}
     if tested_sites(record):
-        figures["site_bars"] = site_bars(record)
-    figures["label_distribution"] = label_distribution(record)
+        figures["site_bars"] = site_values(record) if many else site_bars(record)
+    figures["label_distribution"] = (classes_by_size if many else label_distribution)(record)
     if ends := clock(record):
         figures["timeline"] = timeline(record)
         figures["learning_curves_virtual_time"] = learning_curves(record, ends)

@@ -11,6 +11,7 @@ from clients.metrics import METRICS
 from fedsim.report import canvas
 from fedsim.report.axes import shorten
 from fedsim.report.canvas import Canvas
+from fedsim.report.many_sites import MOST_NAMED
 from fedsim.report.scores import METHODS, arrowed, describe
 
 if TYPE_CHECKING:
@@ -44,18 +45,29 @@ def local_models(record: RunRecord, matrix: Sequence[Sequence[float]]) -> Figure
         + (" Hatched: undefined there." if undefined else ""),
     )
     size = min(0.5, 7.0 / max(len(names), 6))
-    figure = sheet.figure(1.2 + size * len(matrix), canvas.width_for(len(names)))
+    figure = sheet.figure(1.2 + size * len(matrix), canvas.width_for(min(len(names), MOST_NAMED)))
     axes = figure.subplots()
     higher = METRICS[metric].higher_is_better
+    named = len(names) <= MOST_NAMED
     shown = axes.pcolormesh(
-        matrix, cmap="cividis" if higher else "cividis_r", edgecolors="white", lw=0.5
+        matrix,
+        cmap="cividis" if higher else "cividis_r",
+        edgecolors="white",
+        lw=0.5 if named else 0,
+        rasterized=not named,
     )
     axes.set_facecolor("#EDEDED")
     axes.patch.set(hatch="////", edgecolor="#BDBDBD")
     axes.axhline(len(names), color="white", lw=4)
     axes.invert_yaxis()
     axes.grid(visible=False)
-    _name(axes, [shorten(name) for name in names])
+    if named:
+        _name(axes, [shorten(name) for name in names])
+    else:
+        axes.set_yticks([len(names) + 0.5], [METHODS["federated"]])
+    axes.tick_params(length=0, labelsize=8)
+    by = "" if named else ", sites by their number"
+    axes.set(xlabel=f"judged at{by}", ylabel=f"trained at{by}")
     if len(names) <= MAX_SITES_WRITTEN:
         _write(axes, matrix, shown.to_rgba(np.array(matrix)).sum(axis=-1))
     figure.colorbar(shown, ax=axes, label=arrowed(metric))
@@ -67,8 +79,6 @@ def _name(axes: Axes, labels: list[str]) -> None:
     middles = [place + 0.5 for place in range(len(labels) + 1)]
     axes.set_xticks(middles[:-1], labels, rotation=90 if turned else 0)
     axes.set_yticks(middles, [*labels, METHODS["federated"]])
-    axes.tick_params(length=0, labelsize=8)
-    axes.set(xlabel="judged at", ylabel="trained at")
 
 
 def _write(axes: Axes, matrix: Sequence[Sequence[float]], lightness: NDArray[np.float64]) -> None:

@@ -51,6 +51,16 @@ def _sampled(rate: float, noise: float) -> dp_event.DpEvent:
     return dp_event.PoissonSampledDpEvent(rate, dp_event.GaussianDpEvent(noise))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("noise", [0.002, 0.02])
+def test_with_hardly_any_noise_every_attack_is_possible(noise: float) -> None:
+    """At epsilons whose exponential no double holds."""
+    release = {dp_event.GaussianDpEvent(noise): 1}
+    for found in (strongest(release, 1e-2), strongest_on_replaced(release, 1e-2)):
+        assert found.advantage <= 1
+        assert (found.advantage, found.true_positive_rate) == pytest.approx((1.0, 1.0))
+
+
 def test_of_sampled_noise_they_are_those_of_another_implementation() -> None:
     step = dp_event.PoissonSampledDpEvent(0.1, dp_event.GaussianDpEvent(1.0))
     attack = strongest(history([(step, 100)]))

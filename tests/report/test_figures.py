@@ -123,6 +123,40 @@ def test_zero_is_written_and_no_gap(make_record: Any, sites: int) -> None:
     assert [(t.xy[0], t.get_rotation()) for t in written] == [(1, 90.0 if sites == 60 else 0.0)]
 
 
+def test_many_sites_are_dots_in_order_and_no_wider_than_others(make_whole_record: Any) -> None:
+    record = make_whole_record(sites=120, rounds=1)
+    drawn = figures.draw(record)
+    for name in ("site_bars", "label_distribution"):
+        assert drawn[name].get_figwidth() == canvas.WIDTH
+    assert drawn["local_models"].axes[0].get_xlabel() == "judged at, sites by their number"
+    pooled, alone, own = drawn["site_bars"].axes[0].collections
+    values = np.array(own.get_offsets())
+    expected = sorted(
+        row["value"]
+        for row in record.metrics
+        if (row["round"], row["split"], row["metric"]) == (1, "test", "auroc")
+        and row["site"] != "pooled"
+        and row["value"] is not None
+    )
+    assert values[:, 1].tolist() == pytest.approx(expected)
+    assert values[:, 0].tolist() == list(range(119))
+    assert len(pooled.get_offsets()) == len(alone.get_offsets()) == 119
+    assert "not drawn: 1 of 120 sites" in words(drawn["site_bars"])
+    above, below = drawn["label_distribution"].axes
+    sizes = sorted((sum(site["train"]) for site in record.population["sites"]), reverse=True)
+    assert above.get_ylim()[1] >= sizes[0]
+    assert below.get_ylim() == (0, 1)
+    assert len(above.collections) == len(record.population["class_names"])
+
+
+def test_many_sites_without_a_value_are_said_to_have_none(make_record: Any, tmp_path: Path) -> None:
+    record = make_record(tmp_path, sites=101, rounds=1, defined=False)
+    drawn = figures.draw(record)["site_bars"]
+    assert "not drawn: 101 of 101 sites" in words(drawn)
+    assert "A dot is" not in words(drawn)
+    write(record)  # a warning would be an error
+
+
 def test_names_that_the_font_lacks_or_that_look_like_formulas_are_drawn(
     make_record: Any, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 from urllib.parse import quote
 
@@ -103,8 +104,15 @@ class Table:
 
     def is_numeric(self, column: int) -> bool:
         """Whether a column is one of numbers, as far as they are defined."""
-        cells = [row[column] for row in self.rows if row[column].key is not None]
-        return bool(cells) and all(cell.is_number for cell in cells)
+        return self._numeric[column]
+
+    @cached_property
+    def _numeric(self) -> tuple[bool, ...]:
+        defined = (
+            [row[column] for row in self.rows if row[column].key is not None]
+            for column in range(len(self.headings))
+        )
+        return tuple(bool(cells) and all(cell.is_number for cell in cells) for cells in defined)
 
 
 @dataclass(frozen=True)
