@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,15 @@ TINY: dict[str, Any] = {
     "model": {"kind": "mlp", "widths": [8]},
     "client": {"epochs": 1, "batch_size": 16, "optimizer": {"kind": "sgd", "learning_rate": 0.1}},
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of slow tests, so that no worker is left alone with one at the end."""
+    slow, every = Counter[Path](), Counter[Path]()
+    for item in items:
+        every[item.path] += 1
+        slow[item.path] += item.get_closest_marker("slow") is not None
+    items.sort(key=lambda item: -slow[item.path] / every[item.path])
 
 
 @pytest.fixture(autouse=True, scope="session")
