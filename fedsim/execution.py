@@ -102,7 +102,7 @@ def execute(
             bags,
             private,
         )
-        _open_ledger(population, folder)
+        _open_ledger(scenario, population, folder)
         server.run(network.initial, watch)
         _conclude(workplace, population, folder, watch)
         log.info("finished; the run folder holds %.1f MB", folder.num_bytes() / 1e6)
@@ -127,13 +127,14 @@ def _strategy(
     return build(scenario, untouched, num_sites, device, mean)
 
 
-def _open_ledger(population: Population, folder: RunFolder) -> None:
+def _open_ledger(scenario: Scenario, population: Population, folder: RunFolder) -> None:
     """Write down what sites told of their labels, unless that was done before a crash."""
     from fedsim.data.label_releases import label_releases
+    from fedsim.scenario.privacy import beside_labels
 
     if folder.checkpoints() and folder.releases():
         return
-    if told := label_releases(population):
+    if told := label_releases(population, beside_labels(scenario)):
         folder.add_releases(entry.row() for entry in told)
 
 

@@ -40,6 +40,7 @@ from fedsim.flower.workplace import Workplace
 from fedsim.probe import Probe, first_step, measure
 from fedsim.scenario import AllSites, FixedSize, Poisson, Scenario
 from fedsim.scenario.messages import UnmetError
+from fedsim.scenario.privacy import beside_labels
 from fedsim.scenario.promises import delta_of, is_private
 from fedsim.scenario.yaml_tree import dotted
 from fedsim.seeds import Streams
@@ -286,7 +287,7 @@ def _privacy(workplace: Workplace, problems: list[str]) -> Balance | None:
     from fedsim.flower.private_rounds import PrivateRounds
     from fedsim.privacy.balance import balance
 
-    planned = label_releases(population)
+    planned = label_releases(population, beside_labels(scenario))
     with _noting(problems, "training cannot be private"):
         workplace.check_private()
     with _noting(problems, "the epsilon cannot be planned"):

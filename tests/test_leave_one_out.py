@@ -141,6 +141,21 @@ def test_sites_that_are_held_out_already_are_refused(tiny: Make) -> None:
         leave_one_out.scenarios(tiny(population={"num_sites": 1}))
 
 
+def test_of_private_runs_it_is_said_what_two_of_them_tell(
+    tiny: Make, records: list[RunRecord], tmp_path: Path
+) -> None:
+    privacy = {"mechanism": {"kind": "client_level", "noise_multiplier": 50.0}, "delta": 1e-2}
+    mean = {"kind": "weighted_mean", "weights": "uniform"}
+    private = leave_one_out.run(
+        tiny(rounds=1, privacy=privacy, strategy=mean), out=tmp_path, device="cpu"
+    )
+    said = "two of the models together tell what the noise of each hides"
+    assert said in table.to_markdown(private)
+    assert said not in table.to_markdown(records)
+    one, other = (record.model(1)["1.weight"] for record in private[:2])
+    assert float((one - other).norm()) < 0.1 * float(one.norm())  # so it is true
+
+
 def test_the_table_has_what_the_runs_measured(records: list[RunRecord], tmp_path: Path) -> None:
     rows = table.rows(records)
     assert len(rows) == 3 * 2 * 2

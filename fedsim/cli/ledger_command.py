@@ -16,7 +16,7 @@ def ledger(
     delta: Annotated[
         float | None,
         typer.Option(
-            help="at which epsilon is wanted, 1e-12 to 1; default: that of the run",
+            help="at which epsilon is wanted, 1e-9 to 1; default: that of the run",
             show_default=False,
         ),
     ] = None,

@@ -188,7 +188,8 @@ def _accounts(record: RunRecord) -> list[Account]:
     from fedsim.privacy.balance import spent
     from fedsim.privacy.ledger import entries
 
-    return spent(entries(record.ledger), delta_of(record.scenario))
+    shared = record.population.get("shared_patients", ())
+    return spent(entries(record.ledger), delta_of(record.scenario), shared)
 
 
 def _steps(record: RunRecord, metric: str) -> tuple[Step, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fedsim.data.population import Population
@@ -10,11 +11,15 @@ if TYPE_CHECKING:
     from fedsim.privacy.ledger import Entry
 
 
-def label_releases(population: Population) -> list[Entry]:
+def label_releases(population: Population, beside: Iterable[str] = ()) -> list[Entry]:
     """Return the release of each site that protects its labels, and what all of them expose.
 
     Training and validation images of a site are different ones, and so are their labels: a site's
     release is one of both, each label being told once for every division into bags.
+
+    Args:
+        population: of the run.
+        beside: what else the run tells of true labels, without noise.
     """
     protected = {
         site: known.release for site, known in population.knowledge.items() if known.release
@@ -26,6 +31,7 @@ def label_releases(population: Population) -> list[Entry]:
 
     exposed = dict.fromkeys(release["public"] for release in protected.values())
     return [
+        *(Entry(0, None, what) for what in beside),
         *(Entry(0, None, f"{what} (label privacy hides labels alone)") for what in exposed),
         *(
             Entry(

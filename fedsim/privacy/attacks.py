@@ -26,12 +26,11 @@ from numpy.typing import NDArray
 from fedsim.privacy.accounting import FINE, deltas, epsilon, is_private
 from fedsim.privacy.directed_rounding import rounded_up
 from fedsim.privacy.events import History
-from fedsim.privacy.units import UNITS, Relation, Unit
+from fedsim.privacy.units import SMALLEST_DELTA, UNITS, Relation, Unit
 
 Floats = NDArray[np.float64]
 
 FALSE_POSITIVE_RATE = 0.01
-SMALLEST_DELTA = 1e-9
 NUM_EPSILONS = 1001
 NUM_RATES = 1001
 LARGEST = 700.0

@@ -177,16 +177,27 @@ def balance(
     )
 
 
-def spent(entries: Iterable[Entry], delta: float) -> list[Account]:
+def spent(
+    entries: Iterable[Entry], delta: float, shared: Iterable[Mapping[str, Any]] = ()
+) -> list[Account]:
     """Return the accounts of a ledger alone, quickly: at the coarse interval, so rounded upwards.
+
+    Patients at several sites have accounts of their own, under the names of all of these.
 
     Args:
         entries: of the ledger, each release once.
         delta: as in `balance`.
+        shared: as in `balance`.
     """
     groups = _groups(list(entries))
     composed = {key: _composed(group) for key, group in groups.items()}
-    return list(_accounts(groups, composed, delta, COARSE).values())
+    accounts = list(_accounts(groups, composed, delta, COARSE).values())
+    for part, keys in _at_several_sites(groups, shared):
+        there = [entry for key in keys for entry in groups[key]]
+        key = (" and ".join(part["sites"]), *keys[0][1:])
+        (account,) = _accounts({key: there}, {key: _composed(there)}, delta, COARSE).values()
+        accounts.append(replace(account, num_units=part["num_patients"]))
+    return accounts
 
 
 def needs_delta(entries: Iterable[Entry]) -> bool:
@@ -345,18 +356,22 @@ def _shared(
     delta: float,
 ) -> list[Shared]:
     """Return what patients at several sites spend: all that is released of them, composed."""
-    found = []
-    for part in shared:
-        there = [
-            entry
-            for (site, unit, _), group in groups.items()
-            if unit == "patient" and site in part["sites"]
-            for entry in group
-        ]
-        if there:
-            spent = epsilon(_composed(there), delta, COARSE)
-            found.append(Shared(tuple(part["sites"]), part["num_patients"], spent))
+    found = [
+        Shared(tuple(part["sites"]), part["num_patients"], epsilon(_composed(there), delta, COARSE))
+        for part, keys in _at_several_sites(groups, shared)
+        for there in [[entry for key in keys for entry in groups[key]]]
+    ]
     return sorted(found, key=lambda one: -one.epsilon)
+
+
+def _at_several_sites(
+    groups: Mapping[Key, list[Entry]], shared: Iterable[Mapping[str, Any]]
+) -> Iterator[tuple[Mapping[str, Any], list[Key]]]:
+    """Yield patients at several sites with the groups of what is released of them, if any is."""
+    for part in shared:
+        keys = [key for key in groups if key[1] == "patient" and key[0] in part["sites"]]
+        if keys:
+            yield part, keys
 
 
 def _verdict(account: Account, found: History, delta: float) -> Verdict:

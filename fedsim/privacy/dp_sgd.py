@@ -33,7 +33,11 @@ class DpSgdMechanism(Mechanism):
     """Clipped gradients of single units, noise in every step."""
 
     clip_norm: float = Field(
-        default=1.0, gt=0, le=1e6, description="C, the largest norm of one unit's gradient"
+        default=1.0,
+        ge=1e-6,
+        le=1e6,
+        description="C, the largest norm of one unit's gradient; far below, squares of single "
+        "precision are zero",
     )
     noise_multiplier: NoiseMultiplier = Field(
         description="sigma, the noise's standard deviation over C; auto: what spends "

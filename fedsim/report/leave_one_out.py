@@ -27,6 +27,18 @@ NOTE = (
     "interval."
 )
 
+PRIVATE = (
+    "These runs are private one by one: each epsilon is that of one model, as if there were no "
+    "other. Sites train in all runs but one, on the same random numbers, so that two of the "
+    "models together tell what the noise of each hides. The table is for those who hold the "
+    "images; publish one model."
+)
+
+
+def notes(records: Sequence[RunRecord]) -> list[str]:
+    """Return how to read the table, and what it says of privacy."""
+    return [NOTE, PRIVATE] if any(record.ledger for record in records) else [NOTE]
+
 
 def rows(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """Return one row per site held out, model and metric, as plain data.
@@ -53,8 +65,8 @@ def to_markdown(records: Sequence[RunRecord]) -> str:
     headings, cells = _cells(records, {row["metric"] for row in rows(records)})
     lines = [headings, ["---"] * len(headings), *cells]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    name = records[0].scenario["name"]
-    return f"# {name}: leave one site out\n\n{table}\n\n{NOTE}\n"
+    name, said = records[0].scenario["name"], "\n\n".join(notes(records))
+    return f"# {name}: leave one site out\n\n{table}\n\n{said}\n"
 
 
 def render(records: Sequence[RunRecord], console: Console) -> None:
@@ -70,6 +82,8 @@ def render(records: Sequence[RunRecord], console: Console) -> None:
     for line in cells:
         table.add_row(*map(Text, line))
     console.print(table)
+    for note in notes(records)[1:]:
+        console.print(note)
 
 
 def write(records: Sequence[RunRecord], folder: Path) -> list[Path]:

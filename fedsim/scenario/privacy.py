@@ -40,7 +40,7 @@ class Privacy(Part):
         ge=SMALLEST_DELTA,
         lt=1,
         description="of every epsilon; below 1 / the units of the largest site, at least "
-        "1e-12, below which accountants in double precision are lost",
+        "1e-9, below which accountants in double precision err",
     )
     budget: Budget | None = Field(default=None, description="default: spend what the rounds cost")
     strict: bool = Field(
@@ -112,6 +112,11 @@ def unprotected(scenario: Scenario) -> Iterator[Unprotected]:
         yield Unprotected(
             "number of training images of each site, in its every answer (weights do without)"
         )
+    if (weights := getattr(scenario.model, "weights", None)) is not None:
+        yield Unprotected(
+            f"starting weights {weights.name}, taken to be public: of images that they were "
+            "learned from, no epsilon here holds"
+        )
     if not privacy.strict:
         yield Unprotected("mean training loss of each site in each round")
     if scenario.evaluation.loss_decomposition:
@@ -154,6 +159,22 @@ def unprotected(scenario: Scenario) -> Iterator[Unprotected]:
         )
     shown = "label tables" if privacy.strict else "label tables, sample images"
     yield Unprotected(f"the simulator's own view of the sites: {shown}")
+
+
+def beside_labels(scenario: Scenario) -> Iterator[str]:
+    """Yield what a run tells of true labels where sites protect theirs, beside what they tell."""
+    parts = scenario.population.supervision
+    if not any(getattr(part, "label_privacy", None) for part in parts):
+        return
+    if scenario.population.held_out != "official":
+        yield (
+            "who is in training, validation and test: shares are held out class by class, of true "
+            "labels"
+        )
+    yield (
+        "the simulator's own view of the sites: true labels of test images, tables of true "
+        "classes, and how many numbers a truncation moved, and by how much"
+    )
 
 
 def _weighted(strategy: Strategy | FlowerStrategy) -> bool:

@@ -90,7 +90,7 @@ def test_what_is_no_ledger_is_said(tmp_path: Path, file: Path) -> None:
     with pytest.raises(InputError, match="give --delta"):
         ledger_command.ledger(file)
     for delta in (2.0, 1.0, 1e-14, 0.0, -1.0):
-        with pytest.raises(InputError, match="below 1 and at least 1e-12"):
+        with pytest.raises(InputError, match="below 1 and at least 1e-09"):
             ledger_command.ledger(file, delta=delta)
 
 

@@ -13,11 +13,15 @@ from fedsim import report
 from fedsim.privacy.balance import balance, promise, together
 from fedsim.privacy.ledger import entries
 from fedsim.scenario import Scenario
+from fedsim.scenario.privacy import beside_labels
+from fedsim.scenario.scenario import Sites
 from fedsim.simulate import resume, run
 
 Make = Callable[..., Scenario]
 DELTA = 1e-4
 RANDOMISED = {"kind": "labels", "label_privacy": {"kind": "randomised_response", "epsilon": 1.5}}
+
+OFFICIAL = Sites(num_sites=3, supervision=[RANDOMISED], held_out="official")
 
 
 def both(tiny: Make, **more: Any) -> Scenario:
@@ -81,6 +85,18 @@ def test_a_run_that_died_before_its_first_checkpoint_tells_of_labels_once(
     for file in (tmp_path / "died" / "checkpoints").iterdir():
         file.unlink()
     assert resume(tmp_path / "died").ledger == whole.ledger
+
+
+@pytest.mark.parametrize("split", ["by class", "official"])
+def test_what_else_is_told_of_true_labels_is_listed(tiny: Make, tmp_path: Path, split: str) -> None:
+    scenario = tiny(population={"num_sites": 3, "supervision": [RANDOMISED]}, rounds=1)
+    if split == "official":
+        told = list(beside_labels(scenario.model_copy(update={"population": OFFICIAL})))
+    else:
+        told = balance(entries(run(scenario, out=tmp_path, device="cpu").ledger), 0).unprotected
+    assert any("true labels of test images" in what for what in told)
+    assert any("held out class by class" in what for what in told) == (split == "by class")
+    assert list(beside_labels(tiny())) == []
 
 
 def test_of_labels_no_delta_is_asked_and_of_gaussian_noise_it_is_their_own(tiny: Make) -> None:

@@ -15,7 +15,7 @@ from fedsim.cli import app
 from fedsim.errors import DataError, ScenarioError
 from fedsim.flower import private_training
 from fedsim.privacy.accounting import epsilon
-from fedsim.privacy.balance import balance
+from fedsim.privacy.balance import balance, spent
 from fedsim.privacy.directed_rounding import rounded_up
 from fedsim.privacy.dp_sgd import Steps
 from fedsim.privacy.events import history
@@ -191,6 +191,11 @@ def test_a_patient_at_two_sites_spends_what_both_release(tmp_path: Path) -> None
     assert (shared.sites, shared.num_patients) == (("a", "b"), 4)
     assert shared.epsilon == pytest.approx(epsilon(both, 1e-3), abs=2e-3)
     assert shared.epsilon > max(account.epsilon for account in found.accounts)
+    alone = spent(written, 1e-3)
+    *sites, together = spent(written, 1e-3, record.population["shared_patients"])
+    assert sites == alone  # which is what the pages of studies show
+    assert (together.site, together.unit, together.num_units) == ("a and b", "patient", 4)
+    assert together.epsilon == shared.epsilon
     said = " ".join(CliRunner().invoke(app, ["ledger", str(record.folder)]).stdout.split())
     assert "4 patients have images at several sites" in said
     assert f"epsilon {rounded_up(shared.epsilon, '.4f')}, at a and b" in said

@@ -9,6 +9,7 @@ import pytest
 
 from fedsim.errors import InputError, ScenarioError
 from fedsim.scenario import Scenario, from_data, open_population
+from fedsim.scenario.privacy import unprotected
 
 CONTENT: dict[str, Any] = {
     "version": 1,
@@ -231,8 +232,23 @@ def test_delta_is_required_and_below_one_over_the_images_of_a_site() -> None:
     said = told(privately(delta=0.05), open_population)
     assert "privacy.delta" in said
     assert "use less" in said
-    for delta in (0, 1, -1e-5, 1e-13):
+    for delta in (0, 1, -1e-5, 1e-10):
         assert "privacy.delta" in told(privately(delta=delta))
+
+
+def test_starting_weights_are_listed_as_public() -> None:
+    told = [item.what for item in unprotected(from_data(CONTENT, "FILE"))]
+    assert not any("starting weights" in what for what in told)
+    begun = {**CONTENT, "model": {"kind": "mlp", "weights": "of/them.safetensors"}}
+    told = [item.what for item in unprotected(from_data(begun, "FILE"))]
+    assert any(what.startswith("starting weights them.safetensors") for what in told)
+
+
+def test_a_clip_that_single_precision_cannot_keep_is_refused() -> None:
+    for clip in (0, 1e-7, 1e7):
+        assert "privacy.mechanism.clip_norm" in told(
+            privately(mechanism={**MECHANISM, "clip_norm": clip})
+        )
 
 
 def test_what_needs_real_secrets_is_refused_in_a_federation() -> None:

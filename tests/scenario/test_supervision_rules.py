@@ -56,7 +56,7 @@ def test_delta_of_noise_on_labels_is_below_one_over_the_labels_of_a_site(tiny: M
     with pytest.raises(UnmetError, match=where + f"{max(sizes)} labels"):
         open_population(noisy(1 / max(sizes)))
     with pytest.raises(ScenarioError, match="delta"):
-        noisy(1e-13)
+        noisy(1e-10)
     assert open_population(noisy(0.9 / max(sizes)))
 
 

@@ -40,7 +40,7 @@ class Gaussian(LabelPrivacy):
         ge=SMALLEST_DELTA,
         lt=1,
         description="added to e^epsilon times the probability of the other case; below 1 / the "
-        "labels of the largest site, at least 1e-12, below which accountants are lost",
+        "labels of the largest site, at least 1e-9, below which accountants err",
     )
 
     reference: ClassVar[str] = """@inproceedings{balle2018improving,
