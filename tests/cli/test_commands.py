@@ -232,7 +232,7 @@ SECTIONS = {
     "profile": "- fp32_tflops: a number > 0; required; 10^12 floating-point operations per second",
     "outages": "- to_round: a whole number >= 1; not set by default; the last round; null for good",
     "client": "how a site takes its steps",
-    "privacy": "- delta: a number >= 1e-12 and < 1; required; of every epsilon",
+    "privacy": "- delta: a number >= 1e-09 and < 1; required; of every epsilon",
     "budget": "- epsilon: a number > 0 and <= 1000000; required; at the section's delta",
     "evaluation": "- every: a whole number > 0; default 1; rounds",
     "external": "- name: text; required; as tables and figures call it",
