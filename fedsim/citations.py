@@ -12,6 +12,7 @@ from fedsim.errors import InputError
 from fedsim.models.monai_network import MonaiNetwork
 from fedsim.records import RunRecord
 from fedsim.scenario import Scenario, recorded
+from fedsim.scenario.promises import is_private
 
 FLOWER = """@misc{beutel2020flower,
   title = {Flower: A Friendly Federated Learning Research Framework},
@@ -45,9 +46,28 @@ SCIKIT_LEARN = """@article{pedregosa2011scikit,
   pages = {2825--2830},
   year = {2011},
 }"""
+OPACUS = """@misc{yousefpour2021opacus,
+  title = {Opacus: User-Friendly Differential Privacy Library in {PyTorch}},
+  author = {Yousefpour, Ashkan and Shilov, Igor and Sablayrolles, Alexandre and Testuggine, Davide
+            and Prasad, Karthik and Malek, Mani and Nguyen, John and Ghosh, Sayan and
+            Bharadwaj, Akash and Zhao, Jessica and Cormode, Graham and Mironov, Ilya},
+  year = {2021},
+  eprint = {2109.12298},
+  archiveprefix = {arXiv},
+}"""
+DP_ACCOUNTING = """@article{doroshenko2022connect,
+  title = {Connect the Dots: Tighter Discrete Approximations of Privacy Loss Distributions},
+  author = {Doroshenko, Vadym and Ghazi, Badih and Kamath, Pritish and Kumar, Ravi and
+            Manurangsi, Pasin},
+  journal = {Proceedings on Privacy Enhancing Technologies},
+  year = {2022},
+  note = {as implemented in dp\\_accounting},
+}"""
+ACCOUNTANTS = (DP_ACCOUNTING, OPACUS)
+"""Under every ledger."""
 STACK = (FLOWER, PYTORCH, SCIKIT_LEARN)
 """Under every run: the messages, the training, the metrics."""
-SOFTWARE = (*STACK, MONAI)
+SOFTWARE = (*STACK, *ACCOUNTANTS, MONAI)
 
 
 def of_scenarios(scenarios: Iterable[Scenario]) -> list[str]:
@@ -60,7 +80,11 @@ def of_scenarios(scenarios: Iterable[Scenario]) -> list[str]:
         [
             entry
             for scenario in scenarios
-            for entry in (*_of_parts(scenario), scenario.data.source.facts().citation, *STACK)
+            for entry in (
+                *_of_parts(scenario),
+                scenario.data.source.facts().citation,
+                *_software(scenario.resolved()),
+            )
         ]
     )
 
@@ -71,9 +95,18 @@ def of_runs(records: Iterable[RunRecord]) -> list[str]:
         [
             entry
             for record in records
-            for entry in (*_recorded(record.scenario), record.population["citation"], *STACK)
+            for entry in (
+                *_recorded(record.scenario),
+                record.population["citation"],
+                *_software(record.scenario),
+            )
         ]
     )
+
+
+def _software(resolved: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the entries of what runs a scenario, given as plain data."""
+    return (*STACK, *ACCOUNTANTS) if is_private(resolved) else STACK
 
 
 def _once(entries: Iterable[str]) -> list[str]:

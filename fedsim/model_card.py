@@ -102,6 +102,7 @@ def _privacy(record: RunRecord) -> Iterator[str]:
     if found is None:
         yield NO_PRIVACY
     else:
+        yield markdown.table(*privacy.table(found))
         yield from privacy.said(record, found)
 
 
@@ -167,7 +168,7 @@ def _factors(record: RunRecord) -> Iterator[str]:
 
 def _training(scenario: dict[str, Any]) -> str:
     """Return what decided the training; of a file of weights its name, not where it lay."""
-    kept = ("rounds", "model", "client", "cohort", "strategy", "server_optimizer")
+    kept = ("rounds", "model", "client", "cohort", "strategy", "server_optimizer", "privacy")
     shown = {key: scenario[key] for key in kept}
     if start := scenario["model"]["weights"]:
         shown["model"] = {**scenario["model"], "weights": Path(start).name}

@@ -82,6 +82,7 @@ class Plan:
         steps: fewest and most optimiser steps in a round of the sites that are counted.
         memory: bytes of all images as the network sees them.
         device: that was probed.
+        budget: epsilon that no site may spend more than; None if there is no such limit.
         probe: operations and times; None if the network cannot be trained.
         fleet: devices and virtual time; None without devices, or where they do not suffice.
         seconds_round: estimated time of a round's training.
@@ -107,6 +108,7 @@ class Plan:
     bag_sizes: Mapping[int, Advice]
     adversaries: list[dict[str, Any]]
     privacy: Balance | None
+    budget: float | None
     looks: Mapping[str, Mapping[str, Any]]
     duplicates: Duplicates | None
     num_patients: int | None
@@ -193,6 +195,7 @@ def make(
         bag_sizes={} if assumed is None else advise(scenario, population, assumed),
         adversaries=workplace.attackers.describe(),
         privacy=privacy,
+        budget=_budget(scenario),
         looks={name: dict(look) for name, look in population.looks.items()},
         duplicates=duplicates,
         num_patients=None if patients is None else len(set(patients.tolist())),
@@ -297,6 +300,11 @@ def _privacy(workplace: Workplace, problems: list[str]) -> Balance | None:
             planned += rounds.planned()
         return balance(planned, delta_of(scenario.resolved()), population.shared_patients())
     return None
+
+
+def _budget(scenario: Scenario) -> float | None:
+    section = scenario.privacy
+    return None if section is None or section.budget is None else section.budget.epsilon
 
 
 def _probe(workplace: Workplace, plan: LocalPlan, problems: list[str]) -> Probe | None:

@@ -63,6 +63,15 @@ def test_what_is_inside_of_a_part_is_cited_too(tiny: Callable[..., Scenario]) ->
     assert "cardoso2022monai" not in cited(tiny())
 
 
+def test_accountants_are_cited_where_something_is_private(tiny: Callable[..., Scenario]) -> None:
+    mechanism = {"kind": "example_level", "noise_multiplier": 1.0}
+    private = tiny(privacy={"mechanism": mechanism, "delta": 1e-4})
+    keys = ("{yousefpour2021opacus,", "{doroshenko2022connect,")
+    for scenario, cited in ((private, True), (tiny(), False)):
+        text = "".join(citations.of_scenarios([scenario]))
+        assert [key in text for key in keys] == [cited, cited]
+
+
 def test_images_are_cited(tiny: Callable[..., Scenario]) -> None:
     source = {"kind": "medmnist", "name": "pneumoniamnist"}
     assert "medmnistv2" in cited(tiny(data={"source": source, "task": "binary"}))

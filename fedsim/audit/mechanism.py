@@ -66,7 +66,7 @@ def run(subject: Subject, tell: Callable[[int, int], None]) -> Outcome:
     found = _of_plan(subject)
     claims = [claim for claim in subject.claims if claim.unit == privacy.mechanism.unit]
     if not claims:
-        return Outcome(found, ["The ledger has no release with noise: nobody is protected."])
+        return Outcome(found, [f"Nothing to test: {subject.why_no_claim}."])
     for number, claim in enumerate(claims):
         found += test(bench, claim, number, subject.delta, subject.error)
         tell(number + 1, len(claims))

@@ -55,12 +55,15 @@ def run(subject: Subject, tell: Tell) -> Outcome:
         return does_not_apply(str(error))
     num = len(trial.coins)
     found = [_finding(subject, target, trial.scores, trial.coins, share) for share in SHARES]
-    most = max(_ceilings(subject, num, 1 - CONFIDENCE))
-    can = "can" if max(_ceilings(subject, num, subject.error)) > target.epsilon else "cannot"
+    most, alarming = (
+        max(_ceilings(subject, num, error)) for error in (1 - CONFIDENCE, subject.error)
+    )
+    can = "can" if alarming > target.epsilon else "cannot"
     shown, said = rounded_up(most, ".2f"), rounded_up(target.epsilon, ".4g")
     note = (
-        f"{trial.story} So many cannot show more than epsilon {shown}, and the ledger's {said} "
-        f"{can} raise an alarm. A small bound proves no privacy: a better attack may find more."
+        f"{trial.story} So many cannot show more than epsilon {shown}, and at the level of alarms, "
+        f"which is stricter, than {rounded_up(alarming, '.2f')}: the ledger's {said} {can} raise "
+        "an alarm. A small bound proves no privacy: a better attack may find more."
     )
     return Outcome(found, [note], {"seed": subject.options.seed, "canaries": num})
 
@@ -82,7 +85,7 @@ def _obstacle(subject: Subject) -> str:
     ):
         return f"there is no bench for {privacy.mechanism.kind}"
     if not any(claim.unit == privacy.mechanism.unit for claim in subject.claims):
-        return "the ledger has no release with noise: nobody is protected"
+        return subject.why_no_claim
     return ""
 
 

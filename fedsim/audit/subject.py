@@ -59,6 +59,13 @@ class Subject:
     streams: Streams
     error: float
 
+    @property
+    def why_no_claim(self) -> str:
+        """Why the ledger promises nothing that could be put to the test, if it does not."""
+        if all(entry.event is None for entry in self.ledger):
+            return "the ledger has no release: no site trained"
+        return "the ledger has no release with noise: nobody is protected"
+
     @cached_property
     def scenario(self) -> Scenario:
         """What was run."""

@@ -32,11 +32,9 @@ def ledger(
     from fedsim.scenario.promises import delta_of
 
     file = path / "ledger.jsonl" if path.is_dir() else path
+    record = read(path) if (path / "run.json").is_file() else None
     if not file.is_file():
-        raise InputError(
-            f"{path}: has no ledger; runs of scenarios with a privacy section, or with "
-            "label_privacy, write one"
-        )
+        raise InputError(f"{path}: {_why_without_ledger(path)}")
     check_whole(file)
     if delta is not None and not SMALLEST_DELTA <= delta < 1:
         raise InputError(
@@ -49,7 +47,6 @@ def ledger(
         raise InputError(
             f"{file}: is no ledger of a run: {error}. Give a run folder, or the ledger.jsonl of one"
         ) from error
-    record = read(path) if (path / "run.json").is_file() else None
     if record is None or not record.check_ledger():
         typer.echo(f"{file}: no checkpoint vouches for it, taken as complete", err=True)
     at = delta or (0.0 if record is None else delta_of(record.scenario))
@@ -65,3 +62,16 @@ def ledger(
         typer.echo(f"Warning: {warning}", err=True)
     if alarms := [alarm for verdict in found.federation for alarm in verdict.alarms()]:
         raise RunError("\n".join(alarms))
+
+
+def _why_without_ledger(path: Path) -> str:
+    """Return what a path without a ledger is instead."""
+    if not path.exists():
+        return "there is no such file or folder"
+    if (path / "study.json").is_file():
+        return f"is a study; give one of its runs, which lie in {path.parent / 'cells'}"
+    if path.is_dir() and not (path / "run.json").is_file():
+        return "is no run folder (it has no run.json)"
+    return (
+        "has no ledger; runs of scenarios with a privacy section, or with label_privacy, write one"
+    )

@@ -21,8 +21,10 @@ from fedsim.data import aggregates
 if TYPE_CHECKING:
     from fedsim.data.population import Population
     from fedsim.plan import Plan
+    from fedsim.privacy.balance import Balance
 
 SITES_SHOWN = 40
+SITES_NAMED = 12
 LOOKS_SHOWN = 6
 SPLITS_WIDTH = len("  train  validation  test")
 
@@ -125,6 +127,20 @@ def _show(found: Plan, population: Population) -> None:
 
         typer.echo("")
         print_balance(found.privacy)
+        _say_who_stops(found.privacy, found.budget)
+
+
+def _say_who_stops(found: Balance, budget: float | None) -> None:
+    """Say which sites' budgets do not reach to the last round."""
+    if budget is None:
+        return
+    over = [one.site for one in found.accounts if one.unit != "label" and one.epsilon > budget]
+    if over:
+        who = ", ".join(over) if len(over) <= SITES_NAMED else f"{len(over):,} sites"
+        typer.echo(
+            f"Budget: epsilon {budget:g} is less than all rounds cost {who}, which is what the "
+            "table has; before the release that would overspend it they stop (on_budget)."
+        )
 
 
 def _about_images(found: Plan) -> dict[str, str]:

@@ -196,9 +196,10 @@ def _conclude(
 
 
 def _show_comparison(content: dict[str, Any]) -> None:
+    from fedsim.comparison.bounds import within_bounds
     from fedsim.comparison.tables import readable
 
-    typer.echo(readable(content)["comparison"].markdown())
+    typer.echo(readable(within_bounds(content))["comparison"].markdown())
     for sentence in content["sentences"]:
         typer.echo(f"- {sentence}")
 

@@ -12,7 +12,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from dp_accounting import NeighboringRelation, dp_event, rdp
@@ -28,8 +28,6 @@ GDP = "GDP (no bound)"
 UPPER_BOUNDS = (RDP, OPACUS_RDP, OPACUS_PRV)
 LARGEST_OF_PRV = 100.0
 """Epsilon above which Opacus' PRV accountant takes long and then may answer infinity."""
-LARGEST_OF_GDP = 500.0
-"""Epsilon up to which Opacus looks for that of GDP."""
 
 
 def cross_checks(history: History, delta: float) -> dict[str, float]:
@@ -40,7 +38,7 @@ def cross_checks(history: History, delta: float) -> dict[str, float]:
     steps = _gaussian_steps(history)
     if steps is not None:
         found |= _opacus(steps, delta, with_prv=found[RDP] <= LARGEST_OF_PRV)
-    return {name: value for name, value in found.items() if math.isfinite(value)}
+    return {name: max(0.0, value) for name, value in found.items() if math.isfinite(value)}
 
 
 def contradictions(bounds: Bounds, checks: dict[str, float]) -> list[str]:
@@ -88,7 +86,8 @@ def _opacus(
         for name, kind in wanted.items():
             accountant = kind()
             accountant.history = list(steps)
-            found[name] = float(accountant.get_epsilon(delta))
+            with suppress(ValueError):  # Opacus looks for that of GDP between 0 and 500
+                found[name] = float(accountant.get_epsilon(delta))
     return found
 
 

@@ -59,13 +59,18 @@ def entries(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     Raises:
         InputError: if a row is none of a ledger.
     """
-    return list(dict.fromkeys(_entry(row) for row in rows))
+    return list(dict.fromkeys(_entry(n, row) for n, row in enumerate(rows, start=1)))
 
 
-def _entry(row: Mapping[str, Any]) -> Entry:
+def _entry(number: int, row: Mapping[str, Any]) -> Entry:
+    line = f"line {number}"
     if not isinstance(row, Mapping) or set(row) != set(_FIELDS):
-        raise InputError(f"a row of a ledger has {', '.join(_FIELDS)}, got {row}")
+        raise InputError(f"{line}: a row of a ledger has {', '.join(_FIELDS)}, got {row}")
     protected = row["event"] is not None
     if protected and (row["unit"] not in UNITS or row["relation"] not in RELATIONS):
-        raise InputError(f"a ledger does not know unit and relation of {dict(row)}")
-    return Entry(**{**row, "event": from_data(row["event"]) if protected else None})
+        raise InputError(f"{line}: a ledger does not know unit and relation of {dict(row)}")
+    try:
+        event = from_data(row["event"]) if protected else None
+    except (InputError, TypeError, ValueError) as error:
+        raise InputError(f"{line}: {error}") from error
+    return Entry(**{**row, "event": event})

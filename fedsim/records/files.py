@@ -180,8 +180,8 @@ def check_whole(path: Path) -> None:
     """
     if not path.read_bytes().endswith(b"\n"):
         raise InputError(
-            f"{path}: is empty or its last line is cut off, so that it may say too little; copy it "
-            "anew, or resume the run"
+            f"{path}: is empty or its last line is cut off, so that it may say too little; put "
+            "the file back as it was"
         )
 
 

@@ -61,7 +61,7 @@ def accounted(content: Mapping[str, Any]) -> Iterator[str]:
             f"above {true_rate}."
         )
     if not content["accounted"]:
-        yield "Nothing in this run is private: no ledger bounds what attacks find out."
+        yield "Nothing was released with noise: no ledger bounds what attacks find out."
     yield (
         f"Intervals have a confidence of {100 * content['confidence']:.0f} %. A correct run raises "
         f"an alarm with a probability of about {100 * content['familywise_error']:g} %."

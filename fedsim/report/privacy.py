@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from fedsim.privacy.balance import Balance
     from fedsim.records import RunRecord
 
+NAMED = 12
+"""Sites that a sentence names."""
+
 
 def balance_of(record: RunRecord) -> Balance | None:
     """Return what the ledger comes to at the run's delta, None if nothing was to be private."""
@@ -22,6 +25,21 @@ def balance_of(record: RunRecord) -> Balance | None:
 
     shared = record.population.get("shared_patients", ())
     return balance(entries(record.ledger), delta_of(record.scenario), shared)
+
+
+def stopped(record: RunRecord) -> Iterator[str]:
+    """Yield whose budget was spent before the last round, and when."""
+    first: dict[str, int] = {}
+    for row in record.rounds:
+        for site in row.get("out_of_budget") or ():
+            first.setdefault(site, row["round"])
+    for round in sorted(set(first.values())):
+        sites = [site for site, since in first.items() if since == round]
+        who = ", ".join(sites) if len(sites) <= NAMED else f"{len(sites):,} sites"
+        yield (
+            f"Budget spent (epsilon {record.scenario['privacy']['budget']['epsilon']:g}): nothing "
+            f"was released of {who} from round {round} on."
+        )
 
 
 def table(found: Balance) -> tuple[Sequence[str], list[list[str]]]:
@@ -41,6 +59,14 @@ def said(record: RunRecord, found: Balance) -> Iterator[str]:
         yield verdict.attack.text(verdict.account.unit, verdict.account.relation)
         yield from verdict.alarms()
     yield from together(found)
-    if across := record.population["duplicates"]["across_sites"]:
-        yield f"{across} images are at several sites, pixel for pixel: their epsilons add up."
+    if not found.federation:
+        yield "Nothing was released with noise: no site trained."
+    yield from stopped(record)
+    hidden = {verdict.account.unit for verdict in found.federation} - {"site", "label"}
+    if hidden and (num := record.population["duplicates"]["num_groups"]):
+        yield (
+            f"{num} images are in the data more than once, pixel for pixel, and the ledger counts "
+            "every copy by itself: what trains at several sites spends the epsilons of all of "
+            "them, and two copies in the training of one site more than twice its epsilon."
+        )
     yield f"Released without noise: {'; '.join(found.unprotected)}."

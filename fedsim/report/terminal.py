@@ -37,8 +37,8 @@ def render(record: RunRecord, console: Console) -> None:
     if (found := privacy.balance_of(record)) is not None:
         from fedsim.privacy.balance import summary
 
-        for verdict in found.federation:
-            console.print(Text(summary(verdict)))
+        for text in (*map(summary, found.federation), *privacy.stopped(record)):
+            console.print(Text(text))
 
 
 def _results(record: RunRecord) -> Table:

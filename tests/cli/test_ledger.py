@@ -85,8 +85,14 @@ def test_accountants_that_contradict_each_other_are_an_alarm(
 
 
 def test_what_is_no_ledger_is_said(tmp_path: Path, file: Path) -> None:
-    with pytest.raises(InputError, match="has no ledger"):
+    with pytest.raises(InputError, match="there is no such file or folder"):
         ledger_command.ledger(tmp_path / "none")
+    (tmp_path / "study").mkdir()
+    with pytest.raises(InputError, match="is no run folder"):
+        ledger_command.ledger(tmp_path / "study")
+    (tmp_path / "study" / "study.json").touch()
+    with pytest.raises(InputError, match=f"give one of its runs, which lie in {tmp_path}/cells"):
+        ledger_command.ledger(tmp_path / "study")
     with pytest.raises(InputError, match="give --delta"):
         ledger_command.ledger(file)
     for delta in (2.0, 1.0, 1e-14, 0.0, -1.0):
@@ -154,6 +160,27 @@ def test_nobody_reports_audits_or_exports_a_finished_run_whose_ledger_was_change
             assert (code, "ledger.jsonl" in " ".join(err.split())) == (2, True), command
     file.write_bytes(as_it_was)
     assert read(folder).finished
+
+
+def test_a_private_run_without_its_ledger_is_no_run_without_privacy(recorded: Path) -> None:
+    (recorded / "ledger.jsonl").unlink()
+    with pytest.raises(InputError, match=r"is missing .* although the run is private"):
+        ledger_command.ledger(recorded)
+
+
+def test_an_event_that_is_none_is_told_by_its_line(file: Path) -> None:
+    first, *others = file.read_text().splitlines(keepends=True)
+    wrong = others[0].replace('"Gaussian"', '"Gausian"')
+    assert wrong != others[0]
+    file.write_text("".join([first, wrong, *others[1:]]))
+    with pytest.raises(InputError, match="line 2: a ledger's event is one of"):
+        ledger_command.ledger(file, delta=1e-5)
+
+
+def test_no_accountant_goes_below_zero(file: Path) -> None:
+    """At so large a delta Opacus' PRV accountant does, and its GDP finds no root."""
+    result = CliRunner().invoke(app, ["ledger", str(file), "--delta", "0.5"])
+    assert result.exit_code == 0, result.stderr
 
 
 def test_what_no_checkpoint_vouches_for_is_said(recorded: Path, file: Path) -> None:

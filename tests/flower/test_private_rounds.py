@@ -15,6 +15,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from clients.dpsgd import DpSgd, train_private
+from fedsim import report
+from fedsim.audit import mechanism
+from fedsim.audit.session import subject
+from fedsim.audit.subject import Options
 from fedsim.errors import InputError, RunError
 from fedsim.flower import private_training, wire
 from fedsim.flower.local_training import train
@@ -206,6 +210,23 @@ def test_what_would_overspend_is_not_released(tiny: Make, tmp_path: Path, on_bud
     assert [bool(row["out_of_budget"]) for row in record.rounds] == [False, False, True]
     for name in names:
         assert 0 < epsilon(spent(record, name), DELTA) <= limit
+    report.write(record)
+    stopped = ", ".join(record.rounds[2]["out_of_budget"])
+    told = f"nothing was released of {stopped} from round 3 on"
+    assert told in (record.folder / "report/results.md").read_text(encoding="utf-8")
+
+
+def test_where_no_site_could_pay_for_a_round_it_is_said_and_nobody_called_unprotected(
+    tiny: Make, tmp_path: Path
+) -> None:
+    scenario = tiny(privacy=private(1.0, budget={"epsilon": 1e-3}), rounds=1)
+    record = run(scenario, out=tmp_path, device="cpu")
+    report.write(record)
+    text = (record.folder / "report/results.md").read_text(encoding="utf-8")
+    assert "Nothing was released with noise: no site trained." in text
+    assert "from round 1 on" in text
+    found = mechanism.run(subject(record.folder, Options(), torch.device("cpu")), lambda *_: None)
+    assert found.notes == ["Nothing to test: the ledger has no release: no site trained."]
 
 
 def test_a_run_that_was_stopped_by_its_budget_stays_stopped(

@@ -83,7 +83,11 @@ def without_places(value: Any) -> Any:
 
 def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_plain(item)}" for key, item in value.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{key}: {_plain(item)}" for key, item in value.items() if item is not None)
+            + "}"
+        )
     if isinstance(value, list):
         return "[" + ", ".join(map(_plain, value)) + "]"
     if isinstance(value, bool):
