@@ -192,9 +192,7 @@ def spent(
     groups = _groups(list(entries))
     composed = {key: _composed(group) for key, group in groups.items()}
     accounts = list(_accounts(groups, composed, delta, COARSE).values())
-    for part, keys in _at_several_sites(groups, shared):
-        there = [entry for key in keys for entry in groups[key]]
-        key = (" and ".join(part["sites"]), *keys[0][1:])
+    for part, key, there in _at_several_sites(groups, shared):
         (account,) = _accounts({key: there}, {key: _composed(there)}, delta, COARSE).values()
         accounts.append(replace(account, num_units=part["num_patients"]))
     return accounts
@@ -358,20 +356,20 @@ def _shared(
     """Return what patients at several sites spend: all that is released of them, composed."""
     found = [
         Shared(tuple(part["sites"]), part["num_patients"], epsilon(_composed(there), delta, COARSE))
-        for part, keys in _at_several_sites(groups, shared)
-        for there in [[entry for key in keys for entry in groups[key]]]
+        for part, _, there in _at_several_sites(groups, shared)
     ]
     return sorted(found, key=lambda one: -one.epsilon)
 
 
 def _at_several_sites(
     groups: Mapping[Key, list[Entry]], shared: Iterable[Mapping[str, Any]]
-) -> Iterator[tuple[Mapping[str, Any], list[Key]]]:
-    """Yield patients at several sites with the groups of what is released of them, if any is."""
+) -> Iterator[tuple[Mapping[str, Any], Key, list[Entry]]]:
+    """Yield patients at several sites, whose account theirs is, and what is released of them."""
     for part in shared:
         keys = [key for key in groups if key[1] == "patient" and key[0] in part["sites"]]
         if keys:
-            yield part, keys
+            there = [entry for key in keys for entry in groups[key]]
+            yield part, (" and ".join(part["sites"]), *keys[0][1:]), there
 
 
 def _verdict(account: Account, found: History, delta: float) -> Verdict:
