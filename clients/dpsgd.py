@@ -255,25 +255,15 @@ def _release(
     num_units: int,
     generator: torch.Generator,
 ) -> None:
-    """Make the noisy sum over the expected number of units the gradient of every parameter.
-
-    Noise is drawn in double precision: in single, torch's normal numbers end at 5.77 standard
-    deviations, and what a unit moves beyond them could be told with more than delta.
-    """
-    import torch
+    """Make the noisy sum over the expected number of units the gradient of every parameter."""
+    from clients.gaussian import standard_normal
 
     for parameter in parameters:
-        noise = torch.normal(
-            0.0,
-            mechanism.noise_scale,
-            parameter.shape,
-            generator=generator,
-            device=generator.device,
-            dtype=torch.float64,
-        )
-        noise = noise.to(parameter.dtype).to(parameter.device)
-        noisy = noise + sums[parameter] if parameter in sums else noise
-        parameter.grad = noisy / (mechanism.sampling_rate * num_units)
+        noise = standard_normal(parameter.shape, generator).mul_(mechanism.noise_scale)
+        noisy = noise.to(parameter.device, parameter.dtype)
+        if parameter in sums:
+            noisy += sums[parameter]
+        parameter.grad = noisy.div_(mechanism.sampling_rate * num_units)
 
 
 def _add_gradient(penalty: Tensor, parameters: list[nn.Parameter]) -> None:
