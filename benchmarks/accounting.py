@@ -17,6 +17,7 @@ import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from dp_accounting import dp_event
@@ -25,7 +26,7 @@ from dp_accounting.dp_event import DpEvent
 from fedsim.privacy.accounting import COARSE, epsilon
 from fedsim.privacy.balance import balance
 from fedsim.privacy.budget import Guard
-from fedsim.privacy.events import history
+from fedsim.privacy.events import History, history
 from fedsim.privacy.ledger import Entry, entries
 from results import arguments, write
 
@@ -102,13 +103,18 @@ def budget(num_sites: int, num_rounds: int, differ: bool) -> float:
     spent: dict[str, Counter[DpEvent]] = {name: Counter() for name in released}
     guard = Guard(8.0, DELTA)
 
+    def coming(event: DpEvent, round: int) -> dict[int, History]:
+        return dict.fromkeys(range(round, num_rounds + 1), history([(event, 1)]))
+
     def ask() -> None:
-        for done in range(num_rounds):
-            for name, event in released.items():
-                if guard.affords(name, spent[name], event, num_rounds - done):
-                    guard.charge(name)
+        within = dict(released)
+        for round in range(1, num_rounds + 1):
+            for name, event in list(within.items()):
+                if guard.affords(name, round, spent[name], partial(coming, event, round)):
                     for part, count in history([(event, 1)]).items():
                         spent[name][part] += count
+                else:
+                    del within[name]
 
     return timed(ask)
 

@@ -37,7 +37,7 @@ from fedsim.records.files import writing
 from fedsim.scenario import Scenario
 
 if TYPE_CHECKING:
-    from fedsim.flower.private_rounds import Desk
+    from fedsim.flower.desk import Desk
 
 Reach = Callable[[Workplace, Path | None, ExitStack], InlineGrid | RuntimeGrid]
 """Makes what reaches the sites, which may keep things in a folder; the stack ends its processes."""
@@ -113,7 +113,8 @@ def desk(scenario: Scenario, population: Population, folder: RunFolder) -> Desk 
     """Return what decides about releases and writes them down, None if nothing is protected."""
     if scenario.privacy is None:
         return None
-    from fedsim.flower.private_rounds import Desk, PrivateRounds
+    from fedsim.flower.desk import Desk
+    from fedsim.flower.private_rounds import PrivateRounds
 
     return Desk(PrivateRounds.of(scenario, population), folder)
 

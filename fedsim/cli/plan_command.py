@@ -135,11 +135,19 @@ def _say_who_stops(found: Balance, budget: float | None) -> None:
     if budget is None:
         return
     over = [one.site for one in found.accounts if one.unit != "label" and one.epsilon > budget]
+    between = [one for one in found.shared if one.epsilon > budget]
     if over:
         who = ", ".join(over) if len(over) <= SITES_NAMED else f"{len(over):,} sites"
         typer.echo(
             f"Budget: epsilon {budget:g} is less than all rounds cost {who}, which is what the "
             "table has; before the release that would overspend it they stop (on_budget)."
+        )
+    if between:
+        num = sum(one.num_patients for one in between)
+        typer.echo(
+            f"Budget: epsilon {budget:g} is less than all rounds cost {num} patients at several "
+            "sites; before the round in which these sites together would overspend it they stop "
+            "(on_budget). With noise_multiplier: auto they reach the last round."
         )
 
 

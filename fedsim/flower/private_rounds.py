@@ -1,4 +1,4 @@
-"""What private training releases in each round: planned, refused, written down, then done.
+"""What private training releases in each round, as it is planned.
 
 The numbers of a release are decided here once. They are what the ledger has as its event, and what
 is sent to the sites to be carried out.
@@ -11,26 +11,19 @@ sites take turns, it costs those sites alone.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property, partial
-from typing import Any
-
-from dp_accounting.dp_event import DpEvent
 
 from fedsim.data.population import Population
 from fedsim.errors import InputError
 from fedsim.privacy import AggregateMechanism, Mechanism
 from fedsim.privacy.balance import ALL_SITES
-from fedsim.privacy.budget import Guard
-from fedsim.privacy.calibration import least_noise
+from fedsim.privacy.calibration import least_noise, noises_together
 from fedsim.privacy.events import History, history
-from fedsim.privacy.ledger import Entry, entries
+from fedsim.privacy.ledger import Entry
 from fedsim.privacy.mechanism import Release, Setting
 from fedsim.privacy.private_mean import PrivateMean
-from fedsim.records import RunFolder
 from fedsim.scenario import AllSites, Cyclic, FixedSize, Poisson, Scenario
 from fedsim.scenario.privacy import num_units, unprotected
 from fedsim.seeds import Streams
@@ -49,6 +42,8 @@ class PrivateRounds:
             "site", how many sites there are.
         num_examples: function of a site -> the number of its training examples; by default each is
             a unit.
+        shared: sites that train on images of the same patients, where patients are hidden: who is
+            there spends what all of them release.
     """
 
     def __init__(
@@ -57,11 +52,12 @@ class PrivateRounds:
         names: Sequence[str],
         num_units: Callable[[int], int],
         num_examples: Callable[[int], int] | None = None,
+        shared: Sequence[tuple[int, ...]] = (),
     ) -> None:
         assert scenario.privacy is not None
         self.scenario, self.privacy = scenario, scenario.privacy
         self.names, self.num_units = names, num_units
-        self.num_examples = num_examples or num_units
+        self.num_examples, self.shared = num_examples or num_units, shared
 
     @staticmethod
     def of(scenario: Scenario, population: Population) -> PrivateRounds:
@@ -71,6 +67,7 @@ class PrivateRounds:
             population.names,
             cache(partial(num_units, scenario, population)),
             lambda site: len(population.held(site)["train"]),
+            _shared(scenario, population),
         )
 
     @property
@@ -88,22 +85,17 @@ class PrivateRounds:
         Raises:
             InputError: if no noise keeps epsilon to the budget.
         """
-        return self._priced(self._setting(releaser))
+        return self._priced(releaser, self._setting(releaser), self._raised)
 
     def alone(self, site: int) -> Release:
         """Return what a site releases in every round if it trains alone, for the same price."""
-        setting = self._setting(site)
-        return self._priced(replace(setting, num_rounds=self.scenario.rounds, num_models=1))
+        return self._priced(site, self._setting_alone(site), self._raised_alone)
 
     def rounds_of(self, releaser: Releaser) -> Sequence[int]:
         """Return the rounds in which something is released, ascending."""
         if releaser is None or isinstance(self.scenario.cohort, AllSites):
             return range(1, self.scenario.rounds + 1)
         return self._drawn.get(releaser, [])
-
-    def charged(self, releaser: Releaser) -> Sequence[int]:
-        """Return the rounds in which the ledger has a release of it, ascending."""
-        return self.privacy.mechanism.charged(self.rounds_of(releaser))
 
     def name(self, releaser: Releaser) -> str:
         """Return what a releaser is called."""
@@ -130,7 +122,7 @@ class PrivateRounds:
     def planned(self) -> list[Entry]:
         """Return the ledger that the whole run would have, if no budget stops it."""
         releasers = self.releasers(list(range(len(self.names))))
-        released = [self.entry(one, round) for one in releasers for round in self.charged(one)]
+        released = [self.entry(one, round) for one in releasers for round in self.rounds_of(one)]
         return [*self.unprotected(), *released]
 
     def mean(self) -> PrivateMean | None:
@@ -186,12 +178,15 @@ class PrivateRounds:
             self._num_models,
         )
 
+    def _setting_alone(self, site: int) -> Setting:
+        return replace(self._setting(site), num_rounds=self.scenario.rounds, num_models=1)
+
     @cached_property
     def _num_models(self) -> int:
         beside = self.scenario.client.personalisation
         return 2 if beside is not None and beside.beside is not None else 1
 
-    def _priced(self, setting: Setting) -> Release:
+    def _priced(self, releaser: Releaser, setting: Setting, raised: Mapping[int, float]) -> Release:
         """Return what is released with the noise that the scenario gives, or its budget asks for.
 
         Raises:
@@ -201,117 +196,60 @@ class PrivateRounds:
         noise = mechanism.noise_multiplier
         if noise == "auto":
             assert budget is not None
-            noise = _calibrated(mechanism, setting, budget.epsilon, self.privacy.delta)
+            known = None if releaser is None else raised.get(releaser)
+            noise = known or _calibrated(mechanism, setting, budget.epsilon, self.privacy.delta)
         return mechanism.release(noise, setting)
+
+    @cached_property
+    def _raised(self) -> dict[int, float]:
+        return self._solved_together(self._setting)
+
+    @cached_property
+    def _raised_alone(self) -> dict[int, float]:
+        return self._solved_together(self._setting_alone)
+
+    def _solved_together(self, setting: Callable[[int], Setting]) -> dict[int, float]:
+        """Return the noise of sites whose patients are at several; nothing if none is solved for.
+
+        Raises:
+            InputError: if no noise is enough.
+        """
+        mechanism, budget, delta = self.privacy.mechanism, self.privacy.budget, self.privacy.delta
+        if mechanism.noise_multiplier != "auto" or not self.shared:
+            return {}
+        assert budget is not None
+        settings = {site: setting(site) for sites in self.shared for site in sites}
+        return noises_together(
+            lambda site, noise: _all_rounds(mechanism, settings[site], noise),
+            {
+                site: _calibrated(mechanism, of_site, budget.epsilon, delta)
+                for site, of_site in settings.items()
+            },
+            self.shared,
+            budget.epsilon,
+            delta,
+        )
+
+
+def _shared(scenario: Scenario, population: Population) -> list[tuple[int, ...]]:
+    """Return the sites of patients at several of them, the largest sets alone: they spend most."""
+    assert scenario.privacy is not None
+    if scenario.privacy.mechanism.unit != "patient":
+        return []
+    numbers = {name: site for site, name in enumerate(population.names)}
+    found = [frozenset(part["sites"]) for part in population.shared_patients()]
+    return [
+        tuple(sorted(numbers[name] for name in sites))
+        for sites in found
+        if not any(sites < other for other in found)
+    ]
 
 
 @cache
 def _calibrated(mechanism: Mechanism, setting: Setting, epsilon: float, delta: float) -> float:
     """Return the least noise with which all rounds of a setting keep to epsilon."""
-    num = len(mechanism.charged(range(1, setting.num_rounds + 1)))
-
-    def made(noise: float) -> History:
-        return history([(mechanism.release(noise, setting).event(), num)])
-
-    return least_noise(made, epsilon, delta)
+    return least_noise(partial(_all_rounds, mechanism, setting), epsilon, delta)
 
 
-class Desk:
-    """Lets sites and server release, and writes each release down before it happens.
-
-    Args:
-        rounds: that are planned.
-        folder: which has the ledger.
-    """
-
-    def __init__(self, rounds: PrivateRounds, folder: RunFolder) -> None:
-        self._rounds, self._folder = rounds, folder
-        budget, delta = rounds.privacy.budget, rounds.privacy.delta
-        self._guard = None if budget is None else Guard(budget.epsilon, delta)
-        self._stops_run = budget is not None and budget.on_budget == "stop_run"
-        self._stopped = False
-        self._spent: dict[str, Counter[DpEvent]] = {}
-        self._refused: list[str] = []
-        self._admitted: list[int] = []
-
-    def open(self) -> None:
-        """Begin the ledger of a run: with what it releases unprotected."""
-        self._folder.add_releases(entry.row() for entry in self._rounds.unprotected())
-
-    def restore(self, last: int, state: dict[str, Any]) -> None:
-        """Go on after a round with what `state` returned then."""
-        self._stopped = state["stopped"]
-        for entry in entries(self._folder.releases()):
-            of_training = entry.unit == self._rounds.privacy.mechanism.unit
-            if entry.round <= last and entry.event is not None and of_training:
-                self._note(entry.site or self._rounds.name(None), entry.event)
-
-    def state(self) -> dict[str, Any]:
-        """Return what the ledger does not tell."""
-        return {"stopped": self._stopped}
-
-    def admit(self, round: int, cohort: list[int]) -> list[int]:
-        """Return the sites of a cohort whose budget has room for a round."""
-        self._refused, self._admitted = [], cohort
-        if self._guard is None:
-            return cohort
-        asking = [] if self._stopped else self._rounds.releasers(cohort)
-        out = {one for one in asking if not self._affords(round, one)}
-        self._stopped |= None in out or (bool(out) and self._stops_run)
-        out |= set(cohort) if self._stopped else set()
-        self._admitted = [site for site in cohort if site not in out]
-        self._refused = [self._rounds.names[site] for site in cohort if site in out]
-        return self._admitted
-
-    def charge(self, round: int, sites: list[int]) -> None:
-        """Write down what is released in a round; on disk when this returns.
-
-        The server's release costs a site that was drawn and does not answer like any other.
-
-        Args:
-            round: that was asked for last.
-            sites: that train in it.
-        """
-        releasing = self._releasing() if self._rounds.by_server else sites
-        due = [one for one in releasing if round in self._rounds.charged(one)]
-        self._folder.add_releases(self._rounds.entry(one, round).row() for one in due)
-        for one in due:
-            name = self._rounds.name(one)
-            self._note(name, self._rounds.release(one).event())
-            if self._guard is not None:
-                self._guard.charge(name)
-
-    def mean(self) -> PrivateMean | None:
-        """Return what makes the means that the server releases, None if sites release."""
-        return self._rounds.mean()
-
-    def release(self, site: int) -> Release:
-        """Return what was written down of a round in which a site takes part, to be carried out."""
-        (releaser,) = self._rounds.releasers([site])
-        return self._rounds.release(releaser)
-
-    @property
-    def releases_alone(self) -> bool:
-        """Whether the server has to release in this round, even if no site answers."""
-        return self._rounds.by_server and bool(self._releasing())
-
-    def row(self) -> dict[str, Any]:
-        """Return what `rounds.jsonl` says beside the rest of the round that began last."""
-        return {"out_of_budget": self._refused}
-
-    def _releasing(self) -> Sequence[Releaser]:
-        """Return who releases in the round that was asked for last, as far as the server does."""
-        return [] if self._stopped else self._rounds.releasers(self._admitted)
-
-    def _affords(self, round: int, releaser: Releaser) -> bool:
-        assert self._guard is not None
-        charged = self._rounds.charged(releaser)
-        most = len(charged) - bisect_left(charged, round)
-        if round not in charged:
-            return True
-        name, event = self._rounds.name(releaser), self._rounds.release(releaser).event()
-        return self._guard.affords(name, self._spent.get(name, Counter()), event, most)
-
-    def _note(self, name: str, event: DpEvent) -> None:
-        for part, count in history([(event, 1)]).items():
-            self._spent.setdefault(name, Counter())[part] += count
+def _all_rounds(mechanism: Mechanism, setting: Setting, noise_multiplier: float) -> History:
+    return history([(mechanism.release(noise_multiplier, setting).event(), setting.num_rounds)])

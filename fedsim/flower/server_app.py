@@ -42,7 +42,7 @@ from fedsim.scenario import Scenario
 from fedsim.seeds import Streams
 
 if TYPE_CHECKING:
-    from fedsim.flower.private_rounds import Desk
+    from fedsim.flower.desk import Desk
 
 log = logging.getLogger("fedsim")
 NOTHING: Mapping[str, Any] = MappingProxyType({})

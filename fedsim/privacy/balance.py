@@ -353,11 +353,19 @@ def _shared(
     shared: Iterable[Mapping[str, Any]],
     delta: float,
 ) -> list[Shared]:
-    """Return what patients at several sites spend: all that is released of them, composed."""
-    found = [
-        Shared(tuple(part["sites"]), part["num_patients"], epsilon(_composed(there), delta, COARSE))
-        for part, _, there in _at_several_sites(groups, shared)
-    ]
+    """Return what patients at several sites spend: all that is released of them, composed.
+
+    Those who may spend most at the fine interval, as in `_sharpened`.
+    """
+    rough, most = [], -math.inf
+    for part, _, there in _at_several_sites(groups, shared):
+        composed = _composed(there)
+        rough.append((epsilon(composed, delta, COARSE), part, composed))
+    found = []
+    for spent, part, composed in sorted(rough, key=lambda one: -one[0]):
+        fine = spent if spent <= most else epsilon(composed, delta, FINE)
+        found.append(Shared(tuple(part["sites"]), part["num_patients"], fine))
+        most = max(most, fine)
     return sorted(found, key=lambda one: -one.epsilon)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -11,13 +11,11 @@ from pydantic import Field
 from fedsim.plugins import Part
 
 if TYPE_CHECKING:
-    from dp_accounting.dp_event import DpEvent
-
     from fedsim.privacy.events import History
 
 
 class Budget(Part):
-    """The epsilon that no site may spend more than."""
+    """The epsilon that no site may spend more than, nor any patient at several sites."""
 
     epsilon: float = Field(gt=0, le=1e6, description="at the section's delta, for every site")
     on_budget: Literal["stop_site", "stop_run"] = Field(
@@ -26,18 +24,11 @@ class Budget(Part):
     )
 
 
-@dataclass
-class _Room:
-    """How many more events of a kind fit into what is left."""
-
-    event: DpEvent
-    num: int
-
-
 class Guard:
-    """Knows for each site how many more releases its budget has room for.
+    """Knows for each payer until which round its budget has room for what is planned.
 
-    That is found once, and counted down while a site goes on to release the same.
+    A payer is a site, or whoever is at several of them. The round is found once, and again when it
+    is over: by then less may have been released than was planned.
 
     Args:
         epsilon: of the budget.
@@ -46,38 +37,44 @@ class Guard:
 
     def __init__(self, epsilon: float, delta: float) -> None:
         self._epsilon, self._delta = epsilon, delta
-        self._rooms: dict[str, _Room] = {}
+        self._until: dict[Hashable, int] = {}
 
-    def affords(self, site: str, spent: History, event: DpEvent, most: int) -> bool:
-        """Return whether a site may release something once more.
+    def affords(
+        self,
+        payer: Hashable,
+        round: int,
+        spent: History,
+        planned: Callable[[], Mapping[int, History]],
+    ) -> bool:
+        """Return whether a payer can pay for a round.
 
         Args:
-            site: its name.
-            spent: all that it released before.
-            event: what it would release.
-            most: how often it could do so until the end of the run, this time included.
+            payer: who.
+            round: in which something is to be released.
+            spent: all that was released before.
+            planned: returns what would be released in this round and every later one, ascending,
+                if there is anything in a round; the same whenever it is asked, or less.
         """
-        room = self._rooms.get(site)
-        if room is None or room.event != event:
-            room = self._rooms[site] = _Room(event, self._fitting(spent, event, most))
-        return room.num > 0
+        if round > self._until.get(payer, 0):
+            coming = planned()
+            num = self._fitting(spent, list(coming.values()))
+            self._until[payer] = list(coming)[num - 1] if num else 0
+        return round <= self._until[payer]
 
-    def charge(self, site: str) -> None:
-        """Note that a site releases what it was found to afford."""
-        self._rooms[site].num -= 1
-
-    def _fitting(self, spent: History, event: DpEvent, most: int) -> int:
-        """Return how often an event fits into what is left, `most` times at most.
+    def _fitting(self, spent: History, planned: Sequence[History]) -> int:
+        """Return how many of the planned rounds fit into what is left.
 
         Decided at the coarse interval, and at the fine one where that refuses.
         """
         from fedsim.privacy.accounting import COARSE, FINE, epsilon
-        from fedsim.privacy.events import history
 
         def fits(num: int, interval: float = FINE) -> bool:
-            after = history([*spent.items(), (event, num)])
+            after = Counter(spent)
+            for released in planned[:num]:
+                after.update(released)
             return epsilon(after, self._delta, interval) <= self._epsilon
 
+        most = len(planned)
         num = largest(lambda num: fits(num, COARSE), 0, most)
         return num if num == most or not fits(num + 1) else largest(fits, num + 1, most)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from scipy.optimize import brentq
 
 from fedsim.errors import InputError
 from fedsim.privacy.accounting import COARSE, FINE, epsilon, rough_epsilon
-from fedsim.privacy.events import History
+from fedsim.privacy.events import History, history
 
 STEPS = 1000
 """Noise multipliers are whole multiples of 1 / 1000, rounded up."""
@@ -30,7 +31,7 @@ def least_noise(made: Callable[[float], History], target: float, delta: float) -
     Raises:
         InputError: if no noise is enough.
     """
-    interval = COARSE if target >= 1 else FINE
+    interval = _interval(target)
 
     def excess(log_noise: float) -> float:
         return epsilon(made(math.exp(log_noise)), delta, interval) - target
@@ -51,3 +52,51 @@ def least_noise(made: Callable[[float], History], target: float, delta: float) -
     while epsilon(made(steps / STEPS), delta, interval) > target:
         steps += 1
     return steps / STEPS
+
+
+def noises_together(
+    made: Callable[[int, float], History],
+    alone: Mapping[int, float],
+    groups: Iterable[Iterable[int]],
+    target: float,
+    delta: float,
+) -> dict[int, float]:
+    """Return noise multipliers that keep epsilon to a target also for who is at several sites.
+
+    The sites of a group raise theirs by the same factor, the least with which all that they release
+    keeps to the target; a site of several groups by the largest of its factors. In thousandths,
+    rounded up.
+
+    Args:
+        made: site, noise multiplier -> all that the site will release with it.
+        alone: site -> the noise multiplier with which it keeps to the target by itself.
+        groups: of sites at which the same patients are.
+        target: epsilon, at most.
+        delta: at which.
+
+    Raises:
+        InputError: if no noise is enough.
+    """
+    noises = dict(alone)
+    for group in map(tuple, groups):
+        together = partial(_together, made, alone, noises, group)
+        if epsilon(together(1.0), delta, _interval(target)) > target:
+            factor = least_noise(together, target, delta)
+            noises |= {site: max(noises[site], alone[site] * factor) for site in group}
+    return {site: math.ceil(noise * STEPS) / STEPS for site, noise in noises.items()}
+
+
+def _together(
+    made: Callable[[int, float], History],
+    alone: Mapping[int, float],
+    least: Mapping[int, float],
+    group: tuple[int, ...],
+    factor: float,
+) -> History:
+    """Return what a group releases with its noise raised by a factor, and to what it has to be."""
+    released = [made(site, max(least[site], alone[site] * factor)) for site in group]
+    return history(part for one in released for part in one.items())
+
+
+def _interval(target: float) -> float:
+    return COARSE if target >= 1 else FINE

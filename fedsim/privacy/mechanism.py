@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -89,18 +88,11 @@ class Mechanism(Part):
 
     @abstractmethod
     def release(self, noise_multiplier: float, setting: Setting) -> Release:
-        """Return what is released in each of the rounds that `charged` returns."""
+        """Return what is released in a round."""
 
     @abstractmethod
     def read(self, fields: dict[str, Any]) -> Release:
         """Return the release whose fields travelled to a site."""
-
-    def charged(self, rounds: Sequence[int]) -> Sequence[int]:
-        """Return the rounds at which the ledger has a release, of those with one, ascending.
-
-        All of them, unless one release covers several rounds.
-        """
-        return rounds
 
     @property
     def digest(self) -> str:

@@ -199,7 +199,7 @@ def test_a_fixed_cohort_in_the_known_bad_setting_costs_what_is_true(client_level
     scenario = client_level(2.0, rounds=100, **sections)
     rounds = PrivateRounds(scenario, [f"site-{number}" for number in range(100)], lambda _: 100)
     event = dp_event.GaussianDpEvent(2.0)
-    counts = [len(rounds.charged(site)) for site in range(100)]
+    counts = [len(rounds.rounds_of(site)) for site in range(100)]
     assert sum(counts) == 1000
     assert {rounds.release(site).event() for site in range(100)} == {event}
     assert epsilon({event: max(counts)}, 1e-3) > epsilon({event: 10}, 1e-3) > 3 * 1.5438

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from dp_accounting import dp_event
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from fedsim.privacy import accounting
 from fedsim.privacy.accounting import epsilon
 from fedsim.privacy.budget import Guard, largest
-from fedsim.privacy.events import history
+from fedsim.privacy.events import History, history
 
 ROUND = dp_event.SelfComposedDpEvent(
     dp_event.PoissonSampledDpEvent(0.1, dp_event.GaussianDpEvent(1.0)), 10
@@ -21,13 +22,17 @@ ROUND = dp_event.SelfComposedDpEvent(
 DELTA = 1e-5
 
 
-def spend(guard: Guard, event: DpEvent, num: int, site: str = "a") -> int:
-    """Release as often as the guard lets a site, up to so many times."""
+def coming(event: DpEvent, first: int, last: int) -> Callable[[], dict[int, History]]:
+    """Return what a payer would release from one round to another, the same in each."""
+    return lambda: dict.fromkeys(range(first, last + 1), history([(event, 1)]))
+
+
+def spend(guard: Guard, event: DpEvent, num: int, payer: str = "a") -> int:
+    """Release in as many rounds as the guard lets a payer, up to so many."""
     spent: Counter[DpEvent] = Counter()
-    for done in range(num):
-        if not guard.affords(site, spent, event, num - done):
-            return done
-        guard.charge(site)
+    for round in range(1, num + 1):
+        if not guard.affords(payer, round, spent, coming(event, round, num)):
+            return round - 1
         spent.update(history([(event, 1)]))
     return num
 
@@ -45,18 +50,26 @@ def test_it_lets_a_run_that_fits_to_its_end() -> None:
 
 def test_one_that_begins_in_the_middle_decides_the_same() -> None:
     done, guard = spend(Guard(5.0, DELTA), ROUND, 30), Guard(5.0, DELTA)
-    before = history([(ROUND, done - 1)])
-    assert guard.affords("a", before, ROUND, 30 - done + 1)
-    guard.charge("a")
-    assert not guard.affords("a", history([(ROUND, done)]), ROUND, 30 - done)
+    assert guard.affords("a", done, history([(ROUND, done - 1)]), coming(ROUND, done, 30))
+    after = history([(ROUND, done)])
+    assert not guard.affords("a", done + 1, after, coming(ROUND, done + 1, 30))
 
 
-def test_other_noise_is_asked_for_anew_and_sites_are_apart() -> None:
-    guard, quiet = Guard(5.0, DELTA), dp_event.GaussianDpEvent(0.1)
-    assert guard.affords("a", {}, ROUND, 3)
-    assert not guard.affords("a", {}, quiet, 3)
-    assert not guard.affords("b", {}, dp_event.NonPrivateDpEvent(), 3)
-    assert guard.affords("b", {}, ROUND, 3)
+def test_what_was_planned_and_not_released_is_there_for_later() -> None:
+    done, guard = spend(Guard(5.0, DELTA), ROUND, 30), Guard(5.0, DELTA)
+    for round in range(1, done + 1):
+        assert guard.affords("a", round, {}, coming(ROUND, round, 30))
+    assert guard.affords("a", done + 1, {}, coming(ROUND, done + 1, 30))
+
+
+def test_rounds_that_differ_are_paid_for_as_they_are_and_payers_are_apart() -> None:
+    guard, loud = Guard(5.0, DELTA), history([(dp_event.NonPrivateDpEvent(), 1)])
+    planned = {2: history([(ROUND, 1)]), 4: history([(ROUND, 2)]), 7: loud}
+    assert guard.affords("a", 2, {}, lambda: planned)
+    assert guard.affords("a", 4, planned[2], lambda: {4: planned[4], 7: loud})
+    assert not guard.affords("a", 7, history([(ROUND, 3)]), lambda: {7: loud})
+    assert not guard.affords("b", 7, {}, lambda: {7: loud})
+    assert guard.affords("b", 8, {}, coming(ROUND, 8, 8))
 
 
 def test_a_hundred_like_sites_over_a_thousand_rounds_cost_one(

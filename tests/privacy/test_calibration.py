@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from dp_accounting import get_sigma_gaussian
 
 from fedsim.errors import InputError
 from fedsim.privacy.accounting import COARSE, FINE, epsilon
-from fedsim.privacy.calibration import least_noise
+from fedsim.privacy.calibration import least_noise, noises_together
 from fedsim.privacy.dp_sgd import Steps
 from fedsim.privacy.events import History, history
 
@@ -59,3 +61,40 @@ def test_of_usual_sites_it_is_what_others_found(num: int, rate: float, noise: fl
 def test_what_no_noise_can_do_is_refused() -> None:
     with pytest.raises(InputError, match="no noise multiplier"):
         least_noise(lambda z: rounds(1.0, 10**9, z), 0.001, 1e-9)
+
+
+def gaussian(_: int, noise: float) -> History:
+    return rounds(1.0, 1, noise)
+
+
+def test_sites_of_the_same_patients_have_the_noise_of_one_that_releases_for_both() -> None:
+    """Gaussian releases compose to one, so the truth is known: sqrt(2) times the noise of one."""
+    one = get_sigma_gaussian(3.0, 1e-5)
+    alone = dict.fromkeys(range(3), one)
+    found = noises_together(gaussian, alone, [(0, 1)], 3.0, 1e-5)
+    assert found[0] == found[1] == pytest.approx(math.sqrt(2) * one, rel=2e-3)
+    assert found[2] == pytest.approx(one, abs=1e-3)
+    both = history([(Steps(found[0], 1.0, 1).event(), 2)])
+    assert 2.98 < epsilon(both, 1e-5) <= 3.0
+
+
+def test_unequal_sites_raise_theirs_by_the_same_factor_and_chains_by_the_largest() -> None:
+    alone = {site: least_noise(lambda z, n=n: rounds(0.1, n, z), 2.0, 1e-5) for site, n in NUMS}
+    steps = dict(NUMS)
+
+    def made(site: int, noise: float) -> History:
+        return rounds(0.1, steps[site], noise)
+
+    groups = [(0, 1, 2), (2, 3)]
+    found = noises_together(made, alone, groups, 2.0, 1e-5)
+    factors = [found[site] / alone[site] for site in range(4)]
+    assert factors[0] == pytest.approx(factors[1], abs=2e-3)
+    assert factors[0] == pytest.approx(factors[2], abs=2e-3)
+    assert 1 < factors[3] < factors[0]
+    for group in groups:
+        parts = [made(site, found[site]) for site in group]
+        spent = epsilon(history(p for part in parts for p in part.items()), 1e-5, COARSE)
+        assert 1.99 < spent <= 2.0
+
+
+NUMS = ((0, 20), (1, 100), (2, 400), (3, 50))

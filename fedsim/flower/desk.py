@@ -1,0 +1,140 @@
+"""Where releases are asked for: refused, or written down and then made."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from dp_accounting.dp_event import DpEvent
+
+from fedsim.flower.private_rounds import PrivateRounds, Releaser
+from fedsim.privacy.budget import Guard
+from fedsim.privacy.events import History, history
+from fedsim.privacy.ledger import entries
+from fedsim.privacy.mechanism import Release
+from fedsim.privacy.private_mean import PrivateMean
+from fedsim.records import RunFolder
+
+
+class Desk:
+    """Lets sites and server release, and writes each release down before it happens.
+
+    Args:
+        rounds: that are planned.
+        folder: which has the ledger.
+    """
+
+    def __init__(self, rounds: PrivateRounds, folder: RunFolder) -> None:
+        self._rounds, self._folder = rounds, folder
+        budget, delta = rounds.privacy.budget, rounds.privacy.delta
+        self._guard = None if budget is None else Guard(budget.epsilon, delta)
+        self._stops_run = budget is not None and budget.on_budget == "stop_run"
+        self._stopped = False
+        self._out: set[Releaser] = set()
+        self._spent: dict[str, Counter[DpEvent]] = {}
+        self._refused: list[str] = []
+        self._admitted: list[int] = []
+
+    def open(self) -> None:
+        """Begin the ledger of a run: with what it releases unprotected."""
+        self._folder.add_releases(entry.row() for entry in self._rounds.unprotected())
+
+    def restore(self, last: int, state: dict[str, Any]) -> None:
+        """Go on after a round with what `state` returned then."""
+        self._stopped, self._out = state["stopped"], set(state["out"])
+        for entry in entries(self._folder.releases()):
+            of_training = entry.unit == self._rounds.privacy.mechanism.unit
+            if entry.round <= last and entry.event is not None and of_training:
+                self._note(entry.site or self._rounds.name(None), entry.event)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the ledger does not tell."""
+        return {"stopped": self._stopped, "out": sorted(self._out - {None})}
+
+    def admit(self, round: int, cohort: list[int]) -> list[int]:
+        """Return the sites of a cohort whose budget has room for a round.
+
+        Those whose budget had none once train no more; nor do all sites of a round in which who is
+        at several of them would overspend.
+        """
+        self._refused, self._admitted = [], cohort
+        if self._guard is None:
+            return cohort
+        if not self._stopped:
+            for one in self._rounds.releasers(cohort):
+                self._admit(round, [one], [one])
+            for sites in self._rounds.shared:
+                self._admit(round, sites, cohort)
+        self._stopped |= None in self._out or (bool(self._out) and self._stops_run)
+        out = set(cohort) if self._stopped else self._out
+        self._admitted = [site for site in cohort if site not in out]
+        self._refused = [self._rounds.names[site] for site in cohort if site in out]
+        return self._admitted
+
+    def charge(self, round: int, sites: list[int]) -> None:
+        """Write down what is released in a round; on disk when this returns.
+
+        The server's release costs a site that was drawn and does not answer like any other.
+
+        Args:
+            round: that was asked for last.
+            sites: that train in it.
+        """
+        releasing = self._releasing() if self._rounds.by_server else sites
+        self._folder.add_releases(self._rounds.entry(one, round).row() for one in releasing)
+        for one in releasing:
+            self._note(self._rounds.name(one), self._rounds.release(one).event())
+
+    def mean(self) -> PrivateMean | None:
+        """Return what makes the means that the server releases, None if sites release."""
+        return self._rounds.mean()
+
+    def release(self, site: int) -> Release:
+        """Return what was written down of a round in which a site takes part, to be carried out."""
+        (releaser,) = self._rounds.releasers([site])
+        return self._rounds.release(releaser)
+
+    @property
+    def releases_alone(self) -> bool:
+        """Whether the server has to release in this round, even if no site answers."""
+        return self._rounds.by_server and bool(self._releasing())
+
+    def row(self) -> dict[str, Any]:
+        """Return what `rounds.jsonl` says beside the rest of the round that began last."""
+        return {"out_of_budget": self._refused}
+
+    def _releasing(self) -> Sequence[Releaser]:
+        """Return who releases in the round that was asked for last, as far as the server does."""
+        return [] if self._stopped else self._rounds.releasers(self._admitted)
+
+    def _admit(self, round: int, sharing: Sequence[Releaser], asking: Sequence[Releaser]) -> None:
+        """Put out those for whose releases in a round the budget has no room.
+
+        Args:
+            round: that is to begin.
+            sharing: whose releases the same units pay for.
+            asking: who would release something in this round.
+        """
+        rounds, left = self._rounds, [one for one in sharing if one not in self._out]
+        now = {one for one in left if one in asking}
+        names = tuple(map(rounds.name, sharing))
+        spent = sum((self._spent.get(name, Counter()) for name in names), Counter[DpEvent]())
+
+        def planned() -> dict[int, History]:
+            found: dict[int, Counter[DpEvent]] = {}
+            for one in left:
+                event, drawn = history([(rounds.release(one).event(), 1)]), rounds.rounds_of(one)
+                later = drawn[bisect_right(drawn, round) :]
+                for when in [round, *later] if one in now else later:
+                    found.setdefault(when, Counter()).update(event)
+            return {when: found[when] for when in sorted(found)}
+
+        assert self._guard is not None
+        if now and not self._guard.affords(names, round, spent, planned):
+            self._out |= now
+
+    def _note(self, name: str, event: DpEvent) -> None:
+        for part, count in history([(event, 1)]).items():
+            self._spent.setdefault(name, Counter())[part] += count
