@@ -210,13 +210,25 @@ def _message(details: ErrorDetails, step: _Step, above: _Step) -> tuple[Path, st
 
 def _unknown(key: str, section: Expectation, value: Any) -> str:
     keys = section.keys(value)
-    hint = nearest(key, sorted(keys, key=value.__contains__))
+    hint = _below(key, section, value) or nearest(key, sorted(keys, key=value.__contains__))
     if hint and not key.isascii():
         odd = next(c for c in key if not c.isascii())
         hint += f" ({odd!r} in it is {unicodedata.name(odd, 'no letter')})"
     of_kind = f" of kind {value['kind']}" if "kind" in keys and "kind" in value else ""
     listed = ", ".join(k for k in keys if k != "kind")
     return f"unknown key{of_kind}{hint} " + (f"(one of {listed})" if listed else "(it has none)")
+
+
+def _below(key: str, section: Expectation, value: Any) -> str:
+    """Return "; did you mean ...?" if one section below has this key."""
+    found = []
+    for part in section.keys(value):
+        child, given = section.child(part, value), value.get(part)
+        kinds = [] if given or child is None or child.takes_null else child.kinds
+        tried = [{"kind": kind} for kind in kinds] or [given]
+        if child is not None and any(key in child.keys(one) for one in tried):
+            found.append(part)
+    return f"; did you mean '{found[0]}.{key}'?" if len(found) == 1 and key != "kind" else ""
 
 
 def _hint(expected: Expectation, step: _Step) -> str:
