@@ -18,6 +18,8 @@ def comparison(metric: str, values: list[float]) -> dict[str, Any]:
         "primary": {"metric": metric},
         "summary": [{**row, "metric": metric}],
         "worst_site_summary": [row],
+        "primary_intervals": [{**row, "difference_low": -1.2, "difference_high": 1.3}],
+        "subgroups": [{**row, "group": "female"}],
         "differences": [{**row, "metric": metric}],
         "yardsticks": [],
     }
@@ -41,7 +43,7 @@ def test_an_interval_is_cut_at_the_bound_that_it_passes(
     before = comparison(metric, values)
     after = within_bounds(before)
     (was,) = before["summary"]
-    for part in ("summary", "worst_site_summary"):
+    for part in ("summary", "worst_site_summary", "primary_intervals", "subgroups"):
         (row,) = after[part]
         assert row["low"] == (was["low"] if low is None else low)
         assert row["high"] == (was["high"] if high is None else high)
@@ -55,6 +57,18 @@ def test_differences_and_the_comparison_itself_stay_as_they_are() -> None:
     assert before["summary"][0]["high"] > 1
     assert within_bounds(before)["differences"] == before["differences"]
     assert before == kept
+
+
+def test_a_gap_between_groups_is_no_less_than_zero_and_no_more_than_the_range() -> None:
+    before = comparison("spearman", [0.1, 0.9, 0.2])
+    before["subgroups"] = [{**before["subgroups"][0], "group": None, "low": -0.7, "high": 2.4}]
+    (gap,) = within_bounds(before)["subgroups"]
+    assert (gap["low"], gap["high"]) == (0, 2)
+
+
+def test_differences_of_bootstraps_stay_too() -> None:
+    (row,) = within_bounds(comparison("auroc", [0.99, 1.0, 0.9]))["primary_intervals"]
+    assert (row["difference_low"], row["difference_high"]) == (-1.2, 1.3)
 
 
 def test_an_interval_that_is_not_there_stays_away() -> None:
