@@ -20,8 +20,9 @@ BLOCK = 16
 def standard_normal(shape: torch.Size, generator: torch.Generator) -> Tensor:
     """Return independent standard normal numbers, float64, on the generator's device.
 
-    They are those of `torch.normal`, but for the last bit; on a CPU they take two thirds of its
-    time, as its transform (Box and Muller, 1958) is made here of all numbers at once.
+    They are those of `torch.normal`, but for the rounding of logarithms and cosines in the last of
+    53 bits; on a CPU they take two thirds of its time, as its transform (Box and Muller, 1958) is
+    made here of all numbers at once.
 
     Args:
         shape: of what is returned.
@@ -34,7 +35,7 @@ def standard_normal(shape: torch.Size, generator: torch.Generator) -> Tensor:
         return torch.normal(
             0.0, 1.0, shape, generator=generator, device=generator.device, dtype=torch.float64
         )
-    numbers = torch.rand(num, generator=generator, dtype=torch.float64)
+    numbers = torch.rand(num, generator=generator, device=generator.device, dtype=torch.float64)
     _transform(numbers[: num - num % BLOCK])
     if num % BLOCK:
         last = numbers[-BLOCK:]

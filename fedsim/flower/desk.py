@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from dp_accounting.dp_event import DpEvent
@@ -43,7 +44,7 @@ class Desk:
 
     def restore(self, last: int, state: dict[str, Any]) -> None:
         """Go on after a round with what `state` returned then."""
-        self._stopped, self._out = state["stopped"], set(state["out"])
+        self._stopped, self._out = state["stopped"], set(state.get("out", ()))
         for entry in entries(self._folder.releases()):
             of_training = entry.unit == self._rounds.privacy.mechanism.unit
             if entry.round <= last and entry.event is not None and of_training:
@@ -53,20 +54,25 @@ class Desk:
         """Return what the ledger does not tell."""
         return {"stopped": self._stopped, "out": sorted(self._out - {None})}
 
-    def admit(self, round: int, cohort: list[int]) -> list[int]:
+    def admit(self, round: int, cohort: list[int], absent: Sequence[int] = ()) -> list[int]:
         """Return the sites of a cohort whose budget has room for a round.
 
         Those whose budget had none once train no more; nor do all sites of a round in which who is
         at several of them would overspend.
+
+        Args:
+            round: that is to begin.
+            cohort: sites that were drawn for it.
+            absent: those of them that will not train, and release nothing by themselves.
         """
         self._refused, self._admitted = [], cohort
         if self._guard is None:
             return cohort
         if not self._stopped:
-            for one in self._rounds.releasers(cohort):
-                self._admit(round, [one], [one])
-            for sites in self._rounds.shared:
-                self._admit(round, sites, cohort)
+            asking = self._rounds.releasers(cohort)
+            self._out |= self._beyond(round, [[one] for one in asking], asking)
+            there = [site for site in cohort if site not in absent]
+            self._out |= self._beyond(round, self._rounds.shared, there)
         self._stopped |= None in self._out or (bool(self._out) and self._stops_run)
         out = set(cohort) if self._stopped else self._out
         self._admitted = [site for site in cohort if site not in out]
@@ -109,31 +115,40 @@ class Desk:
         """Return who releases in the round that was asked for last, as far as the server does."""
         return [] if self._stopped else self._rounds.releasers(self._admitted)
 
-    def _admit(self, round: int, sharing: Sequence[Releaser], asking: Sequence[Releaser]) -> None:
-        """Put out those for whose releases in a round the budget has no room.
+    def _beyond(
+        self, round: int, payers: Iterable[Sequence[Releaser]], asking: Sequence[Releaser]
+    ) -> set[Releaser]:
+        """Return those for whose releases in a round the budget has no room.
 
         Args:
             round: that is to begin.
-            sharing: whose releases the same units pay for.
+            payers: for each, whose releases it pays for.
             asking: who would release something in this round.
         """
-        rounds, left = self._rounds, [one for one in sharing if one not in self._out]
-        now = {one for one in left if one in asking}
-        names = tuple(map(rounds.name, sharing))
-        spent = sum((self._spent.get(name, Counter()) for name in names), Counter[DpEvent]())
-
-        def planned() -> dict[int, History]:
-            found: dict[int, Counter[DpEvent]] = {}
-            for one in left:
-                event, drawn = history([(rounds.release(one).event(), 1)]), rounds.rounds_of(one)
-                later = drawn[bisect_right(drawn, round) :]
-                for when in [round, *later] if one in now else later:
-                    found.setdefault(when, Counter()).update(event)
-            return {when: found[when] for when in sorted(found)}
-
         assert self._guard is not None
-        if now and not self._guard.affords(names, round, spent, planned):
-            self._out |= now
+        found: set[Releaser] = set()
+        for sharing in payers:
+            left = [one for one in sharing if one not in self._out]
+            now = [one for one in left if one in asking]
+            names = tuple(map(self._rounds.name, sharing))
+            spent = sum((self._spent.get(name, Counter()) for name in names), Counter[DpEvent]())
+            planned = partial(self._planned, round, left, now)
+            if now and not self._guard.affords(names, round, spent, planned):
+                found.update(now)
+        return found
+
+    def _planned(
+        self, round: int, left: Sequence[Releaser], now: Sequence[Releaser]
+    ) -> dict[int, History]:
+        """Return what would be released in a round by some, and later by all that are left."""
+        found: dict[int, Counter[DpEvent]] = {}
+        for one in left:
+            event = history([(self._rounds.release(one).event(), 1)])
+            drawn = self._rounds.rounds_of(one)
+            later = drawn[bisect_right(drawn, round) :]
+            for when in [round, *later] if one in now else later:
+                found.setdefault(when, Counter()).update(event)
+        return {when: found[when] for when in sorted(found)}
 
     def _note(self, name: str, event: DpEvent) -> None:
         for part, count in history([(event, 1)]).items():

@@ -43,6 +43,10 @@ class Dispatcher:
         self._tasks: dict[int, Task] = {}
         self._contents: dict[tuple[int, Plan], RecordDict] = {}
 
+    def absent(self, round: int, cohort: list[int]) -> list[int]:
+        """Return the sites of a cohort that will not be there when a round begins."""
+        return [site for site in cohort if self._fleet.is_absent(site, round)]
+
     def begin(self, round: int, cohort: list[int], model: Model) -> list[int]:
         """Begin a round and return the sites that train in it, ascending.
 

@@ -202,30 +202,37 @@ class PrivateRounds:
 
     @cached_property
     def _raised(self) -> dict[int, float]:
-        return self._solved_together(self._setting)
+        drawn = [[site for site in sites if self.rounds_of(site)] for sites in self.shared]
+        return self._solved_together(self._setting, drawn)
 
     @cached_property
     def _raised_alone(self) -> dict[int, float]:
-        return self._solved_together(self._setting_alone)
+        return self._solved_together(self._setting_alone, self.shared)
 
-    def _solved_together(self, setting: Callable[[int], Setting]) -> dict[int, float]:
+    def _solved_together(
+        self, setting: Callable[[int], Setting], shared: Sequence[Sequence[int]]
+    ) -> dict[int, float]:
         """Return the noise of sites whose patients are at several; nothing if none is solved for.
+
+        Args:
+            setting: of each site.
+            shared: sites that release something of the same patients.
 
         Raises:
             InputError: if no noise is enough.
         """
         mechanism, budget, delta = self.privacy.mechanism, self.privacy.budget, self.privacy.delta
-        if mechanism.noise_multiplier != "auto" or not self.shared:
+        if mechanism.noise_multiplier != "auto":
             return {}
         assert budget is not None
-        settings = {site: setting(site) for sites in self.shared for site in sites}
+        settings = {site: setting(site) for sites in shared for site in sites}
         return noises_together(
             lambda site, noise: _all_rounds(mechanism, settings[site], noise),
             {
                 site: _calibrated(mechanism, of_site, budget.epsilon, delta)
                 for site, of_site in settings.items()
             },
-            self.shared,
+            shared,
             budget.epsilon,
             delta,
         )

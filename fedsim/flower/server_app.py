@@ -241,7 +241,7 @@ class Server:
     def _round(self, round: int, model: Model) -> tuple[Model, float | None]:
         cohort = self.scenario.cohort.draw(len(self.nodes), round, self.streams)
         if self.desk is not None:
-            cohort = self.desk.admit(round, cohort)
+            cohort = self.desk.admit(round, cohort, self.dispatcher.absent(round, cohort))
         shared = self._shared(model)
         sites = self.dispatcher.begin(round, cohort, shared)
         if self.desk is not None:

@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 class Budget(Part):
     """The epsilon that no site may spend more than, nor any patient at several sites."""
 
-    epsilon: float = Field(gt=0, le=1e6, description="at the section's delta, for every site")
+    epsilon: float = Field(
+        gt=0,
+        le=1e6,
+        description="at the section's delta; for each site, and for patients at several together",
+    )
     on_budget: Literal["stop_site", "stop_run"] = Field(
         default="stop_site",
-        description="before the round that would overspend it: that site trains no more, or nobody",
+        description="before the round that would overspend it: that site trains no more (all of "
+        "the round's sites where a patient is at several), or nobody",
     )
 
 

@@ -21,7 +21,8 @@ def least_noise(made: Callable[[float], History], target: float, delta: float) -
     """Return the least noise multiplier, in thousandths, that keeps epsilon to a target.
 
     Found at the coarse interval, so the final figure may be a little below the target; at the fine
-    one for targets below 1, where so coarse a rounding would ask for far more noise than it takes.
+    one for targets below 1 and for very many releases, where so coarse a rounding would ask for far
+    more noise than it takes.
 
     Args:
         made: noise multiplier -> all that will be released with it.
@@ -31,13 +32,15 @@ def least_noise(made: Callable[[float], History], target: float, delta: float) -
     Raises:
         InputError: if no noise is enough.
     """
-    interval = _interval(target)
+    high = 1.0
+    while high < LARGEST and rough_epsilon(made(high), delta) > target:
+        high = min(2 * high, LARGEST)
+    interval = _interval(made(high), target, delta)
 
     def excess(log_noise: float) -> float:
         return epsilon(made(math.exp(log_noise)), delta, interval) - target
 
-    high = 1.0
-    while high < LARGEST and rough_epsilon(made(high), delta) > target:
+    while high < LARGEST and excess(math.log(high)) > 0:
         high = min(2 * high, LARGEST)
     if excess(math.log(high)) > 0:
         raise InputError(
@@ -80,10 +83,13 @@ def noises_together(
     noises = dict(alone)
     for group in map(tuple, groups):
         together = partial(_together, made, alone, noises, group)
-        if epsilon(together(1.0), delta, _interval(target)) > target:
+        if epsilon(together(1.0), delta, FINE if target < 1 else COARSE) > target:
             factor = least_noise(together, target, delta)
             noises |= {site: max(noises[site], alone[site] * factor) for site in group}
-    return {site: math.ceil(noise * STEPS) / STEPS for site, noise in noises.items()}
+    return {
+        site: noise if noise == alone[site] else math.ceil(noise * STEPS) / STEPS
+        for site, noise in noises.items()
+    }
 
 
 def _together(
@@ -98,5 +104,13 @@ def _together(
     return history(part for one in released for part in one.items())
 
 
-def _interval(target: float) -> float:
-    return COARSE if target >= 1 else FINE
+def _interval(enough: History, target: float, delta: float) -> float:
+    """Return the interval at which a target is looked for.
+
+    Args:
+        enough: what cheaper accounting says keeps to the target, if anything does.
+        target: epsilon.
+        delta: at which.
+    """
+    coarse = target >= 1 and epsilon(enough, delta, COARSE) <= target
+    return COARSE if coarse else FINE

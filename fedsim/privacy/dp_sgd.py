@@ -40,8 +40,9 @@ class DpSgdMechanism(Mechanism):
         "precision are zero",
     )
     noise_multiplier: NoiseMultiplier = Field(
-        description="sigma, the noise's standard deviation over C; auto: what spends "
-        "budget.epsilon in the whole run, site by site; 0: clipping alone, which protects nobody"
+        description="sigma, the noise's standard deviation over C; auto: the least "
+        "with which each site, and who is at several of them, keeps to budget.epsilon in the whole "
+        "run; 0: clipping alone, which protects nobody"
     )
     clipping: Literal["flat", "per_layer"] = Field(
         default="flat", description="the whole gradient, or every layer's with C / sqrt(layers)"

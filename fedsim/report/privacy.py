@@ -36,9 +36,13 @@ def stopped(record: RunRecord) -> Iterator[str]:
     for round in sorted(set(first.values())):
         sites = [site for site, since in first.items() if since == round]
         who = ", ".join(sites) if len(sites) <= NAMED else f"{len(sites):,} sites"
+        privacy = record.scenario["privacy"]
+        shared = record.population.get("shared_patients")
+        patients = shared and privacy["mechanism"]["kind"] == "patient_level"
+        whose = ", for patients at several sites too" if patients else ""
         yield (
-            f"Budget spent (epsilon {record.scenario['privacy']['budget']['epsilon']:g}): nothing "
-            f"was released of {who} from round {round} on."
+            f"Budget spent (epsilon {privacy['budget']['epsilon']:g}{whose}): nothing was released "
+            f"of {who} from round {round} on."
         )
 
 

@@ -97,4 +97,18 @@ def test_unequal_sites_raise_theirs_by_the_same_factor_and_chains_by_the_largest
         assert 1.99 < spent <= 2.0
 
 
+def test_of_very_many_steps_the_rounding_is_made_finer_instead_of_refusing() -> None:
+    many = {site: least_noise(lambda z: rounds(0.0005, 100_000, z), 1.0, 1e-5) for site in range(4)}
+    found = noises_together(
+        lambda _, noise: rounds(0.0005, 100_000, noise), many, [(0, 1, 2, 3)], 1.0, 1e-5
+    )
+    spent = history([(Steps(found[0], 0.0005, 100_000).event(), 4)])
+    assert 0.9 < epsilon(spent, 1e-5) <= 1.0
+
+
+def test_noise_that_is_enough_stays_as_it_is() -> None:
+    alone = {0: 2.007, 1: 50.0}
+    assert noises_together(gaussian, alone, [(0, 1)], 9.0, 1e-5) == alone
+
+
 NUMS = ((0, 20), (1, 100), (2, 400), (3, 50))
