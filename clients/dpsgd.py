@@ -260,7 +260,7 @@ def _release(
 
     for parameter in parameters:
         noise = standard_normal(parameter.shape, generator).mul_(mechanism.noise_scale)
-        noisy = noise.to(parameter.device, parameter.dtype)
+        noisy = noise.to(parameter.dtype).to(parameter.device)
         if parameter in sums:
             noisy += sums[parameter]
         parameter.grad = noisy.div_(mechanism.sampling_rate * num_units)
