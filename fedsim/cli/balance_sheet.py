@@ -17,7 +17,8 @@ def print_balance(found: Balance) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from fedsim.privacy.balance import HEADINGS, promise, summary, together
+    from fedsim.privacy.balance import HEADINGS
+    from fedsim.privacy.balance_words import promise, summary, together
 
     shown = console()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from fedsim.privacy.balance import Balance
 
 SITES_SHOWN = 40
-SITES_NAMED = 12
 LOOKS_SHOWN = 6
 SPLITS_WIDTH = len("  train  validation  test")
 
@@ -134,13 +133,14 @@ def _say_who_stops(found: Balance, budget: float | None) -> None:
     """Say which sites' budgets do not reach to the last round."""
     if budget is None:
         return
+    from fedsim.privacy.balance_words import named
+
     over = [one.site for one in found.accounts if one.unit != "label" and one.epsilon > budget]
     between = [one for one in found.shared if one.epsilon > budget]
     if over:
-        who = ", ".join(over) if len(over) <= SITES_NAMED else f"{len(over):,} sites"
         typer.echo(
-            f"Budget: epsilon {budget:g} is less than all rounds cost {who}, which is what the "
-            "table has; before the release that would overspend it they stop (on_budget)."
+            f"Budget: epsilon {budget:g} is less than all rounds cost {named(over)}, which is what "
+            "the table has; before the release that would overspend it they stop (on_budget)."
         )
     if between:
         num = sum(one.num_patients for one in between)

@@ -1,4 +1,4 @@
-"""What a ledger comes to: epsilon site by site, by several accountants, and in words."""
+"""What a ledger comes to: epsilon site by site, and by several accountants."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from dp_accounting import dp_event
 from dp_accounting.dp_event import DpEvent
 
 from fedsim.privacy.accounting import COARSE, FINE, Bounds, bounds, epsilon, pure_epsilon
 from fedsim.privacy.attacks import Attack, strongest, strongest_on_pure
 from fedsim.privacy.cross_checks import contradictions, cross_checks
 from fedsim.privacy.directed_rounding import rounded_down, rounded_up
-from fedsim.privacy.events import History, history
+from fedsim.privacy.events import History, history, in_words
 from fedsim.privacy.ledger import Entry
-from fedsim.privacy.trust import LOCAL_MODEL, OF_SERVER, TRUSTED, TRUSTED_WITH_LABELS
-from fedsim.privacy.units import RELATIONS, UNITS, Relation, Unit
+from fedsim.privacy.units import UNITS, Relation, Unit
 
 Key = tuple[str, Unit, Relation]
 """Whose account it is."""
@@ -204,79 +202,6 @@ def needs_delta(entries: Iterable[Entry]) -> bool:
     return pure_epsilon(history(events)) is None
 
 
-def in_words(found: History) -> str:
-    """Return a history in words.
-
-    >>> from dp_accounting import dp_event
-    >>> step = dp_event.PoissonSampledDpEvent(0.064, dp_event.GaussianDpEvent(1.1))
-    >>> in_words({step: 120})
-    '120 x Gaussian 1.1, q 0.064'
-    """
-    return "; ".join(f"{count} x {_words(event)}" for event, count in found.items())
-
-
-def summary(verdict: Verdict) -> str:
-    """Return the epsilon of the federation, how much of it is rounding, and what others say."""
-    account, bounds = verdict.account, verdict.bounds
-    text = (
-        f"Whole federation, {account.unit} level: epsilon {rounded_up(bounds.high, '.4f')}, that "
-        f"of {account.site}"
-    )
-    if account.unit != "site":
-        text += f"; a {UNITS[account.unit]} that is at two sites spends more"
-    if math.isinf(bounds.high):
-        return f"{text}."
-    if not account.delta:
-        return f"{text}; exactly, and at a delta of 0."
-    checks = ", ".join(f"{name} {rounded_up(e, '.4f')}" for name, e in verdict.checks.items())
-    gap = (
-        "the difference is rounding"
-        if bounds.close
-        else "far below, as rounding adds up over so many releases: a cross-check that is too low "
-        "by less goes unnoticed"
-    )
-    return (
-        f"{text}; no accountant could say less than {rounded_down(bounds.low, '.4f')}, {gap}. "
-        f"Cross-checks: {checks}."
-    )
-
-
-def together(found: Balance) -> Iterator[str]:
-    """Yield what holds of units at several sites, and of units of several kinds."""
-    if found.shared:
-        worst, num = found.shared[0], sum(part.num_patients for part in found.shared)
-        yield (
-            f"{num} patients have images at several sites, whose releases compose: the most that "
-            f"one of them spends is epsilon {rounded_up(worst.epsilon, '.4f')}, at "
-            f"{' and '.join(worst.sites)}."
-        )
-    kinds = [verdict.account.unit for verdict in found.federation]
-    if "label" in kinds and len(kinds) > 1:
-        yield (
-            "The epsilon of labels and that of other units are different promises, and neither is "
-            "added to the other. That of labels holds against everybody who sees what was told of "
-            "them, whoever trains included; to learn from it costs no label more. The other one "
-            "holds against those who see the models, and not what was told of labels."
-        )
-
-
-def promise(account: Account) -> str:
-    """Return in sentences what an epsilon promises."""
-    name = UNITS[account.unit]
-    by_server = OF_SERVER.intersection(account.purposes)
-    what = "the models" if by_server else f"what {account.site} released"
-    if math.isinf(account.epsilon):
-        return f"No {name} is protected: something was released without noise."
-    slack = f", plus {account.delta:g} (delta)" if account.delta else ""
-    return (
-        f"Take the data with one {name} and {RELATIONS[account.relation]}. Whatever is done with "
-        f"{what}, and whatever set of outcomes one looks for, its probability in one case is at "
-        f"most e^{rounded_up(account.epsilon, '.4g')} times that in the other{slack}. "
-        f"{_trusted(account)} The noise of a simulation can be repeated by whoever has the "
-        "scenario: the promise is that of the simulated mechanism."
-    )
-
-
 def _groups(entries: list[Entry]) -> dict[Key, list[Entry]]:
     """Return the protected entries by whose they are; those of all sites are each site's too."""
     groups: dict[Key, list[Entry]] = {}
@@ -329,13 +254,6 @@ def _sharpened(
             found[key] = replace(account, epsilon=fine)
             most = max(most, fine)
     return found
-
-
-def _trusted(account: Account) -> str:
-    """Return who has to be trusted for an account's promise."""
-    if account.unit == "label":
-        return TRUSTED_WITH_LABELS
-    return " ".join(dict.fromkeys(TRUSTED.get(p, TRUSTED[LOCAL_MODEL]) for p in account.purposes))
 
 
 def _composed(group: list[Entry]) -> History:
@@ -393,23 +311,6 @@ def _figures(
 ) -> tuple[Bounds, dict[str, float], Attack]:
     events = dict(found)
     return bounds(events, delta, FINE), cross_checks(events, delta), strongest(events, FINE)
-
-
-def _words(event: DpEvent) -> str:
-    match event:
-        case dp_event.NonPrivateDpEvent():
-            return "no noise"
-        case dp_event.GaussianDpEvent(z):
-            return f"Gaussian {z:g}"
-        case dp_event.LaplaceDpEvent(b):
-            return f"Laplace {b:g}"
-        case dp_event.DiscreteLaplaceDpEvent(a, _):
-            return f"two-sided geometric {a:g}"
-        case dp_event.RandomizedResponseDpEvent(rate, _):
-            return f"randomised response, {rate:.4g} drawn"
-        case dp_event.PoissonSampledDpEvent(q, inner):
-            return f"{_words(inner)}, q {q:.4g}"
-    return type(event).__name__.removesuffix("DpEvent")
 
 
 def _finite(value: Any) -> Any:

@@ -91,6 +91,17 @@ def history(events: Iterable[tuple[DpEvent, int]]) -> History:
     return found
 
 
+def in_words(found: History) -> str:
+    """Return a history in words.
+
+    >>> from dp_accounting import dp_event
+    >>> step = dp_event.PoissonSampledDpEvent(0.064, dp_event.GaussianDpEvent(1.1))
+    >>> in_words({step: 120})
+    '120 x Gaussian 1.1, q 0.064'
+    """
+    return "; ".join(f"{count} x {_words(event)}" for event, count in found.items())
+
+
 def _add(found: Counter[DpEvent], event: DpEvent, count: int) -> None:
     match event:
         case dp_event.SelfComposedDpEvent():
@@ -119,3 +130,20 @@ def _event(value: Any) -> Any:
 
 def _has_events(values: list[Any]) -> bool:
     return any(isinstance(one, dict) for one in values)
+
+
+def _words(event: DpEvent) -> str:
+    match event:
+        case dp_event.NonPrivateDpEvent():
+            return "no noise"
+        case dp_event.GaussianDpEvent(z):
+            return f"Gaussian {z:g}"
+        case dp_event.LaplaceDpEvent(b):
+            return f"Laplace {b:g}"
+        case dp_event.DiscreteLaplaceDpEvent(a, _):
+            return f"two-sided geometric {a:g}"
+        case dp_event.RandomizedResponseDpEvent(rate, _):
+            return f"randomised response, {rate:.4g} drawn"
+        case dp_event.PoissonSampledDpEvent(q, inner):
+            return f"{_words(inner)}, q {q:.4g}"
+    return type(event).__name__.removesuffix("DpEvent")

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from fedsim.privacy.balance import Balance
     from fedsim.records import RunRecord
 
-NAMED = 12
-"""Sites that a sentence names."""
-
 
 def balance_of(record: RunRecord) -> Balance | None:
     """Return what the ledger comes to at the run's delta, None if nothing was to be private."""
@@ -29,20 +26,21 @@ def balance_of(record: RunRecord) -> Balance | None:
 
 def stopped(record: RunRecord) -> Iterator[str]:
     """Yield whose budget was spent before the last round, and when."""
+    from fedsim.privacy.balance_words import named
+
     first: dict[str, int] = {}
     for row in record.rounds:
         for site in row.get("out_of_budget") or ():
             first.setdefault(site, row["round"])
     for round in sorted(set(first.values())):
         sites = [site for site, since in first.items() if since == round]
-        who = ", ".join(sites) if len(sites) <= NAMED else f"{len(sites):,} sites"
         privacy = record.scenario["privacy"]
         shared = record.population.get("shared_patients")
         patients = shared and privacy["mechanism"]["kind"] == "patient_level"
         whose = ", for patients at several sites too" if patients else ""
         yield (
             f"Budget spent (epsilon {privacy['budget']['epsilon']:g}{whose}): nothing was released "
-            f"of {who} from round {round} on."
+            f"of {named(sites)} from round {round} on."
         )
 
 
@@ -55,7 +53,7 @@ def table(found: Balance) -> tuple[Sequence[str], list[list[str]]]:
 
 def said(record: RunRecord, found: Balance) -> Iterator[str]:
     """Yield what a reader must know of the figures."""
-    from fedsim.privacy.balance import promise, summary, together
+    from fedsim.privacy.balance_words import promise, summary, together
 
     for verdict in found.federation:
         yield summary(verdict)

@@ -35,7 +35,7 @@ def render(record: RunRecord, console: Console) -> None:
         console.print(_external(record))
     console.print(Text(" ".join([selection(record), *notes(record)]).replace("*", "")))
     if (found := privacy.balance_of(record)) is not None:
-        from fedsim.privacy.balance import summary
+        from fedsim.privacy.balance_words import summary
 
         for text in (*map(summary, found.federation), *privacy.stopped(record)):
             console.print(Text(text))

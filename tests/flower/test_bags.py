@@ -15,7 +15,8 @@ from fedsim.cli import app
 from fedsim.data.aggregates import Aggregates
 from fedsim.flower.scoring import bag_loss, score
 from fedsim.flower.unshrinking import unshrunk
-from fedsim.privacy.balance import balance, promise, summary
+from fedsim.privacy.balance import balance
+from fedsim.privacy.balance_words import promise, summary
 from fedsim.privacy.ledger import entries
 from fedsim.records import RunRecord
 from fedsim.scenario import Scenario, from_data, open_population

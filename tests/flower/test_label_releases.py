@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from fedsim import report
-from fedsim.privacy.balance import balance, promise, together
+from fedsim.privacy.balance import balance
+from fedsim.privacy.balance_words import promise, together
 from fedsim.privacy.ledger import entries
 from fedsim.scenario import Scenario
 from fedsim.scenario.privacy import beside_labels

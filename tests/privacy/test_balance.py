@@ -9,7 +9,8 @@ from dp_accounting import dp_event
 
 from fedsim.privacy.accounting import COARSE, Bounds, epsilon
 from fedsim.privacy.attacks import Attack
-from fedsim.privacy.balance import ALL_SITES, MOST_FINE, Verdict, balance, promise, summary
+from fedsim.privacy.balance import ALL_SITES, MOST_FINE, Verdict, balance
+from fedsim.privacy.balance_words import promise, summary
 from fedsim.privacy.events import history
 from fedsim.privacy.ledger import Entry
 from fedsim.privacy.trust import AGGREGATE, SECURE_SUM
