@@ -74,7 +74,7 @@ def execute(
         stack.enter_context(_logged(folder.path))
         stack.enter_context(repeatable())
         stack.enter_context(freed_memory_kept())
-        _note_environment(folder, devices)
+        repeats = _note_environment(folder, devices)
         workplace = Workplace(scenario, population, devices[0])
         bags = {"validation": population.bags_by_name("validation")}
         network = workplace.network
@@ -83,7 +83,7 @@ def execute(
         adding = adding_device(devices[0])
         memory = folder.path / MEMORY if scenario.client.remembers else None
         grid = reach(workplace, memory, stack)
-        private = desk(scenario, population, folder)
+        private = desk(scenario, population, folder, repeats)
         server = Server(
             scenario,
             population.names,
@@ -109,14 +109,23 @@ def execute(
     return read(folder.path)
 
 
-def desk(scenario: Scenario, population: Population, folder: RunFolder) -> Desk | None:
-    """Return what decides about releases and writes them down, None if nothing is protected."""
+def desk(
+    scenario: Scenario, population: Population, folder: RunFolder, repeats: bool
+) -> Desk | None:
+    """Return what decides about releases and writes them down, None if nothing is protected.
+
+    Args:
+        scenario: of the run.
+        population: its sites.
+        folder: which has the ledger.
+        repeats: whether what was released before a crash is made again to the same bits.
+    """
     if scenario.privacy is None:
         return None
     from fedsim.flower.desk import Desk
     from fedsim.flower.private_rounds import PrivateRounds
 
-    return Desk(PrivateRounds.of(scenario, population), folder)
+    return Desk(PrivateRounds.of(scenario, population), folder, repeats)
 
 
 def _strategy(
@@ -198,13 +207,16 @@ def _conclude(
     )
 
 
-def _note_environment(folder: RunFolder, devices: Sequence[torch.device]) -> None:
+def _note_environment(folder: RunFolder, devices: Sequence[torch.device]) -> bool:
+    """Record where a run goes on; return whether it repeats the bits of its last start."""
     names = [str(device) for device in devices]
     before, now = read(folder.path).environment, environment.describe(names)
     folder.started(now)
-    if before and (changed := environment.differences(before, now)):
+    changed = environment.differences(before, now) if before else []
+    if changed:
         log.warning("resumed elsewhere, bits may differ: %s", "; ".join(changed))
     log.info("started on %s with %d thread", ", ".join(names), torch.get_num_threads())
+    return not changed
 
 
 class _Log(logging.FileHandler):

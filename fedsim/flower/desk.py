@@ -13,7 +13,7 @@ from dp_accounting.dp_event import DpEvent
 from fedsim.flower.private_rounds import PrivateRounds, Releaser
 from fedsim.privacy.budget import Guard
 from fedsim.privacy.events import History, history
-from fedsim.privacy.ledger import entries
+from fedsim.privacy.ledger import Entry, entries, made_again
 from fedsim.privacy.mechanism import Release
 from fedsim.privacy.private_mean import PrivateMean
 from fedsim.records import RunFolder
@@ -25,16 +25,19 @@ class Desk:
     Args:
         rounds: that are planned.
         folder: which has the ledger.
+        repeats: whether what was released before a crash is made again to the same bits. Then it
+            counts once; otherwise, the noise being another, it is charged again.
     """
 
-    def __init__(self, rounds: PrivateRounds, folder: RunFolder) -> None:
-        self._rounds, self._folder = rounds, folder
+    def __init__(self, rounds: PrivateRounds, folder: RunFolder, repeats: bool = True) -> None:
+        self._rounds, self._folder, self._repeats = rounds, folder, repeats
         budget, delta = rounds.privacy.budget, rounds.privacy.delta
         self._guard = None if budget is None else Guard(budget.epsilon, delta)
         self._stops_run = budget is not None and budget.on_budget == "stop_run"
         self._stopped = False
         self._out: set[Releaser] = set()
         self._spent: dict[str, Counter[DpEvent]] = {}
+        self._begun: set[Entry] = set()
         self._refused: list[str] = []
         self._admitted: list[int] = []
 
@@ -45,10 +48,13 @@ class Desk:
     def restore(self, last: int, state: dict[str, Any]) -> None:
         """Go on after a round with what `state` returned then."""
         self._stopped, self._out = state["stopped"], set(state.get("out", ()))
-        for entry in entries(self._folder.releases()):
-            of_training = entry.unit == self._rounds.privacy.mechanism.unit
-            if entry.round <= last and entry.event is not None and of_training:
-                self._note(entry.site or self._rounds.name(None), entry.event)
+        unit = self._rounds.privacy.mechanism.unit
+        made = [e for e in entries(self._folder.releases()) if e.event is not None]
+        self._begun = {entry for entry in made if entry.round > last}
+        self._folder.add_releases(entry.row() for entry in made if entry.round > last)
+        for entry in made:
+            if entry.unit == unit and (entry.round <= last or not self._is_repeated(entry)):
+                self._note(entry)
 
     def state(self) -> dict[str, Any]:
         """Return what the ledger does not tell."""
@@ -89,9 +95,10 @@ class Desk:
             sites: that train in it.
         """
         releasing = self._releasing() if self._rounds.by_server else sites
-        self._folder.add_releases(self._rounds.entry(one, round).row() for one in releasing)
-        for one in releasing:
-            self._note(self._rounds.name(one), self._rounds.release(one).event())
+        due = [self._to_charge(self._rounds.entry(one, round)) for one in releasing]
+        self._folder.add_releases(entry.row() for entry in due if entry not in self._begun)
+        for entry in due:
+            self._note(entry)
 
     def mean(self) -> PrivateMean | None:
         """Return what makes the means that the server releases, None if sites release."""
@@ -150,6 +157,18 @@ class Desk:
                 found.setdefault(when, Counter()).update(event)
         return {when: found[when] for when in sorted(found)}
 
-    def _note(self, name: str, event: DpEvent) -> None:
-        for part, count in history([(event, 1)]).items():
+    def _is_repeated(self, begun: Entry) -> bool:
+        """Return whether a release of a round that a crash cut off is made again, bit for bit."""
+        return self._repeats and made_again(begun) not in self._begun
+
+    def _to_charge(self, entry: Entry) -> Entry:
+        """Return what the ledger has of a release, under a purpose of its own if made anew."""
+        while entry in self._begun and not self._is_repeated(entry):
+            entry = made_again(entry)
+        return entry
+
+    def _note(self, entry: Entry) -> None:
+        assert entry.event is not None
+        name = entry.site or self._rounds.name(None)
+        for part, count in history([(entry.event, 1)]).items():
             self._spent.setdefault(name, Counter())[part] += count

@@ -16,6 +16,7 @@ from fedsim.privacy.cross_checks import contradictions, cross_checks
 from fedsim.privacy.directed_rounding import rounded_down, rounded_up
 from fedsim.privacy.events import History, history, in_words
 from fedsim.privacy.ledger import Entry
+from fedsim.privacy.trust import AGAIN
 from fedsim.privacy.units import UNITS, Relation, Unit
 
 Key = tuple[str, Unit, Relation]
@@ -228,7 +229,7 @@ def _accounts(
             len({entry.round for entry in group}),
             in_words(composed[key]),
             *_epsilon(composed[key], delta, interval),
-            tuple(dict.fromkeys(entry.purpose for entry in group)),
+            tuple(dict.fromkeys(entry.purpose.partition(AGAIN)[0] for entry in group)),
         )
         for key, group in groups.items()
     }

@@ -14,20 +14,21 @@ A row of `ledger.jsonl`:
                           relation; null: released unprotected
 
 Entries that are equal are one release: a run that goes on after a crash to the same bits releases
-nothing new. A release that is made again with other noise is another one, and has to be written
-with a purpose of its own.
+nothing new. One that goes on with other versions or on other hardware makes the round that the
+crash cut off with other noise: these releases are others, and have a purpose of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dp_accounting.dp_event import DpEvent
 
 from fedsim.errors import InputError
 from fedsim.privacy.events import from_data, to_data
+from fedsim.privacy.trust import AGAIN
 from fedsim.privacy.units import RELATIONS, UNITS, Relation, Unit
 
 
@@ -51,6 +52,11 @@ class Entry:
 
 
 _FIELDS = tuple(Entry.__dataclass_fields__)
+
+
+def made_again(entry: Entry) -> Entry:
+    """Return what the ledger has of a release that is made once more, with other noise."""
+    return replace(entry, purpose=entry.purpose + AGAIN)
 
 
 def entries(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:

@@ -10,6 +10,8 @@ Purpose = Literal["local model", "aggregate update", "secure sum"]
 LOCAL_MODEL: Purpose = "local model"
 AGGREGATE: Purpose = "aggregate update"
 SECURE_SUM: Purpose = "secure sum"
+AGAIN = ", made again"
+"""After the purpose of a release that a crash cut off and that had other noise afterwards."""
 OF_SERVER: frozenset[str] = frozenset({AGGREGATE, SECURE_SUM})
 """Purposes of what the server releases."""
 

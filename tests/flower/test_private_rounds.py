@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from clients.dpsgd import DpSgd, train_private
-from fedsim import report
+from fedsim import environment, report
 from fedsim.audit import mechanism
 from fedsim.audit.session import subject
 from fedsim.audit.subject import Options
@@ -149,6 +150,35 @@ def test_what_is_released_stands_in_the_ledger_before(
     assert [entry.round for entry in charged] == [1, 1, 1]
     again = resume(tmp_path / "died")
     assert again.ledger == whole.ledger
+
+
+def test_where_noise_is_not_repeated_what_a_crash_cut_off_is_charged_again(
+    whole: RunRecord, tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(message: Any, release: Steps) -> None:
+        raise KeyboardInterrupt
+
+    folder, elsewhere = tmp_path / "died", ["torch: 2.13.0 -> 2.14.0"]
+    with monkeypatch.context() as patch:
+        patch.setattr(wire, "address_release", die)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny(privacy=private()), out=tmp_path, name="died", device="cpu")
+        patch.setattr(environment, "differences", lambda *_: elsewhere)
+        with pytest.raises(KeyboardInterrupt):  # the first round is begun anew, and cut off again
+            resume(folder)
+    again = resume(folder)  # as the last start: its noise is the same
+    counts = Counter((entry.site, entry.round) for entry in entries(again.ledger) if entry.event)
+    assert {round for (_, round), num in counts.items() if num == 2} == {1}
+    assert sorted(counts.values()) == [1] * 6 + [2] * 3
+    assert {tuple(a.purposes) for a in balance(entries(again.ledger), DELTA).accounts} == {
+        ("local model",)
+    }
+    for name in {entry.site for entry in entries(again.ledger) if entry.event}:
+        (event, num), *_ = spent(whole, str(name)).items()
+        assert spent(again, str(name)) == {event: num // 3 * 4}
+    assert all(torch.equal(final(again)[n], t) for n, t in final(whole).items())
+    found = mechanism.run(subject(folder, Options(), torch.device("cpu")), lambda *_: None)
+    assert not [f for f in found.findings if f.figure == "rows not planned" and f.alarm]
 
 
 @pytest.mark.slow

@@ -85,9 +85,13 @@ class Copy(PrivateMean):
             std = (self.z**-2 - (2 * self.adaptive.sigma_b(self.num_expected)) ** -2) ** -0.5
             after = self.adapted(known, round)
         noise = std * {"next_bound": after, "fixed_sensitivity": 1e-4}.get(bug or "", clip)
+        if bug == "cohort_maximum":
+            most = max(self.sizes[: len(known)], default=1)
+            bounded = [u * n / most for u, n in zip(bounded, self.sizes, strict=False)]
         stream = self.streams.numpy("a copy", round=1 if bug == "same_every_round" else round)
         total = torch.stack([torch.zeros_like(self.zero), *bounded]).sum(0)
-        total = total + torch.from_numpy(stream.normal(size=total.shape)) * noise
+        drawn = torch.from_numpy(stream.normal(size=total.shape)) * noise
+        total = total + (drawn.trunc() if bug == "noise_of_integers" else drawn)
         self.clip_norm = after
         if bug == "realised_cohort":
             return {"w": total / max(1, len(self.taken))}
@@ -100,8 +104,9 @@ class Copy(PrivateMean):
         assert self.adaptive is not None
         stream = self.streams.numpy("a copy's count", round=round)
         error = stream.normal() * self.adaptive.sigma_b(self.num_expected)
-        short = sum((1 if float(u.norm()) <= self.clip_norm else -1) / 2 for u in updates)
-        excess = 0.5 + (short + error) / self.num_expected - self.adaptive.quantile
+        centre = 0.0 if self.bug == "count_not_centred" else 0.5
+        short = sum(float(u.norm() <= self.clip_norm) - centre for u in updates)
+        excess = centre + (short + error) / self.num_expected - self.adaptive.quantile
         sign = -1 if self.bug == "sign_inverted" else 1
         return self.clip_norm * math.exp(-sign * self.adaptive.learning_rate * excess)
 
@@ -184,6 +189,18 @@ def check_mu(make: Server) -> None:
     assert shift > 1 / NOISE - 4 * math.sqrt(2 / num)
 
 
+def check_adaptive_count(make: Server) -> None:
+    """A site moves the count by a half, whatever its update: that is what its noise is for."""
+    num, eta, moved = 100, ADAPTIVE.learning_rate, []
+    for norms in ([1.0] * num, [1.0] * (num - 1), [1.0] * (num - 1) + [9.0]):
+        mean: Any = make(2.0, 0.5, num, Streams(0), ADAPTIVE)
+        served(mean, [torch.tensor([norm], dtype=torch.float64) for norm in norms])
+        moved.append(-math.log(mean.clip_norm / 2.0) / eta * num)
+    there, blank, longer = moved
+    assert there - blank == pytest.approx(0.5, abs=1e-6)
+    assert blank - longer == pytest.approx(0.5, abs=1e-6)
+
+
 ADAPTIVE = AdaptiveClip(quantile=0.5, learning_rate=0.2, count_noise=5.0)
 
 
@@ -222,7 +239,7 @@ FIXED = (
     check_noise,
     check_mu,
 )
-MOVING = (check_adaptive_direction, check_adaptive_noise)
+MOVING = (check_adaptive_direction, check_adaptive_count, check_adaptive_noise)
 AT_THE_SERVER: tuple[tuple[str, tuple[Check, ...]], ...] = (
     ("no_clip", (check_sensitivity, check_mu)),
     ("weights_by_examples", (check_sensitivity, check_mu)),
@@ -231,6 +248,9 @@ AT_THE_SERVER: tuple[tuple[str, tuple[Check, ...]], ...] = (
     ("not_finite_spreads", (check_what_is_not_finite_is_zero,)),
     ("realised_cohort", (check_a_site_that_does_not_answer_is_zero,)),
     ("survivors_rescaled", (check_a_site_that_does_not_answer_is_zero,)),
+    ("cohort_maximum", (check_sensitivity,)),
+    ("noise_of_integers", (check_noise,)),
+    ("count_not_centred", (check_adaptive_count,)),
     ("sign_inverted", (check_adaptive_direction,)),
     ("next_bound", (check_adaptive_noise,)),
 )

@@ -6,13 +6,15 @@ to be below it and is compared with the tight one.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from dp_accounting import dp_event
+from dp_accounting import dp_event, get_epsilon_gaussian
 from opacus.accountants.analysis.rdp import compute_rdp
 from scipy.stats import binom
 
@@ -198,3 +200,32 @@ def test_wrong_values_are_not_ours(known: Known) -> None:
     product, twice = known["double_naive_product"], known["conv_replace_one_z1_RDP"]
     assert epsilon(gaussian(1.0, 0.1, 100), product["delta"]) > 3 * product["epsilon"]
     assert epsilon(gaussian(0.5, 1, 1), twice["delta"]) > 2 * twice["epsilon"]
+
+
+def test_local_noise_by_the_classic_formula_is_seen_through(oracles: Path) -> None:
+    """sqrt(2 ln(1.25 / delta)) / epsilon is proved below 1, and promises too much at 10."""
+    rows = _convention_checks(oracles)["flower_local_dp_mod"]
+    for row in rows:
+        noise, delta = row["sigma_over_sensitivity"], row["delta"]
+        true = epsilon({dp_event.GaussianDpEvent(noise): 1}, delta)
+        assert true == pytest.approx(get_epsilon_gaussian(noise, delta), abs=1e-3)
+        assert (true > row["claimed_eps"]) == (row["claimed_eps"] >= 10)
+
+
+def test_a_cohort_of_a_fixed_size_is_not_accounted_as_a_poisson_sample(oracles: Path) -> None:
+    """Sigma is 2 C, half as much noise where one site is replaced by another."""
+    row = _convention_checks(oracles)["wor_bracket"]
+    single, half = dp_event.GaussianDpEvent(2.0), dp_event.GaussianDpEvent(1.0)
+    sample = {dp_event.PoissonSampledDpEvent(0.1, half): 100}
+    assert epsilon(sample, 1e-3) == pytest.approx(row["lower"], abs=1e-3)
+    wrong = {dp_event.PoissonSampledDpEvent(0.1, single): 100}
+    assert epsilon(wrong, 1e-3) == pytest.approx(row["wrong_poisson_claim"], abs=1e-3)
+    ours = epsilon({single: 10}, 1e-3)  # of a site that is drawn as often as others
+    assert 3 * row["wrong_poisson_claim"] < ours
+    assert epsilon({half: 10}, 1e-3) > row["lower"]
+
+
+def _convention_checks(oracles: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((oracles / "privacy" / "oracles.json").read_text())
+    checks: dict[str, Any] = content["convention_checks"]
+    return checks
