@@ -205,9 +205,11 @@ def _noise(
         )
     elif sure.low > said:
         note = "more noise than the ledger says"
-    return Finding(
-        figure, claim.who, seen.value, seen.low, seen.high, said, least, alarm=alarm, note=note
-    )
+    _, present, _, absent = counts
+    sharpest = _multiplier(separation(present, present, 0, absent, 1 - CONFIDENCE), sigmas)
+    ceiling = claim.epsilon(delta, sharpest.high)
+    ends = (seen.value, seen.low, seen.high)
+    return Finding(figure, claim.who, *ends, said, least, ceiling, alarm=alarm, note=note)
 
 
 def _at_least(claim: Claim, delta: float, noise: Interval) -> str:

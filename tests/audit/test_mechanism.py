@@ -65,6 +65,9 @@ def test_what_the_ledger_says_is_found(seed: int) -> None:
     least = found["noise, one release"].epsilon
     assert least is not None
     assert 0.8 * CLAIM.epsilon(1e-5) < least < CLAIM.epsilon(1e-5)
+    ceiling = found["noise, one release"].ceiling
+    assert ceiling is not None
+    assert CLAIM.epsilon(1e-5) < ceiling < 100
 
 
 @pytest.mark.parametrize(
