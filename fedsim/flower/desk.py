@@ -50,10 +50,13 @@ class Desk:
         self._stopped, self._out = state["stopped"], set(state.get("out", ()))
         unit = self._rounds.privacy.mechanism.unit
         made = [e for e in entries(self._folder.releases()) if e.event is not None]
-        self._begun = {entry for entry in made if entry.round > last}
-        self._folder.add_releases(entry.row() for entry in made if entry.round > last)
+        begun = [entry for entry in made if entry.round > last]
+        if not self._repeats or any(made_again(entry) in begun for entry in begun):
+            self._folder.add_releases(entry.row() for entry in begun)
+            self._begun = set(begun)
         for entry in made:
-            if entry.unit == unit and (entry.round <= last or not self._is_repeated(entry)):
+            anew = entry in self._begun and not self._is_repeated(entry)
+            if entry.unit == unit and (entry.round <= last or anew):
                 self._note(entry)
 
     def state(self) -> dict[str, Any]:
